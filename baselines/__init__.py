@@ -1,0 +1,1 @@
+"""What is trained: the model interface, the trainer, and one file per model."""

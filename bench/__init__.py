@@ -1,0 +1,1 @@
+"""How it is measured: data, scores, jobs, records and the command line."""

@@ -1,0 +1,16 @@
+"""Wrong requests, said in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UsageError(Exception):
+    """The request was wrong. The message is one line that names the flag, the value and what is allowed."""
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` where an option is close to ``word``, else an empty string."""
+    match = get_close_matches(word, list(options), n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""

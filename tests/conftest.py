@@ -1,0 +1,23 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A writable folder that holds the original MNIST files; the test is skipped where there are none."""
+    if not (SHARED / "MNIST" / "raw").is_dir():
+        pytest.skip("the MNIST files are not on this machine")
+    root = tmp_path_factory.mktemp("data")
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (SHARED / "MNIST" / "raw").iterdir():
+        shutil.copyfile(file, raw / file.name)
+    return root
