@@ -1,0 +1,69 @@
+"""Models by name: ours, those that installed packages offer, and ``module:function``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+
+from baselines.gan import Card, Gan
+
+GROUP = "gan_bench.models"
+"""The entry-point group in which another package registers its models."""
+
+OURS = (
+    "vanilla",
+    "dcgan",
+    "cgan",
+    "acgan",
+    "srgan",
+    "mmgan",
+    "nsgan",
+    "lsgan",
+    "wgan",
+    "wgan_gp",
+    "dragan",
+    "hinge",
+)
+
+
+def names() -> tuple[str, ...]:
+    """Every registered model, ours first."""
+    outside = sorted({point.name for point in entry_points(group=GROUP)} - set(OURS))
+    return (*OURS, *outside)
+
+
+def get(name: str) -> Callable[..., Gan]:
+    """The factory of a registered name or of ``module:function``.
+
+    Raises:
+        LookupError: there is no such model; the message says which part of the name failed.
+    """
+    if name in OURS:
+        return _load(f"baselines.{name}:{name}")
+    if ":" in name:
+        return _load(name)
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return _load(point.value)
+    raise LookupError(f"{name!r} is not a model")
+
+
+def _load(path: str) -> Callable[..., Gan]:
+    module_name, _, attribute = path.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise LookupError(f"{path!r}: cannot import {module_name!r} ({error})") from error
+    except (AttributeError, ValueError) as error:
+        raise LookupError(f"{path!r}: {module_name!r} has no {attribute!r}") from error
+    if not isinstance(getattr(factory, "card", None), Card):
+        raise LookupError(f"{path!r} is not a model: decorate its factory with @baselines.gan.card(...)")
+    found: Callable[..., Gan] = factory
+    return found
+
+
+def card(factory: Callable[..., Gan]) -> Card:
+    """The card that :func:`baselines.gan.card` attached."""
+    attached: Card = factory.card  # type: ignore[attr-defined]
+    return attached

@@ -1,0 +1,231 @@
+"""The hot loop: a stack of seeds of one model, trained together.
+
+On a CPU a stack holds one seed (stacking does not pay there); on a GPU many. What a seed computes
+and what its ``state_dict`` holds do not depend on the stack that it trains in, but for the order of
+floating-point sums.
+
+S seeds, K iterations in a chunk, U updates in an iteration, B examples in a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.gan import Gan, Nets, Update
+from baselines.step import BoundNet, Tensors, loss_function
+from baselines.streams import Stream, derive
+
+State = dict[str, Any]
+
+
+class Trainer:
+    """Build, advance, look, save.
+
+    Args:
+        gan: the model.
+        images: the training set (N, C, H, W), uint8, on the device that trains.
+        labels: (N,) int64 on the same device, or ``None``.
+        seeds: one lane each.
+    """
+
+    def __init__(self, gan: Gan, images: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> None:
+        self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
+        self.stacked = len(seeds) > 1
+        lanes = [build(gan, seed, self.device) for seed in seeds]
+        self.modules = {name: (net.train(), copy.deepcopy(net).eval()) for name, net in lanes[0].items()}
+        self.params: Tensors = {}
+        self.buffers: Tensors = {}
+        for name in self.modules:
+            named = [dict(lane[name].named_parameters()) for lane in lanes]
+            self.params[name] = {
+                key: self._stack([p[key].detach() for p in named]).requires_grad_() for key in named[0]
+            }
+            held = [dict(lane[name].named_buffers()) for lane in lanes]
+            self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
+        self.optimizers = {
+            name: optim.make(self.params[name].values()) for name, optim in gan.optim.items()
+        }
+        self.losses = [
+            loss_function(update.loss, self.modules, images, labels, stacked=self.stacked)
+            for update in gan.updates
+        ]
+        self.tensors = [self._seen_by(update) for update in gan.updates]
+        self.streams = [
+            Stream(
+                seed,
+                n_examples=len(images),
+                batch_size=gan.batch_size,
+                n_updates=len(gan.updates),
+                noise=gan.noise,
+                device=self.device,
+            )
+            for seed in seeds
+        ]
+        self.step = 0
+        self._step = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
+        self._position = 0
+        self._logs: dict[str, list[np.ndarray]] = defaultdict(list)
+
+    # ------------------------------------------------------------ training
+
+    def advance(self, n_steps: int) -> None:
+        """Train every lane for ``n_steps`` more iterations."""
+        rows: dict[str, list[Tensor]] = defaultdict(list)
+        for _ in range(n_steps):
+            for key, value in self._iterate(self._next_draw()):
+                rows[key].append(value)
+        for key, values in rows.items():  # (n_steps · logs per step, S) -> (n_steps, S)
+            block = torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1)
+            self._logs[key].append(block.cpu().numpy())
+
+    def _iterate(self, draw: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """One iteration: each update in turn sees the parameters that the one before left."""
+        logged: list[tuple[str, Tensor]] = []
+        for u, update in enumerate(self.gan.updates):
+            params = list(self.params[update.net].values())
+            own = {name: value[u] for name, value in draw.items()}
+            loss, logs = self.losses[u](self.tensors[u], own, self._step)
+            for param, grad in zip(params, torch.autograd.grad(loss.sum(), params), strict=True):
+                param.grad = grad.contiguous()  # fused optimizers read memory in the parameter's order
+            self.optimizers[update.net].step()
+            if update.project is not None:
+                with torch.no_grad():
+                    for param in params:
+                        update.project(param)
+            logged += [(key, value.detach()) for key, value in logs.items()]
+        self._step += 1
+        self.step += 1
+        return logged
+
+    def _next_draw(self) -> dict[str, Tensor]:
+        """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) for a stack."""
+        if self._position == len(self._chunk["index"]):
+            self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
+            self._position = 0
+        self._position += 1
+        return {name: value[self._position - 1] for name, value in self._chunk.items()}
+
+    # ------------------------------------------------------------ looking
+
+    def history(self, lane: int = 0) -> dict[str, np.ndarray]:
+        """What the losses logged: per name one float32 per iteration."""
+        return {key: np.concatenate(blocks)[:, lane] for key, blocks in self._logs.items()}
+
+    def nets(self, lane: int = 0) -> Nets:
+        """One seed's networks as they are now, for sampling and judging."""
+        return bind(self.modules, self.weights(lane))
+
+    def weights(self, lane: int = 0) -> Tensors:
+        """One seed's parameters and buffers, detached and shared with the training."""
+        return {
+            name: {
+                key: self._lane(value.detach(), lane)
+                for key, value in (self.params[name] | self.buffers[name]).items()
+            }
+            for name in self.modules
+        }
+
+    # ------------------------------------------------------------ saving
+
+    def state_dict(self, lane: int = 0) -> State:
+        """All that one seed needs to go on exactly: nothing of it depends on the stack's size."""
+        return {
+            "step": self.step,
+            "weights": {
+                name: {key: value.clone() for key, value in tensors.items()}
+                for name, tensors in self.weights(lane).items()
+            },
+            "optim": {name: self._optim_state(name, lane) for name in self.optimizers},
+            "stream": self.streams[lane].state.clone(),
+            "position": self._position,
+            "history": {key: torch.from_numpy(value.copy()) for key, value in self.history(lane).items()},
+        }
+
+    def load_state_dict(self, states: Sequence[State]) -> None:
+        """Go on from the ``state_dict`` of each lane; all must be at the same step."""
+        if len({state["step"] for state in states}) != 1 or len(states) != len(self.seeds):
+            raise ValueError("a stack goes on from one state per seed, all at the same step")
+        with torch.no_grad():
+            for name in self.modules:
+                for key, tensor in (self.params[name] | self.buffers[name]).items():
+                    tensor.copy_(self._stack([state["weights"][name][key] for state in states]))
+        for name in self.optimizers:
+            self._load_optim(name, [state["optim"][name] for state in states])
+        self.step = states[0]["step"]
+        self._step.fill_(self.step)
+        chunks = [
+            stream.rewind(state["stream"]) for stream, state in zip(self.streams, states, strict=True)
+        ]
+        self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
+        self._logs.clear()
+        for key in states[0]["history"]:
+            lanes = [state["history"][key].numpy() for state in states]
+            self._logs[key].append(np.stack(lanes, axis=1))
+
+    def _optim_state(self, name: str, lane: int) -> dict[str, dict[str, Tensor]]:
+        params, state = self.params[name], self.optimizers[name].state
+        return {
+            key: {
+                field: (self._lane(value, lane) if value.shape == param.shape else value).clone()
+                for field, value in state[param].items()
+            }
+            for key, param in params.items()
+        }
+
+    def _load_optim(self, name: str, states: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> None:
+        for key, param in self.params[name].items():
+            held = [state[key] for state in states]
+            self.optimizers[name].state[param] = {
+                field: self._stack([h[field].to(self.device) for h in held]).clone()
+                if value.ndim or field != "step"
+                else value.clone()
+                for field, value in held[0].items()
+            }
+
+    # ------------------------------------------------------------ stacking
+
+    def _seen_by(self, update: Update) -> Tensors:
+        """What an update's loss sees: live parameters of its own network, the others frozen."""
+        return {
+            name: {
+                key: value if name == update.net else value.detach()
+                for key, value in self.params[name].items()
+            }
+            | self.buffers[name]
+            for name in self.modules
+        }
+
+    def _stack(self, lanes: Sequence[Tensor], dim: int = 0) -> Tensor:
+        return torch.stack(tuple(lanes), dim) if self.stacked else lanes[0]
+
+    def _stack_chunks(self, chunks: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """(K, U, B, …) each -> (K, U, S, B, …)."""
+        return {name: self._stack([chunk[name] for chunk in chunks], dim=2) for name in chunks[0]}
+
+    def _lane(self, tensor: Tensor, lane: int) -> Tensor:
+        return tensor[lane] if self.stacked else tensor
+
+
+def build(gan: Gan, seed: int, device: torch.device) -> dict[str, nn.Module]:
+    """The networks of one seed, initialised on the CPU from its own stream."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "init"))
+        nets = gan.build()
+    for net in nets.values():
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.num_batches_tracked = None  # a counter that vmap cannot change; unused here
+    return {name: net.to(device) for name, net in nets.items()}
+
+
+def bind(modules: Mapping[str, tuple[nn.Module, nn.Module]], weights: Tensors) -> Nets:
+    """Networks over the given weights of one seed."""
+    return {name: BoundNet(*pair, weights[name]) for name, pair in modules.items()}
