@@ -49,9 +49,7 @@ class Trainer:
             }
             held = [dict(lane[name].named_buffers()) for lane in lanes]
             self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
-        self.optimizers = {
-            name: optim.make(self.params[name].values()) for name, optim in gan.optim.items()
-        }
+        self.optimizers = {name: optim.make(self.params[name].values()) for name, optim in gan.optim.items()}
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked)
             for update in gan.updates
@@ -161,9 +159,7 @@ class Trainer:
             self._load_optim(name, [state["optim"][name] for state in states])
         self.step = states[0]["step"]
         self._step.fill_(self.step)
-        chunks = [
-            stream.rewind(state["stream"]) for stream, state in zip(self.streams, states, strict=True)
-        ]
+        chunks = [stream.rewind(state["stream"]) for stream, state in zip(self.streams, states, strict=True)]
         self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
         self._logs.clear()
         for key in states[0]["history"]:

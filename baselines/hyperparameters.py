@@ -1,0 +1,111 @@
+"""A model's hyperparameters, read from its factory's annotated signature and from nowhere else."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from baselines.gan import Choice, Gan, Linear, Log
+
+Search = Log | Linear | Choice
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One keyword of a factory."""
+
+    name: str
+    kind: Any
+    """``int``, ``float``, ``bool``, ``str``, ``tuple[int, ...]``, a ``Literal`` or an optional of these."""
+    default: Any
+    search: Search | None
+    """Where a search looks; ``None``: not searched unless asked."""
+
+    def describe(self) -> str:
+        """``lr=0.0002 (1e-05…0.01, log)``."""
+        match self.search:
+            case Log(low, high):
+                return f"{self.name}={self.default} ({low:g}…{high:g}, log)"
+            case Linear(low, high):
+                return f"{self.name}={self.default} ({low:g}…{high:g})"
+            case Choice(values):
+                return f"{self.name}={self.default} ({', '.join(map(str, values))})"
+        return f"{self.name}={self.default}"
+
+    def parse(self, value: Any) -> Any:
+        """A value of this hyperparameter's type from a flag's text or a TOML value.
+
+        Raises:
+            ValueError: with what is allowed.
+        """
+        return _parse(self.kind, value)
+
+
+def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
+    """The keyword-only parameters of a factory, by name."""
+    hints = get_type_hints(factory, include_extras=True)
+    found = {}
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        kind, search = hints[parameter.name], None
+        if get_origin(kind) is Annotated:
+            kind, *notes = get_args(kind)
+            search = next((note for note in notes if isinstance(note, Log | Linear | Choice)), None)
+        if search is None and get_origin(kind) is Literal:
+            search = Choice(get_args(kind))
+        found[parameter.name] = Hyperparameter(parameter.name, kind, parameter.default, search)
+    return found
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    options = get_args(kind)
+    if get_origin(kind) is Literal:
+        for option in options:
+            if str(option) == str(value):
+                return option
+        raise ValueError(f"one of {', '.join(map(str, options))}")
+    if NoneType in options:
+        if value is None or str(value).lower() == "none":
+            return None
+        return _parse(next(option for option in options if option is not NoneType), value)
+    if get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not items:
+            raise ValueError("numbers separated by commas")
+        return tuple(_parse(options[0], item) for item in items)
+    return _SCALARS[kind](value)
+
+
+def _bool(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in {"true", "false"}:
+        raise ValueError("true or false")
+    return text == "true"
+
+
+def _int(value: Any) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not number.is_integer():
+        raise ValueError("a whole number")
+    return int(number)
+
+
+def _float(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {int: _int, float: _float, bool: _bool, str: str}
