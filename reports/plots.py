@@ -1,0 +1,465 @@
+"""Figures for a paper: readable in grey, at column width, and by colour-blind readers.
+
+Each function draws one :class:`matplotlib.figure.Figure` from a group, or gives None where the
+records hold nothing to draw. Models keep their colour, line style and marker throughout a group.
+Figures never touch pyplot's global state; :func:`save` writes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bench.store import write_atomic
+from reports import stats
+from reports.summary import Group, Score
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN = 3.3
+"""Inches: one column of a two-column paper."""
+PAGE = 6.9
+"""Inches: both columns."""
+POINTS = 100
+"""A curve is averaged over so many windows of steps, to show its trend through the noise."""
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.85",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "figure.constrained_layout.use": True,
+    "text.usetex": False,
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a configuration is drawn."""
+
+    color: Any
+    line: Any
+    marker: str
+
+
+def looks(group: Group) -> dict[str, Look]:
+    """A look per configuration (id): colours repeat after ten, lines after six, never both at once."""
+    import seaborn
+
+    palette = seaborn.color_palette("colorblind", 10)
+    return {
+        str(run_id): Look(palette[k % 10], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
+        for k, run_id in enumerate(group.summary["id"])
+    }
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, for the time of a ``with``."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write ``path`` with each format as its suffix; the same figure gives the same bytes."""
+    written = []
+    for kind in formats:
+        target = path.with_name(f"{path.name}.{kind}")
+        stamp = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+        with style():
+            write_atomic(target, partial(figure.savefig, format=kind, dpi=200, metadata=stamp))
+        written.append(target)
+    return written
+
+
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, [list(row) for row in axes]
+
+
+# ---------------------------------------------------------------- training curves
+
+
+def histories(group: Group) -> dict[str, pd.DataFrame]:
+    """Each configuration's readable history.csv files in one frame, with a ``seed`` column."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for run in group.runs[["id", "seed", "folder", "steps"]].to_dict("records"):
+        try:
+            frame = pd.read_csv(Path(run["folder"]) / "history.csv")
+            frame = frame.astype(float)
+        except (OSError, ValueError):
+            continue
+        if "step" in frame and len(frame):
+            found.setdefault(str(run["id"]), []).append(
+                _windows(frame, int(run["steps"])).assign(seed=run["seed"])
+            )
+    return {run_id: pd.concat(frames, ignore_index=True) for run_id, frames in found.items()}
+
+
+def _windows(history: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """Means over POINTS windows of equal length; ``step`` is each window's end."""
+    width = max(1.0, steps / POINTS)
+    window = np.ceil(history["step"] / width) * width
+    return history.drop(columns="step").groupby(window).mean().reset_index()
+
+
+def curves(group: Group) -> Figure | None:
+    """Losses and discriminator accuracy against step: a row per model, mean and range over seeds."""
+    data = histories(group)
+    shown = [
+        (run_id, label)
+        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True)
+        if run_id in data
+    ]
+    if not shown:
+        return None
+    with style():
+        figure, axes = _figure(PAGE, 0.35 + 1.55 * len(shown), len(shown), 2)
+        for (left, right), (run_id, label) in zip(axes, shown, strict=True):
+            history = data[run_id]
+            _bands(left, history, {"d_loss": "D loss", "g_loss": "G loss"})
+            _bands(right, history, {"d_acc_real": "D accuracy on real", "d_acc_fake": "D accuracy on fake"})
+            left.set_title(label, loc="left", fontweight="bold")
+            left.set_ylabel("loss")
+            right.set_ylabel("accuracy")
+            right.set_ylim(-0.03, 1.03)
+            right.axhline(0.5, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
+            if not {"d_acc_real", "d_acc_fake"} & set(history):
+                right.text(0.5, 0.55, "the critic has no threshold", ha="center", transform=right.transAxes)
+            for ax in (left, right):
+                ax.set_xlim(0, float(group.runs.loc[group.runs["id"] == run_id, "steps"].max()))
+        for ax in axes[-1]:
+            ax.set_xlabel("step")
+        for ax in axes[0]:
+            if ax.get_legend_handles_labels()[0]:
+                ax.legend(loc="upper right")
+    return figure
+
+
+def _bands(ax: Axes, history: pd.DataFrame, names: Mapping[str, str]) -> None:
+    """Mean line and min-max band over seeds of each named column; a cross where a run ended early."""
+    import seaborn
+
+    palette = seaborn.color_palette("colorblind")
+    for k, (name, label) in enumerate((name, label) for name, label in names.items() if name in history):
+        over_seeds = history.groupby("step")[name].agg(["mean", "min", "max"])
+        color, line = palette[k], LINES[k]
+        ax.plot(over_seeds.index, over_seeds["mean"], color=color, linestyle=line, label=label)
+        ax.fill_between(
+            over_seeds.index, over_seeds["min"], over_seeds["max"], color=color, alpha=0.2, linewidth=0
+        )
+        last = history.dropna(subset=[name]).groupby("seed").tail(1)
+        early = last[last["step"] < history["step"].max()]
+        ax.plot(early["step"], early[name], "x", color=color, markersize=5)
+
+
+def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
+    """A score against step and against device seconds, where runs were scored along the way."""
+    points = evaluations(group, extractor, score)
+    if points.empty or points.groupby(["id", "seed"]).size().max() < 2:
+        return None
+    look = looks(group)
+    labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
+    with style():
+        figure, [axes] = _figure(PAGE, 2.4, 1, 2)
+        for run_id, part in points.groupby("id"):
+            for ax, name in zip(axes, ("step", "train_s"), strict=True):
+                at = part.groupby("step").agg({"train_s": "mean", "value": ["mean", "min", "max"]})
+                x = at.index if name == "step" else at["train_s"]["mean"]
+                how = look[str(run_id)]
+                ax.plot(
+                    x,
+                    at["value"]["mean"],
+                    color=how.color,
+                    linestyle=how.line,
+                    marker=how.marker,
+                    markersize=3,
+                    label=labels[run_id],
+                )
+                ax.fill_between(
+                    x, at["value"]["min"], at["value"]["max"], color=how.color, alpha=0.15, linewidth=0
+                )
+        for ax, name in zip(axes, ("step", "training time (s)"), strict=True):
+            ax.set_xlabel(name)
+            ax.set_ylabel(f"{score.label} ({extractor})")
+            if points["value"].min() > 0 and points["value"].max() > 20 * points["value"].min():
+                ax.set_yscale("log")
+        _legend(figure, axes[0])
+    return figure
+
+
+def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
+    """The scores taken along the way: id, seed, step, train_s, value; one row per evaluation that has it."""
+    rows = []
+    for run in group.runs.reindex(columns=["id", "seed", "evals"]).to_dict("records"):
+        for at in run["evals"] if isinstance(run["evals"], list) else []:
+            try:
+                value = float(at["metrics"][extractor][score.key]) * score.scale
+                rows.append(
+                    (run["id"], run["seed"], int(at["step"]), float(at.get("train_s") or math.nan), value)
+                )
+            except (KeyError, TypeError, ValueError):
+                continue  # scored with another extractor, or not at all
+    return pd.DataFrame(rows, columns=["id", "seed", "step", "train_s", "value"])
+
+
+# ---------------------------------------------------------------- scores
+
+
+def strip(group: Group, extractor: str) -> Figure | None:
+    """Every seed's score as a dot, with the mean and its 95 % interval, and the real-data floor as a line."""
+    known = group.scores(extractor)
+    if not known:
+        return None
+    columns = min(2, len(known))
+    rows = math.ceil(len(known) / columns)
+    order = list(group.summary["label"])
+    look = looks(group)
+    with style():
+        figure, axes = _figure(
+            PAGE if columns == 2 else COLUMN, rows * (0.75 + 0.22 * len(order)), rows, columns
+        )
+        flat = [ax for row in axes for ax in row]
+        for ax, score in zip(flat, known, strict=False):
+            name = f"metrics.{extractor}.{score.key}"
+            for k, row in enumerate(group.summary.to_dict("records")):
+                values = group.values(row["id"], name) * score.scale
+                offsets = 0.3 * (
+                    (np.arange(values.size) * 0.618) % 1 - 0.6
+                )  # spread, and the same every time
+                how = look[row["id"]]
+                ax.scatter(
+                    values,
+                    k + offsets,
+                    s=12,
+                    color=how.color,
+                    marker=how.marker,
+                    alpha=0.8,
+                    edgecolor="0.2",
+                    linewidth=0.3,
+                )
+                low, high = row[f"{name}.ci_low"] * score.scale, row[f"{name}.ci_high"] * score.scale
+                if not math.isnan(low):
+                    ax.plot([low, high], [k + 0.28] * 2, color="0.15", linewidth=1.2)
+                ax.plot(row[f"{name}.mean"] * score.scale, k + 0.28, "|", color="0.15", markersize=6)
+            floor = f"floor.{extractor}.{score.key}.mean"
+            if floor in group.summary:
+                ax.axvline(
+                    float(group.summary[floor].mean()) * score.scale,
+                    color="0.3",
+                    linewidth=0.9,
+                    linestyle=(0, (3, 2)),
+                )
+            arrow = {"lower": " (lower is better)", "higher": " (higher is better)", None: ""}[score.better]
+            ax.set_xlabel(f"{score.label}{arrow}")
+            ax.set_ylim(len(order) - 0.5, -0.5)
+            ax.set_yticks(range(len(order)), order if ax in [line[0] for line in axes] else [])
+            ax.grid(axis="y", visible=False)
+        for ax in flat[len(known) :]:
+            ax.set_visible(False)
+    return figure
+
+
+def precision_recall(group: Group, extractor: str) -> Figure | None:
+    """Precision against recall, a mark per seed: fidelity up, diversity to the right."""
+    names = [f"metrics.{extractor}.{key}" for key in ("recall", "precision")]
+    if not set(names) <= set(group.runs):
+        return None
+    look = looks(group)
+    with style():
+        figure, [[ax]] = _figure(COLUMN, 2.9)
+        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+            part = group.runs.loc[group.runs["id"] == run_id, names].dropna()
+            how = look[run_id]
+            ax.scatter(
+                part[names[0]],
+                part[names[1]],
+                s=16,
+                color=how.color,
+                marker=how.marker,
+                label=label,
+                alpha=0.8,
+                edgecolor="0.2",
+                linewidth=0.3,
+            )
+        floor = [f"floor.{extractor}.{key}.mean" for key in ("recall", "precision")]
+        if set(floor) <= set(group.summary):
+            x, y = (float(group.summary[name].mean()) for name in floor)
+            ax.scatter([x], [y], s=40, marker="+", color="0.1", label="real data")
+        ax.set(
+            xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall (diversity)", ylabel="precision (fidelity)"
+        )
+        _legend(figure, ax)
+    return figure
+
+
+def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
+    """Share of a model's runs with a score at least as good as a threshold; failed runs never are."""
+    name = f"metrics.{extractor}.{score.key}"
+    values = group.runs[name].to_numpy(dtype=float) * score.scale
+    known = values[np.isfinite(values)]
+    if known.size < 2 or group.runs.groupby("id").size().max() < 2:
+        return None
+    margin = 0.05 * max(float(np.ptp(known)), 1e-9)
+    thresholds = np.linspace(known.min() - margin, known.max() + margin, 400)
+    look = looks(group)
+    with style():
+        figure, [[ax]] = _figure(COLUMN, 2.5)
+        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+            mine = values[(group.runs["id"] == run_id).to_numpy()]
+            share = stats.profile(mine, thresholds, better=score.better or "higher")
+            how = look[run_id]
+            ax.step(thresholds, share, color=how.color, linestyle=how.line, label=label, where="post")
+        sign = "≤" if score.better == "lower" else "≥"
+        ax.set(xlabel="τ", ylabel=f"share of runs with {score.label} {sign} τ", ylim=(-0.03, 1.03))
+        _legend(figure, ax)
+    return figure
+
+
+def budget(
+    studies: Mapping[str, Sequence[float]], *, label: str, better: stats.Better, seed: int = 0
+) -> Figure | None:
+    """Expected best score of a search against its number of trials, with a 95 % band (Dodge et al. 2019).
+
+    ``studies``: name -> the objective of each trial; a failed trial is given as the worst value.
+    """
+    import seaborn
+
+    studies = {name: values for name, values in studies.items() if len(values) > 1}
+    if not studies:
+        return None
+    palette = seaborn.color_palette("colorblind", 10)
+    with style():
+        figure, [[ax]] = _figure(COLUMN, 2.5)
+        for k, (name, values) in enumerate(studies.items()):
+            trials = list(range(1, len(values) + 1))
+            low, high = stats.expected_best_band(values, trials, better=better, seed=seed)
+            expected = stats.expected_best(values, trials, better=better)
+            color = palette[k % 10]
+            ax.plot(trials, expected, color=color, linestyle=LINES[k % len(LINES)], label=name)
+            ax.fill_between(trials, low, high, color=color, alpha=0.15, linewidth=0)
+        ax.set(xlabel="trials", ylabel=f"expected best {label}")
+        _legend(figure, ax)
+    return figure
+
+
+def _legend(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.1))),
+    )
+
+
+# ---------------------------------------------------------------- samples
+
+
+def grids(group: Group) -> Figure | None:
+    """The sample grids of one seed side by side: the first seed that most configurations have."""
+    shown = _first_seed(group, lambda folder: [("", folder / "samples.png")])
+    if not shown:
+        return None
+    columns = min(4, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    with style():
+        figure, axes = _figure(PAGE * columns / 4, rows * (PAGE / 4 + 0.22), rows, columns)
+        flat = [ax for row in axes for ax in row]
+        for ax in flat:
+            ax.axis("off")
+        for ax, (label, [(_, image)]) in zip(flat, shown.items(), strict=False):
+            _image(ax, image)
+            ax.set_title(label)
+    return figure
+
+
+def filmstrip(group: Group) -> Figure | None:
+    """One seed's samples along training, a row per model; None without grids of at least two steps."""
+    shown = {
+        label: frames if len(frames) <= 6 else [frames[round(k * (len(frames) - 1) / 5)] for k in range(6)]
+        for label, frames in _first_seed(group, _frames).items()
+        if len(frames) > 1
+    }
+    if not shown:
+        return None
+    columns = max(len(frames) for frames in shown.values())
+    side = PAGE / 6
+    with style():
+        figure, axes = _figure(side * columns, len(shown) * (side + 0.3), len(shown), columns)
+        for row, (label, frames) in zip(axes, shown.items(), strict=True):
+            for ax in row:
+                ax.axis("off")
+            for ax, (step, image) in zip(row, frames, strict=False):
+                _image(ax, image)
+                ax.set_title(f"step {step}" if ax is not row[0] else f"{label}\nstep {step}", loc="left")
+    return figure
+
+
+def _frames(folder: Path) -> list[tuple[str, Path]]:
+    numbered = [(path.stem.removeprefix("samples-"), path) for path in folder.glob("samples-*.png")]
+    return sorted(
+        ((step, path) for step, path in numbered if step.isdigit()), key=lambda frame: int(frame[0])
+    )
+
+
+def _first_seed(group: Group, find: Any) -> dict[str, list[tuple[str, Any]]]:
+    """Label -> what ``find`` gives for the folder of its lowest seed that has readable images."""
+    import matplotlib.image
+
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+        mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
+        for folder in mine["folder"]:
+            images = []
+            for name, path in find(Path(folder)):
+                try:
+                    images.append((name, matplotlib.image.imread(path)))
+                except (OSError, ValueError, SyntaxError):
+                    continue
+            if images:
+                found[label] = images
+                break
+    return found
+
+
+def _image(ax: Axes, image: Any) -> None:
+    ax.imshow(
+        image,
+        cmap="gray" if image.ndim == 2 else None,
+        interpolation="nearest",
+        vmin=0,
+        vmax=image.max() if image.dtype.kind == "u" else 1,
+    )

@@ -1,0 +1,443 @@
+"""From one row per run to one row per configuration, in groups that may be compared.
+
+A *configuration* is everything that can change a run's numbers but the seed (the record's ``id``). A
+*group* holds the configurations of one task that were measured alike: the same protocol in every field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import store
+from reports import stats
+from reports.stats import Better
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a score is shown: its name in records, its label, which way is better, and its unit."""
+
+    key: str
+    label: str
+    better: Better | None
+    scale: float = 1.0
+
+
+SCORES = (
+    Score("fid", "FID", "lower"),
+    Score("kid_mean", "KID ×10³", "lower", 1e3),
+    Score("isc_mean", "IS", "higher"),
+    Score("precision", "Precision", "higher"),
+    Score("recall", "Recall", "higher"),
+    Score("modes", "Modes", "higher"),
+    Score("mode_kl", "Mode KL", "lower"),
+    Score("cond_accuracy", "Cond. acc.", "higher"),
+    Score("class_fid", "Class FID", "lower"),
+    Score("psnr", "PSNR (dB)", "higher"),
+    Score("ssim", "SSIM", "higher"),
+)
+"""The scores that tables show, in order; a record's other scores are in the CSV files."""
+
+STATISTICS = ("mean", "std", "median", "iqm", "ci_low", "ci_high", "n")
+"""What :func:`summarise` says of each number: ``metrics.classifier.fid.mean`` and so on."""
+
+STATUSES = ("finished", "diverged", "failed")
+
+MEASURED = ("metrics.", "floor.", "best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost.")
+"""Columns that hold a run's results start so."""
+
+NEEDED: Mapping[str, type] = {
+    "id": str,
+    "model": str,
+    "task": str,
+    "dataset": str,
+    "seed": int,
+    "steps": int,
+    "status": str,
+}
+
+
+# ---------------------------------------------------------------- one row per run
+
+
+def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
+    """One row per run found in the results folder or folders, failed ones included.
+
+    Columns are the record's keys joined by dots (``metrics.classifier.fid``), ``folder``, and
+    ``protocol``: a short hash of all ``protocol.*`` columns. ``attrs["skipped"]`` lists, one line
+    each with its path, the records that were left out: damaged, foreign, of another schema, or a
+    second copy of a run. The frame is empty where nothing was found.
+    """
+    several = [roots] if isinstance(roots, Path | str) else roots
+    frame = store.load([Path(root) for root in several])
+    skipped = list(frame.attrs.get("skipped", []))
+    keep = np.ones(len(frame), dtype=bool)
+    seen: dict[tuple[Hashable, Hashable], str] = {}
+    for row, run in enumerate(frame.to_dict("records")):
+        path = f"{run['folder']}/run.json"
+        problem = _problem(run)
+        if problem is None:
+            first = seen.setdefault((run["id"], run["seed"]), path)
+            if first != path:
+                problem = f"the same run as {first}, which is used"
+        if problem is not None:
+            keep[row] = False
+            skipped.append(f"{path}: {problem}")
+    frame = frame[keep].reset_index(drop=True)
+    for name in frame.columns:
+        if str(name).startswith(MEASURED) and frame[name].dtype == object:
+            frame[name] = _numbers(frame[name])
+    if len(frame):
+        fields = [name for name in frame.columns if str(name).startswith("protocol.")]
+        plain = frame[fields].to_dict("records")
+        frame["protocol"] = [store.digest(_present(row)) for row in plain]
+    frame.attrs["skipped"] = skipped
+    return frame
+
+
+def _problem(run: Mapping[Hashable, Any]) -> str | None:
+    """What keeps a record of the right schema from being read, or None."""
+    for name, kind in NEEDED.items():
+        value = run.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # a column with gaps
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"no usable {name!r}"
+    if run["status"] not in STATUSES:
+        return f"status {run['status']!r} is none of {', '.join(STATUSES)}"
+    return None
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """The column as floats where it holds numbers and gaps only, else as it is."""
+    numeric = all(value is None or isinstance(value, int | float | np.number | np.bool_) for value in column)
+    return column.astype(float) if numeric else column
+
+
+def _present(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """The entries of a row that its record has, as plain values: a frame fills gaps with NaN."""
+    return {
+        str(name): int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in row.items()
+        if not (value is None or (isinstance(value, float) and np.isnan(value)))
+    }
+
+
+# ---------------------------------------------------------------- one row per configuration
+
+
+def summarise(runs: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+    """One row per configuration of the runs that :func:`load` gave.
+
+    ``label`` is the model, with what sets it apart where a group has several configurations of it;
+    ``n`` runs, ``failures`` among them (diverged or failed), their ``seeds``, ``missing_seeds`` (that
+    another configuration of the group has), ``near_half`` (runs that met the criterion); for each
+    number of the record ``<name>.<statistic>`` over the runs that have it, see :data:`STATISTICS`:
+    ``n`` says how many have, ``ci_low`` and ``ci_high`` are :func:`reports.stats.mean_ci`.
+    """
+    if runs.empty:
+        return pd.DataFrame()
+    measured = [
+        str(name)
+        for name in runs.columns
+        if str(name).startswith(MEASURED) and pd.api.types.is_numeric_dtype(runs[name])
+    ]
+    labels = _labels(runs)
+    expected: dict[Any, set[int]] = {
+        keys: set(part["seed"]) for keys, part in runs.groupby(["task", "protocol"])
+    }
+    rows = []
+    for keys, part in runs.groupby(["protocol", "task", "dataset", "model", "id"], sort=False):
+        protocol, task, dataset, model, run_id = keys
+        seeds = sorted(part["seed"])
+        near_half = part["d_accuracy.near_half"] if "d_accuracy.near_half" in part else pd.Series(dtype=float)
+        row: dict[str, Any] = {
+            "protocol": protocol,
+            "task": task,
+            "dataset": dataset,
+            "model": model,
+            "id": run_id,
+            "label": labels[str(run_id)],
+            "steps": int(part["steps"].iloc[0]),
+            "parameters": _parameters(part),
+            "n": len(part),
+            "failures": int((part["status"] != "finished").sum()),
+            "seeds": seeds,
+            "missing_seeds": sorted(expected[(task, protocol)] - set(seeds)),
+            "near_half": int((near_half == 1).sum()),
+        }
+        rows.append(row | _statistics(part[measured], confidence, seed))
+    return pd.DataFrame(rows)
+
+
+def _statistics(part: pd.DataFrame, confidence: float, seed: int) -> dict[str, float]:
+    values = part.to_numpy(dtype=float, na_value=np.nan)  # (runs, numbers)
+    known = np.isfinite(values)
+    found: dict[str, float] = {}
+    # Numbers that the same runs have are resampled together: one bootstrap instead of dozens.
+    patterns: dict[bytes, list[int]] = {}
+    for column in range(values.shape[1]):
+        patterns.setdefault(known[:, column].tobytes(), []).append(column)
+    for columns in patterns.values():
+        rows = values[known[:, columns[0]]][:, columns].T  # (numbers, runs that have them)
+        if not rows.shape[1]:
+            continue
+        intervals = stats.mean_cis(rows, confidence=confidence, seed=seed)
+        for column, row, interval in zip(columns, rows, intervals, strict=True):
+            name = part.columns[column]
+            numbers = (
+                float(row.mean()),
+                stats.std(row),
+                float(np.median(row)),
+                stats.iqm(row),
+                interval.low,
+                interval.high,
+                row.size,
+            )
+            found |= {f"{name}.{kind}": n for kind, n in zip(STATISTICS, numbers, strict=True)}
+    return found
+
+
+def _parameters(part: pd.DataFrame) -> float:
+    """Trainable parameters over all nets; NaN where the record does not say."""
+    counts = [
+        name for name in part if str(name).startswith("parameters.") and str(name).endswith(".trainable")
+    ]
+    total = part[counts].iloc[0].sum(min_count=1)
+    return float(total)
+
+
+def _labels(runs: pd.DataFrame) -> dict[str, str]:
+    """A name for each id: the model, and what differs between a group's configurations of it."""
+    settings = ["steps", *(name for name in runs.columns if str(name).startswith("hyperparameters."))]
+    labels: dict[str, str] = {}
+    for (_, _, model), part in runs.groupby(["task", "protocol", "model"]):
+        one_each = part.drop_duplicates("id")
+        texts = {name: [_text(value) for value in one_each[name]] for name in settings}
+        differing = [name for name, values in texts.items() if len(set(values)) > 1]
+        for k, run_id in enumerate(one_each["id"]):
+            apart = ", ".join(
+                f"{name.removeprefix('hyperparameters.')}={texts[name][k]}" for name in differing
+            )
+            if len(one_each) > 1 and not apart:
+                apart = str(run_id)
+            labels[str(run_id)] = f"{model} ({apart})" if apart else str(model)
+    return labels
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+# ---------------------------------------------------------------- what may be compared
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may stand in one table, and their summary (best first)."""
+
+    number: int
+    task: str
+    dataset: str
+    protocol: Mapping[str, Any]
+    """Dotted name -> value, every field the same for all runs."""
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    apart: Mapping[str, Any] = field(default_factory=dict)
+    """The fields in which other groups of the same task and dataset differ, with this group's values."""
+
+    @property
+    def extractors(self) -> list[str]:
+        """What the images were scored with, in the order of the records."""
+        names = [str(name).split(".") for name in self.runs.columns]
+        return list(dict.fromkeys(name[1] for name in names if name[0] == "metrics" and len(name) == 3))
+
+    @property
+    def title(self) -> str:
+        """Task, data set and, where another group shares them, what sets this one apart."""
+        apart = ", ".join(f"{name} {_short(value)}" for name, value in self.apart.items())
+        return f"{self.task} on {self.dataset}" + (f" ({apart})" if apart else "")
+
+    def scores(self, extractor: str) -> list[Score]:
+        """The known scores that any of the group's runs has under this extractor."""
+        return [
+            score
+            for score in SCORES
+            if f"metrics.{extractor}.{score.key}.mean" in self.summary
+            and self.summary[f"metrics.{extractor}.{score.key}.mean"].notna().any()
+        ]
+
+    def values(self, run_id: str, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """A configuration's numbers of this name, one per run that has it."""
+        column = self.runs.loc[self.runs["id"] == run_id, name].to_numpy(dtype=np.float64)
+        return np.asarray(column[np.isfinite(column)])
+
+
+def groups(runs: pd.DataFrame) -> list[Group]:
+    """The runs of :func:`load`, apart by task and protocol; larger groups first."""
+    if runs.empty:
+        return []
+    summary = summarise(runs)
+    parts = [part for _, part in runs.groupby(["task", "protocol"], sort=False)]
+    parts.sort(key=lambda part: (part["task"].iloc[0], -len(part)))
+    protocols = [_protocol(part) for part in parts]
+    found = []
+    for k, (part, protocol) in enumerate(zip(parts, protocols, strict=True)):
+        task, dataset = part["task"].iloc[0], part["dataset"].iloc[0]
+        alike = [
+            other
+            for other, its_part in zip(protocols, parts, strict=True)
+            if (its_part["task"].iloc[0], its_part["dataset"].iloc[0]) == (task, dataset)
+        ]
+        fields = dict.fromkeys(name for other in alike for name in other)
+        apart = {
+            name: protocol.get(name, "none")
+            for name in fields
+            if any(other.get(name) != protocol.get(name) for other in alike)
+        }
+        mine = summary[(summary["task"] == task) & (summary["protocol"] == part["protocol"].iloc[0])]
+        group = Group(k + 1, task, dataset, protocol, part.dropna(axis=1, how="all"), mine, apart)
+        found.append(_sorted(group))
+    return found
+
+
+def _protocol(part: pd.DataFrame) -> dict[str, Any]:
+    first = part[[name for name in part if str(name).startswith("protocol.")]].to_dict("records")[0]
+    return {name.removeprefix("protocol."): value for name, value in _present(first).items()}
+
+
+def _sorted(group: Group) -> Group:
+    """The group with its summary ordered by its first score, best first, those without it last."""
+    from dataclasses import replace
+
+    for extractor in group.extractors:
+        for score in group.scores(extractor):
+            ordered = group.summary.sort_values(
+                [f"metrics.{extractor}.{score.key}.mean", "label"], ascending=[score.better == "lower", True]
+            )
+            return replace(group, summary=ordered.reset_index(drop=True))
+    return replace(group, summary=group.summary.sort_values("label").reset_index(drop=True))
+
+
+def _short(value: Any) -> str:
+    """A protocol value for a title: hashes cut to 8 digits."""
+    text = _text(value)
+    return text[:8] if len(text) >= 32 and set(text) <= set("0123456789abcdef") else text
+
+
+def protocol_sentence(group: Group) -> str:
+    """The protocol in a sentence that can stand in a paper."""
+    p = group.protocol
+    seeds = sorted(set(group.runs["seed"]))
+    steps = sorted(set(group.runs["steps"]))
+    length = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    said = [
+        f"{_count(len(seeds), 'training seed')} ({ranges(seeds)}) per model, {length} generator updates each"
+    ]
+    if group.task == "super-resolution":
+        said.append(f"scored on the {p.get('n_real', '?')} images of the {p.get('scored_on', '?')} split")
+    else:
+        said.append(
+            f"{p.get('n_fake', '?')} samples per run scored against {p.get('n_real', '?')} images of the "
+            f"{p.get('scored_on', '?')} split"
+        )
+        weights = " and ".join(
+            f"{name} (weights {str(p.get(f'extractors.{name}.sha256', '?'))[:8]})"
+            for name in group.extractors
+        )
+        said.append(f"features from {weights}")
+    chosen = {"final": "scores are those of the final step", "best": "the step was chosen on validation"}
+    said.append(chosen.get(str(p.get("select")), f"step selection: {p.get('select', 'not recorded')}"))
+    data = f"data set {group.dataset} ({str(p.get('dataset.sha256', '?'))[:8]})"
+    return f"{data}; " + "; ".join(said) + "."
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Sorted integers, runs of them shortened: 0, 1, 2, 5 -> ``0-2, 5``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(
+        str(p[0]) if len(p) == 1 else f"{p[0]}{'-' if len(p) > 2 else ', '}{p[-1]}" for p in parts
+    )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" + ("" if n == 1 else "s")
+
+
+# ---------------------------------------------------------------- comparisons
+
+LEVEL = 0.05
+MOST_PAIRS = 500
+"""All pairs are compared up to this many: 32 configurations."""
+
+
+def baseline_id(group: Group, baseline: str) -> str | None:
+    """The configuration that others are compared with: the best one of that model, or None."""
+    match = group.summary[(group.summary["label"] == baseline) | (group.summary["model"] == baseline)]
+    return None if match.empty else str(match["id"].iloc[0])
+
+
+def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
+    """Pairs of configurations by the first score of each extractor (FID, or PSNR).
+
+    One row per pair: ``family`` ("baseline" or "all pairs", each Holm-corrected on its own), the
+    ``score``, ``a`` and ``b`` (labels), their means, ``p``, ``p_holm``, ``improvement`` (probability that
+    a run of a beats one of b) with its interval, and ``seeds_needed`` per model to separate them.
+    """
+    reference = baseline_id(group, baseline)
+    labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
+    rows: list[dict[str, Any]] = []
+    for extractor in group.extractors:
+        for score in group.scores(extractor)[:1]:
+            name = f"metrics.{extractor}.{score.key}"
+            values = {run_id: group.values(run_id, name) for run_id in labels}
+            ids = [run_id for run_id in labels if values[run_id].size]
+            families = {
+                "baseline": [(a, reference) for a in ids if a != reference] if reference in ids else []
+            }
+            pairs = [(a, b) for k, a in enumerate(ids) for b in ids[k + 1 :]]
+            families["all pairs"] = pairs if len(pairs) <= MOST_PAIRS else []
+            for family, members in families.items():
+                p = [stats.permutation_p(values[a], values[b]) for a, b in members]
+                for (a, b), raw, adjusted in zip(members, p, stats.holm(p), strict=True):
+                    rows.append(
+                        {
+                            "family": family,
+                            "extractor": extractor,
+                            "score": score.label,
+                            "a": labels[a],
+                            "b": labels[b],
+                        }
+                        | _pair(values[a], values[b], score, len(members))
+                        | {"p": raw, "p_holm": adjusted}
+                    )
+    return pd.DataFrame(rows)
+
+
+def _pair(
+    a: np.ndarray[Any, np.dtype[np.float64]], b: np.ndarray[Any, np.dtype[np.float64]], score: Score, k: int
+) -> dict[str, float]:
+    better = score.better or "higher"
+    interval = stats.improvement_ci(a, b, better=better)
+    return {
+        "mean_a": float(a.mean()) * score.scale,
+        "mean_b": float(b.mean()) * score.scale,
+        "improvement": stats.improvement(a, b, better=better),
+        "improvement_low": interval.low,
+        "improvement_high": interval.high,
+        "seeds_needed": stats.seeds_needed(a, b, level=LEVEL, k=k),
+    }

@@ -1,0 +1,491 @@
+"""Tables that hold up in review, as values first, then as markdown, LaTeX, plain text or cells of a page."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.store import slug
+from reports import stats
+from reports.summary import LEVEL, Group, Score, protocol_sentence, ranges
+
+NOT_SEPARATED = "†"
+ARROWS = {"lower": "↓", "higher": "↑", None: ""}
+NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, how it ranks, and the number behind it (NaN: none)."""
+
+    text: str
+    value: float = math.nan
+    rank: int = 0
+    """1 best of its column, 2 second, 0 neither."""
+    tied: bool = False
+    """Not separable from the best at the corrected level."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head: the group of columns that it belongs to ("" for none), and its label."""
+
+    group: str
+    label: str
+    better: stats.Better | None = None
+
+    @property
+    def head(self) -> str:
+        """Label and direction."""
+        return f"{self.label} {ARROWS[self.better]}".strip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named row. ``kind`` is ``model``, or ``reference`` for what is no contestant."""
+
+    name: str
+    kind: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """References first, then models; ``notes`` explain marks and gaps."""
+
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- from a group to tables
+
+
+def scores(group: Group) -> Table:
+    """The main table: every score as mean ± std over seeds, beside the floor that no model can beat."""
+    columns: list[Column] = []
+    cells: list[list[Cell]] = []  # per column, one per model
+    floors: list[Cell] = []
+    bicubic: list[Cell] = []
+    smallest: list[tuple[float, int]] = []
+    for extractor in group.extractors:
+        for score in group.scores(extractor):
+            name = f"metrics.{extractor}.{score.key}"
+            column, limit = _ranked(group, name, score)
+            columns.append(Column(extractor, score.label, score.better))
+            cells.append(column)
+            smallest += [limit] if limit else []
+            decimals = _decimals(group, name, score)
+            floors.append(_constant(group, f"floor.{extractor}.{score.key}.mean", score, decimals))
+            bicubic.append(_constant(group, f"{name}_bicubic.mean", score, decimals))
+            best = f"best.metrics.{extractor}.{score.key}"
+            if score.key == "fid" and f"{best}.mean" in group.summary:
+                columns.append(Column(extractor, f"{score.label} at best step", score.better))
+                cells.append(_ranked(group, best, score)[0])
+                floors.append(floors[-1])
+                bicubic.append(Cell(NOTHING))
+    extra = _outcome(group)
+    columns += [column for column, _ in extra]
+    cells += [column for _, column in extra]
+    empty = [Cell("")] * len(extra)
+    rows = [
+        Row(name, "reference", (*reference, *empty))
+        for name, reference in (("real data", floors), ("bicubic", bicubic))
+        if any(not math.isnan(cell.value) for cell in reference)
+    ]
+    rows += _rows(group, cells)
+    return Table(
+        f"Scores: {group.title}", _caption(group), tuple(columns), tuple(rows), tuple(_notes(group, smallest))
+    )
+
+
+def training(group: Group) -> Table:
+    """The second table: the discriminator's accuracy, steps and cost."""
+    shown = [
+        (Column("D accuracy in training", "real"), "d_accuracy.train.real"),
+        (Column("D accuracy in training", "fake"), "d_accuracy.train.fake"),
+        (Column("D accuracy in training", "balanced"), "d_accuracy.train.balanced"),
+        (Column("D accuracy held out", "real"), "d_accuracy.heldout.real"),
+        (Column("D accuracy held out", "fake"), "d_accuracy.heldout.fake"),
+        (Column("D accuracy held out", "balanced"), "d_accuracy.heldout.balanced"),
+        (Column("", "Near ½ since step"), "d_accuracy.near_half_since"),
+        (Column("", "Best step"), "best.step"),
+        (Column("Cost per run", "train (s)"), "cost.train_s"),
+        (Column("Cost per run", "score (s)"), "cost.eval_s"),
+        (Column("Cost per run", "device (s)"), "cost.device_s"),
+        (Column("Cost per run", "steps/s"), "cost.steps_per_s"),
+        (Column("Cost per run", "peak MB"), "cost.peak_memory_mb"),
+    ]
+    columns = [Column("", "Steps"), Column("", "Parameters")]
+    cells = [[Cell(f"{int(n):,}", float(n)) for n in group.summary["steps"]]]
+    cells.append([_whole(n) for n in group.summary["parameters"]])
+    for column, name in shown:
+        if f"{name}.mean" in group.summary and group.summary[f"{name}.mean"].notna().any():
+            columns.append(column)
+            cells.append(_mean_std(group, name, Score("", "", None)))
+    notes = []
+    if "d_accuracy.threshold" in group.runs:
+        text = group.runs["d_accuracy.threshold"].astype(str)
+        critics = sorted(set(group.runs.loc[text == "validation", "model"]))
+        if critics:
+            notes.append(
+                f"{', '.join(critics)}: no natural threshold; D accuracy uses the threshold that is best on "
+                "validation."
+            )
+    return Table(
+        f"Discriminator and cost: {group.title}",
+        "Means ± standard deviations over training seeds.",
+        tuple(columns),
+        tuple(_rows(group, cells)),
+        tuple(notes),
+    )
+
+
+def pairs(group: Group, compared: pd.DataFrame, baseline: str) -> Table | None:
+    """The comparisons with the baseline, or None where there are none."""
+    mine = compared[compared["family"] == "baseline"] if len(compared) else compared
+    if mine.empty:
+        return None
+    columns = (
+        Column("", "Extractor"),
+        Column("", "Score"),
+        Column("", "Mean"),
+        Column("", "Baseline"),
+        Column("", "p"),
+        Column("", "p (Holm)"),
+        Column("", "P(better) [95 % CI]"),
+        Column("", "Seeds needed"),
+    )
+    rows = [
+        Row(
+            str(pair["a"]),
+            "model",
+            (
+                Cell(str(pair["extractor"])),
+                Cell(str(pair["score"])),
+                Cell(f"{pair['mean_a']:.4g}", pair["mean_a"]),
+                Cell(f"{pair['mean_b']:.4g}", pair["mean_b"]),
+                _p(pair["p"]),
+                _p(pair["p_holm"]),
+                _improvement(pair),
+                _seeds_needed(pair["seeds_needed"]),
+            ),
+        )
+        for pair in mine.to_dict("records")
+    ]
+    return Table(
+        f"Against {baseline}: {group.title}",
+        f"Each model against {mine['b'].iloc[0]}: exact unpaired permutation test of the means, "
+        "Holm-corrected; the probability that one of its runs beats one of the baseline's; the seeds per model that would "
+        "tell the observed difference apart with a power of 80 %.",
+        columns,
+        tuple(rows),
+    )
+
+
+def _rows(group: Group, cells: Sequence[Sequence[Cell]]) -> list[Row]:
+    return [
+        Row(str(label), "model", tuple(column[k] for column in cells))
+        for k, label in enumerate(group.summary["label"])
+    ]
+
+
+def _ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[float, int] | None]:
+    """A column's cells with its best, second and those not separable from the best.
+
+    Also the smallest corrected p that its tests could have given, and how many there were.
+    """
+    cells = _mean_std(group, name, score)
+    means = [cell.value for cell in cells]
+    order = sorted(
+        (k for k, mean in enumerate(means) if not math.isnan(mean)),
+        key=lambda k: means[k] if score.better == "lower" else -means[k],
+    )
+    if len({means[k] for k in order}) < 2 or score.better is None:
+        return cells, None  # nothing to rank
+    best, rest = order[0], order[1:]
+    values = [group.values(run_id, name) for run_id in group.summary["id"]]
+    p = [stats.permutation_p(values[k], values[best]) for k in rest]
+    tested = not all(math.isnan(one) for one in p)
+    ranks = {
+        k: 1 if means[k] == means[best] else 2 for k in order if means[k] in (means[best], means[rest[0]])
+    }
+    tied = {k for k, adjusted in zip(rest, stats.holm(p), strict=True) if not adjusted <= LEVEL}
+    ranked = [
+        Cell(cell.text, cell.value, ranks.get(k, 0), tested and k in tied and ranks.get(k) != 1)
+        for k, cell in enumerate(cells)
+    ]
+    if not tested:
+        return ranked, None
+    reach = min(stats.smallest_p(values[k].size, values[best].size) for k in rest if values[k].size > 1)
+    return ranked, (reach * len(rest), len(rest))
+
+
+def _mean_std(group: Group, name: str, score: Score) -> list[Cell]:
+    decimals = _decimals(group, name, score)
+    cells = []
+    for mean, std in zip(group.summary[f"{name}.mean"], group.summary[f"{name}.std"], strict=True):
+        if math.isnan(mean):
+            cells.append(Cell(NOTHING))
+            continue
+        text = f"{mean * score.scale:,.{decimals}f}"
+        if not math.isnan(std):
+            text += f" ± {std * score.scale:,.{decimals}f}"
+        cells.append(Cell(text, mean * score.scale))
+    return cells
+
+
+def _decimals(group: Group, name: str, score: Score) -> int:
+    """Decimals of a column: two digits of its typical spread, or four of the values without one."""
+    stds = group.summary[f"{name}.std"].to_numpy(dtype=float) * score.scale
+    stds = stds[stds > 0]
+    if stds.size:
+        return int(np.clip(1 - math.floor(math.log10(float(np.median(stds)))), 0, 4))
+    means = np.abs(group.summary[f"{name}.mean"].to_numpy(dtype=float)) * score.scale
+    largest = float(np.nanmax(means, initial=0.0))
+    if largest == 0 or (means == np.round(means)).all():
+        return 0
+    return int(np.clip(3 - math.floor(math.log10(largest)), 0, 4))
+
+
+def _constant(group: Group, name: str, score: Score, decimals: int) -> Cell:
+    """The mean over a group's configurations of what should be the same for all of them."""
+    mean = float(group.summary[name].mean()) * score.scale if name in group.summary else math.nan
+    return Cell(NOTHING) if math.isnan(mean) else Cell(f"{mean:,.{decimals}f}", mean)
+
+
+def _outcome(group: Group) -> list[tuple[Column, list[Cell]]]:
+    """What stands beside the scores: the criterion, failures, time."""
+    summary = group.summary
+    found = []
+    if "d_accuracy.near_half" in group.runs:
+        found.append(
+            (
+                Column("", "Near ½"),
+                [_of(k, n) for k, n in zip(summary["near_half"], summary["n"], strict=True)],
+            )
+        )
+    found.append(
+        (Column("", "Failures"), [_of(k, n) for k, n in zip(summary["failures"], summary["n"], strict=True)])
+    )
+    if "cost.device_s.mean" in summary:
+        found.append((Column("", "Time"), [Cell(duration(s), s) for s in summary["cost.device_s.mean"]]))
+    return found
+
+
+def _of(k: int, n: int) -> Cell:
+    return Cell(f"{k}/{n}", k / n)
+
+
+def _whole(n: float) -> Cell:
+    return Cell(NOTHING) if math.isnan(n) else Cell(f"{int(n):,}", n)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: 9.5 s, 12 min, 3.4 h."""
+    if math.isnan(seconds):
+        return NOTHING
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _p(p: float) -> Cell:
+    return Cell(NOTHING if math.isnan(p) else f"{p:.2g}" if p >= 1e-4 else "<0.0001", p)
+
+
+def _improvement(pair: Any) -> Cell:
+    value = float(pair["improvement"])
+    if math.isnan(pair["improvement_low"]):
+        return Cell(f"{value:.2f}", value)
+    return Cell(f"{value:.2f} [{pair['improvement_low']:.2f}, {pair['improvement_high']:.2f}]", value)
+
+
+def _seeds_needed(n: float) -> Cell:
+    if math.isnan(n):
+        return Cell(NOTHING)
+    return Cell("no difference" if math.isinf(n) else ">1,000" if n > 1_000 else f"{int(n)}", n)
+
+
+def _caption(group: Group) -> str:
+    return f"Mean ± standard deviation over training seeds. {protocol_sentence(group)}"
+
+
+def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
+    notes = []
+    models = len(group.summary)
+    if smallest:
+        notes.append(
+            f"Bold: best; underlined: second; {NOT_SEPARATED}: not separable from the best "
+            f"(exact permutation test, Holm-corrected over the column, {LEVEL:.0%})."
+        )
+        reach, tests = max(smallest)
+        if reach > LEVEL:
+            notes.append(
+                f"With so few seeds the corrected p over {tests} comparisons cannot go below {reach:.2g}: "
+                "nothing could be separated; more seeds are needed."
+            )
+    elif models > 1:
+        notes.append(
+            "Bold: best; underlined: second. One seed per model: nothing can be said about significance."
+        )
+    for row in group.summary.to_dict("records"):
+        if row["missing_seeds"]:
+            notes.append(f"{row['label']}: no run for seed {ranges(row['missing_seeds'])}.")
+        if row["failures"]:
+            failed = group.runs[(group.runs["id"] == row["id"]) & (group.runs["status"] != "finished")]
+            which = ", ".join(f"{status} {ranges(part['seed'])}" for status, part in failed.groupby("status"))
+            notes.append(f"{row['label']}: seed {which}; its means are over the seeds that have a score.")
+    return notes
+
+
+# ---------------------------------------------------------------- from tables to text
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured markdown: bold best, underlined second."""
+    several = len({column.group for column in table.columns if column.group}) > 1
+
+    def head(column: Column) -> str:
+        return f"{column.head} ({column.group})" if several and column.group else column.head
+
+    def entry(cell: Cell) -> str:
+        text = escape_markdown(cell.text)
+        text = f"**{text}**" if cell.rank == 1 else f"<ins>{text}</ins>" if cell.rank == 2 else text
+        return text + (NOT_SEPARATED if cell.tied else "")
+
+    lines = [["Model", *(escape_markdown(head(column)) for column in table.columns)]]
+    lines.append(["---", *("---:" for _ in table.columns)])
+    for row in table.rows:
+        name = escape_markdown(row.name)
+        lines.append([f"*{name}*" if row.kind == "reference" else name, *map(entry, row.cells)])
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in table.notes)
+    return f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.caption)}\n\n{grid}\n" + (
+        f"{notes}\n" if notes else ""
+    )
+
+
+def plain(table: Table) -> str:
+    """Aligned text for a terminal: ``*`` best, ``+`` second."""
+    from tabulate import tabulate
+
+    marks = {0: "", 1: " *", 2: " +"}
+    rows = [
+        [
+            _one_line(row.name),
+            *(cell.text + marks[cell.rank] + (NOT_SEPARATED if cell.tied else "") for cell in row.cells),
+        ]
+        for row in table.rows
+    ]
+    heads = ["", *(column.head for column in table.columns)]
+    return tabulate(
+        rows, heads, tablefmt="simple", disable_numparse=True, stralign="right", colalign=("left",)
+    )
+
+
+def latex(table: Table) -> str:
+    r"""A booktabs table for the width of a page; the document loads booktabs, textcomp and T1 fontenc."""
+    groups: list[tuple[str, int]] = []
+    for column in table.columns:
+        if groups and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1] + 1)
+        else:
+            groups.append((column.group, 1))
+    lines = [
+        r"\begin{table*}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\label{{tab:{slug(table.title).lower()}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+    ]
+    if any(name for name, _ in groups):
+        heads, rules, at = [""], [], 2
+        for name, width in groups:
+            heads.append(
+                rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" if name else "&" * (width - 1)
+            )
+            rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if name else []
+            at += width
+        lines += [" & ".join(heads) + r" \\", "".join(rules)]
+    lines.append(" & ".join(["Model", *(escape_latex(column.head) for column in table.columns)]) + r" \\")
+    kind = ""
+    for row in table.rows:
+        lines += [r"\midrule"] if row.kind != kind else []
+        kind = row.kind
+        lines.append(" & ".join([escape_latex(row.name), *map(_latex_cell, row.cells)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip {escape_latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
+    return text + (escape_latex(NOT_SEPARATED) if cell.tied else "")
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "³": "$^3$",
+    "½": r"$\frac12$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "†": r"$^\dagger$",
+    "—": "---",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is; what plain pdflatex has no glyph for appears as its code point."""
+
+    def one(character: str) -> str:
+        if character in LATEX:
+            return LATEX[character]
+        if " " <= character <= "~" or "À" <= character <= "ÿ":
+            return character
+        return " " if character.isspace() else rf"\texttt{{U+{ord(character):04X}}}"
+
+    return "".join(map(one, text))
+
+
+def escape_markdown(text: str) -> str:
+    """Text that neither ends a table cell nor turns into markup."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def join(tables: Iterable[Table], render: Callable[[Table], str]) -> str:
+    """Several tables in one text."""
+    return "\n".join(render(table) for table in tables)
