@@ -1,0 +1,150 @@
+"""What the command lines share: flags, the TOML file behind them, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.errors import UsageError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line that names the flag, and the nearest one."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse flags over the values of ``--config``: flags win.
+
+        Raises:
+            UsageError: an unknown flag or key, or a value that is not allowed.
+        """
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        before, _ = self.parse_known_args(arguments)
+        if getattr(before, "config", None) is not None:
+            self.set_defaults(**self._from_file(before.config, before))
+        namespace, unknown = self.parse_known_args(arguments)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise UsageError(f"{unknown[0]!r} is not a flag of {self.prog}{nearest(unknown[0], flags)}")
+        return namespace
+
+    def _from_file(self, path: Path, given: argparse.Namespace) -> dict[str, Any]:
+        """The file's keys as parsed values: each goes through its flag's own type and checks."""
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"--config {path}: {error}") from error
+        actions = {
+            action.option_strings[-1].removeprefix("--"): action
+            for action in self._actions
+            if action.option_strings and action.dest not in {"help", "config"}
+        }
+        values = {}
+        for key, value in content.items():
+            name = key.replace("_", "-")
+            if name not in actions:
+                raise UsageError(f"--config {path}: unknown key {key!r}{nearest(name, actions)}")
+            if value is False or self._rival_given(actions[name], given):
+                continue
+            words = _words(value)
+            try:
+                parsed = self.parse_known_args([f"--{name}", *words])[0]
+            except UsageError as error:
+                raise UsageError(f"--config {path}: {error}") from error
+            values[actions[name].dest] = getattr(parsed, actions[name].dest)
+        return values
+
+    def _rival_given(self, action: argparse.Action, given: argparse.Namespace) -> bool:
+        """Whether the command line holds a flag that excludes this one."""
+        return any(
+            getattr(given, rival.dest) != rival.default
+            for group in self._mutually_exclusive_groups
+            if action in group._group_actions
+            for rival in group._group_actions
+        )
+
+
+def _words(value: Any) -> list[str]:
+    """A TOML value as the words that would stand on a command line."""
+    match value:
+        case True:
+            return []
+        case list():
+            return [str(item) for item in value]
+        case dict():
+            return [f"{key}={_text(item)}" for key, item in _dotted(value).items()]
+    return [str(value)]
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# ------------------------------------------------------------------ types of values
+
+
+def number(kind: Callable[[str], Any], low: float, high: float = float("inf")) -> Callable[[str], Any]:
+    """An argument type: a number between low and high, both allowed."""
+    words = "a whole number" if kind is int else "a number"
+    bounds = f"{low:g} or more" if high == float("inf") else f"between {low:g} and {high:g}"
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; {words}, {bounds}")
+        return value
+
+    return parse
+
+
+def setting(text: str) -> tuple[str, str, str]:
+    """``MODEL.PARAM=VALUE`` as its three parts."""
+    target, equals, value = text.partition("=")
+    model, dot, name = target.rpartition(".")
+    if not (equals and dot and model and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; write MODEL.PARAM=VALUE")
+    return model, name, value
+
+
+def chosen(options: Sequence[str]) -> Callable[[str], str]:
+    """An argument type: one of the options, with the nearest named where it is none."""
+
+    def parse(text: str) -> str:
+        if text not in options:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not allowed; one of {', '.join(options)}{nearest(text, options)}"
+            )
+        return text
+
+    return parse
+
+
+def run_main(main: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its code; a wrong request is one line on stderr and code 2."""
+    try:
+        code = main()
+    except UsageError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:
+        code = 1
+    sys.exit(code)

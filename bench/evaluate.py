@@ -1,0 +1,136 @@
+"""Sample a generator, score the samples, and ask its discriminator.
+
+N examples of the reference split; as many fakes, asked for the same conditions (labels, low-res
+input) as the reference examples, so that class frequencies are those of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.gan import Batch, Gan, Nets
+from baselines.step import DataBatch, to_uint8
+from baselines.streams import derive, draw
+from bench import criterion, metrics
+from bench.datasets import Dataset, Images
+from bench.features import Extractor, Features, real_features
+
+SAMPLE_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one generator and discriminator got."""
+
+    metrics: dict[str, dict[str, float]]
+    """Extractor -> score -> value."""
+    d_accuracy: dict[str, float]
+    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes."""
+    images: Tensor
+    """The fakes (N, C, H, W), uint8."""
+
+
+class NonFiniteSamplesError(Exception):
+    """The generator made NaN or infinite pixels."""
+
+
+@dataclass
+class Evaluator:
+    """Scores generators against one split of one data set."""
+
+    dataset: Dataset
+    split: str
+    extractors: Mapping[str, Extractor]
+    cache: Path
+    device: torch.device
+    reference: Images = field(init=False)
+    real: dict[str, Features] = field(init=False)
+    images: Tensor = field(init=False)
+    labels: Tensor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reference = self.dataset.test if self.split == "test" else _held_out(self.dataset)
+        self.images, self.labels = to_device(self.reference, self.device)
+        host = torch.from_numpy(self.reference.images)
+        self.real = {
+            name: real_features(extractor, host, self.cache) for name, extractor in self.extractors.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def floor(self) -> dict[str, dict[str, float]]:
+        """The same scores for real data: as many training images against the split."""
+        n = min(len(self), len(self.dataset.train))
+        chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(self.dataset.train))[:n]
+        images = torch.from_numpy(self.dataset.train.images[np.sort(chosen)])
+        return {
+            name: self._scores(name, real_features(extractor, images, self.cache), seed=0)
+            for name, extractor in self.extractors.items()
+        }
+
+    def evaluate(self, gan: Gan, nets: Nets, seed: int) -> Evaluation:
+        """Sample, score and judge, with noise of the run's seed: the same at every step.
+
+        Raises:
+            NonFiniteSamplesError: the generator's pixels are not numbers.
+        """
+        with torch.inference_mode():
+            fakes = self.sample(gan, nets, seed)
+            images = to_uint8(fakes).cpu()
+            scores = {
+                name: self._scores(name, extractor(images), seed)
+                for name, extractor in self.extractors.items()
+            }
+            return Evaluation(scores, self._d_accuracy(gan, nets, fakes), images)
+
+    def sample(self, gan: Gan, nets: Nets, seed: int) -> Tensor:
+        """N fakes (N, C, H, W) in [-1, 1]."""
+        generator = torch.Generator(self.device).manual_seed(derive(seed, "eval"))
+        noise = draw(gan.noise, (len(self),), generator)
+        fakes = torch.cat(
+            [
+                gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()})
+                for rows, batch in self._batches()
+            ]
+        )
+        if not torch.isfinite(fakes).all():
+            raise NonFiniteSamplesError("the generator's samples are not finite")
+        return fakes
+
+    def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
+        return metrics.score(self.real[extractor], fake, seed=seed)
+
+    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
+        real = torch.cat([gan.discriminate(nets, batch) for _, batch in self._batches()])
+        fake = torch.cat(
+            [gan.discriminate(nets, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()]
+        )
+        scores_real, scores_fake = real.cpu().numpy(), fake.cpu().numpy()
+        if gan.threshold is not None:
+            return criterion.accuracy(scores_real, scores_fake, gan.threshold)
+        # A critic: choose the threshold on every other example, judge on the rest.
+        threshold = criterion.best_threshold(scores_real[::2], scores_fake[::2])
+        return criterion.accuracy(scores_real[1::2], scores_fake[1::2], threshold)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Batch]]:
+        for rows in torch.split(torch.arange(len(self), device=self.device), SAMPLE_BATCH):
+            yield rows, DataBatch(self.images, self.labels, rows)
+
+
+def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A split as uint8 images (N, C, H, W) and int64 labels (N,) on the device."""
+    labels = None if images.labels is None else torch.from_numpy(images.labels).to(device)
+    return torch.from_numpy(images.images).to(device), labels
+
+
+def _held_out(dataset: Dataset) -> Images:
+    if dataset.val is None:
+        raise ValueError("this data set was loaded without a validation split")
+    return dataset.val

@@ -1,0 +1,293 @@
+"""Run one job, or a stack of jobs that differ by seed alone: train -> sample -> score -> record.
+
+The only place where models, data, scores and files meet.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from baselines import registry
+from baselines.step import Tensors
+from baselines.trainer import Trainer, bind
+from bench import criterion, datasets, environment, pictures, record, store
+from bench.evaluate import Evaluation, Evaluator, NonFiniteSamplesError, to_device
+from bench.features import load_extractor
+from bench.spec import Job, Place
+
+SLICE = 50
+"""Iterations between looks at the losses, at the clock and at a request to stop."""
+
+
+class StoppedError(Exception):
+    """A request to stop was heeded: a checkpoint was written, and the same job goes on from it."""
+
+
+def run(
+    jobs: Sequence[Job], place: Place, *, attempt: int = 1, stop: Callable[[], bool] = lambda: False
+) -> None:
+    """Train, score and record a stack of jobs: a ``run.json`` for each.
+
+    Raises:
+        StoppedError: ``stop`` said so.
+    """
+    environment.set_up(place.device)
+    stack = Stack(jobs, place)
+    stack.resume()
+    while not stack.done:
+        stack.advance()
+        if stop():
+            stack.checkpoint()
+            raise StoppedError
+    for k in range(len(jobs)):
+        stack.finish(k, attempt)
+
+
+@dataclass
+class Lane:
+    """What one run has gathered beside its weights."""
+
+    job: Job
+    folder: Path
+    evals: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    best_weights: Tensors | None = None
+    diverged_at: int | None = None
+    reason: str | None = None
+    last: Evaluation | None = None
+
+    @property
+    def fid(self) -> float | None:
+        """The latest FID, under the first extractor."""
+        return _first_fid(self.evals[-1]["metrics"]) if self.evals else None
+
+
+class Stack:
+    """Runs that train together."""
+
+    def __init__(self, jobs: Sequence[Job], place: Place) -> None:
+        job = jobs[0]
+        self.job, self.place, self.device = job, place, torch.device(place.device)
+        self.dataset = _dataset(job.dataset, place.data_root, place.offline, job.holdout)
+        self.gan = registry.get(job.model)(self.dataset.spec, **job.hyperparameters)
+        self.lanes = [Lane(job, job.folder(place.out)) for job in jobs]
+        self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
+        self.train_s = self.eval_s = 0.0
+        self.saved_at = time.monotonic()
+        self.tell("training")
+
+    @property
+    def done(self) -> bool:
+        """Whether every lane is at its last step or has diverged."""
+        return self.trainer.step == self.job.steps or all(lane.diverged_at for lane in self.lanes)
+
+    def evaluator(self, split: str) -> Evaluator:
+        """The evaluator of a split, made once per worker."""
+        return _evaluator(self.dataset, split, tuple(self.job.protocol["extractors"]), self.place)
+
+    # ------------------------------------------------------------ training
+
+    def advance(self) -> None:
+        """Train to the next look, and do what is due there."""
+        step, every = self.trainer.step, self.job.eval_every
+        n = min(SLICE, every - step % every, self.job.steps - step)
+        start = time.perf_counter()
+        logged = self.trainer.advance(n)
+        self.train_s += time.perf_counter() - start
+        self.notice_divergence(step, logged)
+        if self.trainer.step % every == 0 or self.trainer.step == self.job.steps:
+            self.evaluate()
+        now = time.monotonic()
+        if now - self.told_at > 1:
+            self.tell("training")
+        if now - self.saved_at > self.place.checkpoint_every:
+            self.checkpoint()
+
+    def notice_divergence(self, step: int, logged: Mapping[str, np.ndarray]) -> None:
+        """Mark the lanes whose losses are no longer numbers."""
+        for k, lane in enumerate(self.lanes):
+            bad = ~np.isfinite([block[:, k] for block in logged.values()]).all(axis=0)
+            if bad.any() and lane.diverged_at is None:
+                lane.diverged_at = step + int(bad.argmax()) + 1
+                lane.reason = f"a loss is not finite at step {lane.diverged_at}"
+
+    def evaluate(self) -> None:
+        """Score every lane at this step: on validation where there is one, else on test."""
+        self.tell("scoring")
+        start = time.perf_counter()
+        evaluator = self.evaluator("val" if self.job.holdout else "test")
+        for k, lane in enumerate(self.lanes):
+            if lane.diverged_at is None:
+                self.evaluate_lane(k, lane, evaluator)
+        self.eval_s += time.perf_counter() - start
+
+    def evaluate_lane(self, k: int, lane: Lane, evaluator: Evaluator) -> None:
+        """Score one lane, and keep its weights where they are the best so far."""
+        step, nets = self.trainer.step, self.trainer.nets(k)
+        try:
+            lane.last = evaluator.evaluate(self.gan, nets, lane.job.seed)
+        except NonFiniteSamplesError as error:
+            lane.diverged_at, lane.reason = step, f"{error} at step {step}"
+            return
+        pictures.sample_grid(self.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
+        fid = _first_fid(lane.last.metrics)
+        if self.job.protocol["select"] == "best" and (
+            lane.best is None or fid < _first_fid(lane.best["val"])
+        ):
+            lane.best = {"step": step, "val": lane.last.metrics}
+            lane.best_weights = _copied(self.trainer.weights(k))
+        lane.evals.append(
+            {
+                "step": step,
+                "scored_on": evaluator.split,
+                "metrics": lane.last.metrics,
+                "d_accuracy": lane.last.d_accuracy,
+                "train_s": round(self.train_s, 3),
+            }
+        )
+
+    # ------------------------------------------------------------ saving
+
+    def tell(self, phase: str) -> None:
+        """Write each lane's ``progress.json``: all that a runner anywhere needs to show it."""
+        self.told_at = time.monotonic()
+        for lane in self.lanes:
+            told = {"step": self.trainer.step, "steps": self.job.steps, "phase": phase, "fid": lane.fid}
+            store.write_json(lane.folder / "progress.json", told)
+
+    def checkpoint(self) -> None:
+        """Write each lane's ``checkpoint.pt``: all that it needs to go on exactly."""
+        for k, lane in enumerate(self.lanes):
+            notes = {
+                "evals": lane.evals,
+                "best": lane.best,
+                "diverged_at": lane.diverged_at,
+                "reason": lane.reason,
+                "train_s": self.train_s,
+                "eval_s": self.eval_s,
+            }
+            state = {
+                "trainer": self.trainer.state_dict(k),
+                "best_weights": lane.best_weights,
+                "notes": json.dumps(notes),
+            }
+            _save(lane.folder / "checkpoint.pt", state)
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the lanes' checkpoints where all have one of the same step; else start anew."""
+        paths = [lane.folder / "checkpoint.pt" for lane in self.lanes]
+        if not all(path.exists() for path in paths):
+            return
+        states = [torch.load(path, map_location=self.device, weights_only=True) for path in paths]
+        if len({state["trainer"]["step"] for state in states}) > 1:
+            return
+        self.trainer.load_state_dict([state["trainer"] for state in states])
+        for lane, state in zip(self.lanes, states, strict=True):
+            notes = json.loads(state["notes"])
+            self.train_s, self.eval_s = notes["train_s"], notes["eval_s"]
+            lane.evals, lane.best, lane.best_weights = notes["evals"], notes["best"], state["best_weights"]
+            lane.diverged_at, lane.reason = notes["diverged_at"], notes["reason"]
+
+    # ------------------------------------------------------------ recording
+
+    def finish(self, k: int, attempt: int) -> None:
+        """Score what is still to be scored of one lane and write its files, ``run.json`` last."""
+        lane, start = self.lanes[k], time.perf_counter()
+        evaluator = self.evaluator("val" if self.job.protocol["scored_on"] == "val" else "test")
+        history = {key: values[: lane.diverged_at] for key, values in self.trainer.history(k).items()}
+        status = "finished" if lane.diverged_at is None else "diverged"
+        result = record.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
+        result["task"] = registry.card(registry.get(self.job.model)).task
+        result["parameters"] = record.count_parameters(self.trainer)
+        result["environment"] = environment.describe(self.place.device)
+        result["evals"] = lane.evals
+        result["floor"] = evaluator.floor()
+        result["d_accuracy"] = self.judge(history, lane)
+        if lane.diverged_at is None:
+            self.score(k, evaluator, result)
+        record.write_history(lane.folder / "history.csv", history, self.job.steps)
+        _save(lane.folder / "checkpoint.pt", {"weights": _copied(self.trainer.weights(k))})
+        self.eval_s += time.perf_counter() - start
+        result["cost"] = record.describe_cost(
+            self.train_s,
+            self.eval_s,
+            steps=self.trainer.step,
+            stack=len(self.lanes),
+            peak_mb=environment.peak_memory_mb(self.place.device),
+        )
+        record.write(lane.folder, result)
+        (lane.folder / "progress.json").unlink(missing_ok=True)
+
+    def score(self, k: int, evaluator: Evaluator, result: store.Record) -> None:
+        """Add the scores of the final step, and of the best one, to a record; write the pictures."""
+        lane, nets = self.lanes[k], self.trainer.nets(k)
+        final = lane.last
+        if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
+            final = evaluator.evaluate(self.gan, nets, lane.job.seed)
+        result["metrics"] = final.metrics
+        result["d_accuracy"]["heldout"] = final.d_accuracy
+        if lane.best is not None and lane.best_weights is not None:
+            at_best = bind(self.trainer.modules, lane.best_weights)
+            scores = evaluator.evaluate(self.gan, at_best, lane.job.seed).metrics
+            result["best"] = lane.best | {"metrics": scores}
+        pictures.sample_grid(self.gan, nets, evaluator, lane.folder / "samples.png")
+        if self.place.save_samples:
+            samples = final.images[: self.place.save_samples].permute(0, 2, 3, 1).numpy()
+            store.write_atomic(
+                lane.folder / "samples.npz", lambda path: np.savez_compressed(path.open("wb"), samples)
+            )
+
+    def judge(self, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
+        """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""
+        tolerance = self.job.protocol["d_acc_tolerance"]
+        if self.gan.threshold is not None:
+            return criterion.judge(history, tolerance) | {"threshold": self.gan.threshold}
+        steps = [entry["step"] for entry in lane.evals]
+        held_out = {
+            f"d_acc_{kind}": np.array([entry["d_accuracy"][kind] for entry in lane.evals])
+            for kind in ("real", "fake")
+        }
+        verdict = criterion.judge(held_out, tolerance) if steps else {}
+        if verdict.get("near_half_since") is not None:
+            verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
+        return verdict | {"threshold": "calibrated"}
+
+
+def _first_fid(metrics: Mapping[str, Mapping[str, float]]) -> float:
+    return next(iter(metrics.values()))["fid"]
+
+
+def _copied(weights: Tensors) -> Tensors:
+    return {net: {name: value.clone() for name, value in held.items()} for net, held in weights.items()}
+
+
+def _save(path: Path, state: Mapping[str, Any]) -> None:
+    store.write_atomic(path, lambda temporary: torch.save(state, temporary))
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, data_root: Path, offline: bool, holdout: bool) -> datasets.Dataset:
+    return datasets.load(name, data_root=data_root, offline=offline, holdout=holdout)
+
+
+_evaluators: dict[tuple[str, str, tuple[str, ...], Place], Evaluator] = {}
+
+
+def _evaluator(dataset: datasets.Dataset, split: str, names: tuple[str, ...], place: Place) -> Evaluator:
+    key = (dataset.sha256, split, names, place)
+    if key not in _evaluators:
+        extractors = {
+            name: load_extractor(name, dataset, **place.for_extractors(place.device)) for name in names
+        }
+        _evaluators[key] = Evaluator(dataset, split, extractors, place.cache, torch.device(place.device))
+    return _evaluators[key]

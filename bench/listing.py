@@ -1,0 +1,23 @@
+"""``--list``: what there is to choose from."""
+
+from __future__ import annotations
+
+from baselines import registry
+from baselines.hyperparameters import declared
+from bench import datasets
+
+
+def print_list() -> None:
+    """Models with paper, year, what data they need and hyperparameters with ranges; then data sets."""
+    print("models")
+    for name in registry.names():
+        factory = registry.get(name)
+        card = registry.card(factory)
+        needs = f"; needs {', '.join(sorted(card.needs))}s" if card.needs else ""
+        print(f"  {name}  [{card.year}] {card.paper}  ({card.task}{needs})")
+        for parameter in declared(factory).values():
+            print(f"      {parameter.describe()}")
+    print("data sets")
+    print(f"  auto  {'  '.join(datasets.NAMES)}  folder:PATH")
+    print("features")
+    print("  classifier  inception-v3-compat")

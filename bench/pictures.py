@@ -1,0 +1,53 @@
+"""One grid of samples per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baselines.gan import Gan, Nets
+from baselines.step import DataBatch, to_uint8
+from baselines.streams import derive, draw
+from bench import store
+from bench.evaluate import Evaluator
+
+ROWS = COLUMNS = 10
+MIN_SIDE = 560
+"""Pixels: small images are enlarged by a whole factor until the grid is about this wide."""
+
+
+def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
+    """Write a PNG of 10 × 10 samples; the same noise for every model, seed and step.
+
+    Where the data has labels each column asks for one class, in order (unconditional models do not
+    listen).
+    """
+    with torch.inference_mode():
+        rows = grid_examples(evaluator.labels, len(evaluator))
+        generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
+        batch = DataBatch(evaluator.images, evaluator.labels, rows.to(evaluator.device))
+        fakes = gan.generate(nets, batch, draw(gan.noise, (len(rows),), generator))
+        write_grid(to_uint8(fakes).cpu(), COLUMNS, path)
+
+
+def grid_examples(labels: Tensor | None, n: int) -> Tensor:
+    """Reference examples whose conditions the grid asks for: row by row, one class a column."""
+    if labels is None:
+        return torch.arange(min(n, ROWS * COLUMNS))
+    labels = labels.cpu()
+    columns = [torch.nonzero(labels == label).flatten() for label in range(COLUMNS)]
+    return torch.stack(
+        [column[torch.arange(ROWS) % len(column)] for column in columns if len(column)], 1
+    ).flatten()
+
+
+def write_grid(images: Tensor, columns: int, path: Path) -> None:
+    """uint8 images (N, C, H, W), row by row, as one PNG, written atomically."""
+    from torchvision.utils import make_grid, save_image
+
+    factor = max(1, MIN_SIDE // (columns * images.shape[-1]))
+    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    grid = make_grid(large.float() / 255, nrow=columns, padding=2, pad_value=1.0)
+    store.write_atomic(path, lambda temporary: save_image(grid, temporary, format="png"))

@@ -1,0 +1,117 @@
+"""Live progress, read from the run folders: the same for runs on this machine and elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bench.spec import Job
+
+EVERY = 0.5
+"""Seconds between looks."""
+
+LINE_EVERY = 15.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Progress:
+    """Bars in a terminal, plain lines elsewhere: iterations done over all runs, an ETA, latest FIDs."""
+
+    def __init__(self, jobs: Sequence[Job], out: Path) -> None:
+        self.jobs, self.console = jobs, Console()
+        self.folders = {job.folder(out): job for job in jobs}
+        self.total = sum(job.steps for job in jobs)
+        self.done: set[Path] = set()
+        self.started = self.told = time.monotonic()
+        self.looked = 0.0
+        self.first: int | None = None
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("iterations  ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.task = self.bars.add_task("training", total=self.total)
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.tick(force=True)
+        self.bars.stop()
+
+    def tick(self, *, force: bool = False) -> None:
+        """Look at the run folders, at most twice a second."""
+        now = time.monotonic()
+        if now - self.looked < EVERY and not force:
+            return
+        self.looked = now
+        steps = 0
+        lines = []
+        for folder, job in self.folders.items():
+            told = _read(folder / "run.json") if folder not in self.done else None
+            if told is not None:
+                self.done.add(folder)
+                self._print(f"{_name(job)}: {_result(told)}")
+            if folder in self.done:
+                steps += job.steps
+            elif (told := _read(folder / "progress.json")) is not None:
+                steps += told["step"]
+                fid = "" if told["fid"] is None else f", FID {told['fid']:.2f}"
+                lines.append(f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}{fid}")
+        if self.console.is_terminal:
+            self.bars.update(
+                self.task, completed=steps, description=f"{len(self.done)}/{len(self.jobs)} runs"
+            )
+        elif lines and now - self.told > LINE_EVERY:
+            self.told = now
+            self._print(
+                f"{len(self.done)}/{len(self.jobs)} runs, {self._eta(steps, now)} left; " + "; ".join(lines)
+            )
+
+    def _eta(self, steps: int, now: float) -> str:
+        if self.first is None:
+            self.first, self.started = steps, now
+        speed = (steps - self.first) / max(now - self.started, 1e-9)
+        if not speed:
+            return "unknown time"
+        seconds = round((self.total - steps) / speed)
+        return f"{seconds // 60} min {seconds % 60:02} s"
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _name(job: Job) -> str:
+    return f"{job.model} {job.dataset} seed {job.seed}"
+
+
+def _result(record: dict[str, Any]) -> str:
+    metrics = record.get("metrics")
+    if record.get("status") != "finished" or not isinstance(metrics, dict) or not metrics:
+        return f"{record.get('status')}: {record.get('reason')}"
+    return f"finished, FID {next(iter(metrics.values()))['fid']:.2f}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,293 @@
+"""Train models over seeds, score them, and say which is better.
+
+    python -m bench.run --models vanilla --seeds 5
+
+plan -> execute -> summary. Exit codes: 0 all runs finished; 1 some failed or diverged (they are
+kept and reported); 2 the request was wrong; 130 or 143 interrupted: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import store
+from bench.cli import Parser, chosen, number, run_main, setting
+from bench.errors import UsageError, nearest
+from bench.executors import Interrupt, Task, run_here, run_local
+from bench.progress import Progress
+from bench.spec import Job, Place, Spec, plan
+
+FEATURES = ("classifier", "inception-v3-compat")
+
+
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(prog="bench.run", description=__doc__.partition("\n\n")[0] if __doc__ else None, epilog=EPILOG)
+    what = p.add_argument_group("what is trained")
+    what.add_argument("--models", nargs="+", metavar="MODEL", help="names (see --list), or module:function")
+    seeds = what.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", type=number(int, 1), metavar="N", help="seeds 0 to N-1 (default 5)")
+    seeds.add_argument("--seed-list", type=number(int, 0), nargs="+", metavar="SEED", help="these seeds")
+    what.add_argument(
+        "--dataset",
+        nargs="+",
+        default=["auto"],
+        metavar="NAME",
+        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10 or folder:PATH",
+    )
+    what.add_argument("--steps", type=number(int, 1), metavar="N", help="iterations; default by data set")
+    what.add_argument("--batch-size", type=number(int, 1), metavar="N", help="for every model")
+    what.add_argument(
+        "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE"
+    )
+    how = p.add_argument_group("how it is scored")
+    how.add_argument("--eval-every", type=number(int, 1), metavar="N", help="iterations; default a tenth")
+    how.add_argument(
+        "--features",
+        type=chosen(FEATURES),
+        nargs="+",
+        default=["classifier"],
+        metavar="NAME",
+        help="classifier (default), inception-v3-compat",
+    )
+    how.add_argument(
+        "--select",
+        type=chosen(("final", "best")),
+        default="final",
+        metavar="STEP",
+        help="final (default), or best: hold out a validation split and score its best step too",
+    )
+    how.add_argument(
+        "--d-acc-tolerance",
+        type=number(float, 0, 0.5),
+        default=0.15,
+        metavar="X",
+        help="half-width of the band around 50 %% (default 0.15)",
+    )
+    how.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
+    how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
+    where = p.add_argument_group("where it runs")
+    where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
+    where.add_argument("--workers", type=number(int, 0), metavar="N", help="processes; 0: in this process")
+    where.add_argument("--stack", type=number(int, 1), metavar="N", help="seeds that train as one stack")
+    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
+    where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    where.add_argument("--offline", action="store_true", help="never touch the network")
+    where.add_argument("--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS")
+    where.add_argument("--retries", type=number(int, 0), default=1, metavar="N", help="of a run that fails")
+    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS")
+    where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
+    where.add_argument("--fresh", action="store_true", help="compute again what is there; the old is kept")
+    where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    where.add_argument("--list", action="store_true", help="print models, data sets and features")
+    return p
+
+
+EPILOG = """examples:
+  python -m bench.run --models vanilla --seeds 5
+  python -m bench.run --models vanilla dcgan --dataset mnist --steps 5000 --set vanilla.lr=1e-4
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parser().parse(argv)
+    if args.list:
+        from bench.listing import print_list
+
+        print_list()
+        return 0
+    if not args.models:
+        raise UsageError("--models: name at least one; --list shows them")
+    place, slots = _place(args)
+    jobs = plan(_spec(args, place), place)
+    if args.dry_run:
+        return _print_plan(jobs, place)
+    if args.fresh:
+        _put_away(jobs, place)
+    todo, reused = _sort(jobs, place)
+    print(f"{len(jobs)} runs, {reused} reused, {len(todo)} to compute on {_names(slots)}", flush=True)
+    with Interrupt().installed() as interrupt:
+        _execute(args, todo, place, slots, interrupt)
+    if interrupt.signal is not None:
+        left = len(_sort(jobs, place)[0])
+        print(f"interrupted: {left} runs are not finished; the same command goes on", file=sys.stderr)
+        return 128 + interrupt.signal
+    return _close(jobs, place)
+
+
+def _spec(args: Namespace, place: Place) -> Spec:
+    from bench import datasets
+
+    names = []
+    for given in args.dataset:
+        name, why = datasets.resolve(given, data_root=place.data_root, offline=place.offline)
+        if why:
+            print(why, flush=True)
+        names.append(name)
+    for flag, values in (("--models", args.models), ("--dataset", names)):
+        twice = [value for value, n in Counter(values).items() if n > 1]
+        if twice:
+            raise UsageError(f"{flag}: {twice[0]!r} is named twice")
+    settings: dict[str, dict[str, str]] = {}
+    for model, name, value in args.set:
+        settings.setdefault(model, {})[name] = value
+    return Spec(
+        models=args.models,
+        datasets=names,
+        seeds=sorted(set(args.seed_list)) if args.seed_list else range(args.seeds or 5),
+        steps=args.steps,
+        eval_every=args.eval_every,
+        features=list(dict.fromkeys(args.features)),
+        hyperparameters=settings,
+        batch_size=args.batch_size,
+        select=args.select,
+        d_acc_tolerance=args.d_acc_tolerance,
+    )
+
+
+def _place(args: Namespace) -> tuple[Place, list[str]]:
+    """Where to compute, and a device for each worker."""
+    devices = _devices(args.device)
+    on_cpu = devices == ["cpu"]
+    n = args.workers if args.workers is not None else (_cores() if on_cpu else len(devices))
+    place = Place(
+        out=args.out.absolute(),
+        data_root=args.data_root.absolute(),
+        offline=args.offline,
+        device=devices[0],
+        checkpoint_every=args.checkpoint_every,
+        save_samples=args.save_samples,
+        inception_weights=args.inception_weights,
+    )
+    return place, [devices[k % len(devices)] for k in range(max(1, n))]
+
+
+def _devices(text: str) -> list[str]:
+    """``cuda:0,2`` -> ``["cuda:0", "cuda:2"]``.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    kind, _, numbers = text.partition(":")
+    if text == "cpu":
+        return ["cpu"]
+    if text != "auto" and kind != "cuda":
+        known = nearest(text, ["auto", "cpu", "cuda"])
+        raise UsageError(f"--device: {text!r} is not allowed; auto, cpu, cuda or cuda:0,1{known}")
+    import torch
+
+    found = torch.cuda.device_count()
+    if text == "auto":
+        return [f"cuda:{k}" for k in range(found)] or ["cpu"]
+    wanted = numbers.split(",") if numbers else [str(k) for k in range(found)]
+    if not found or any(not k.isdigit() or int(k) >= found for k in wanted):
+        raise UsageError(f"--device: {text!r} is not on this machine, which has {found} CUDA devices")
+    return [f"cuda:{k}" for k in wanted]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _names(slots: Sequence[str]) -> str:
+    return ", ".join(f"{n} × {device}" if n > 1 else device for device, n in Counter(slots).items())
+
+
+# ------------------------------------------------------------------ the runs that there are
+
+
+def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
+    """The jobs that are still to be computed, and how many are not: a failed run is tried again."""
+    todo = []
+    for job in jobs:
+        try:
+            record = store.read_record(job.folder(place.out))
+        except store.DamagedRecordError as error:
+            aside = store.set_aside(error.path)
+            print(f"{error}; kept as {aside.name}, computed again", file=sys.stderr)
+            record = None
+        if record is None or record["status"] == "failed":
+            todo.append(job)
+    return todo, len(jobs) - len(todo)
+
+
+def _put_away(jobs: Sequence[Job], place: Place) -> None:
+    """Rename the folders of these runs, so that they are computed again and nothing is lost."""
+    for job in jobs:
+        if (folder := job.folder(place.out)).exists():
+            n = 1
+            while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
+                n += 1
+            folder.rename(old)
+
+
+def _print_plan(jobs: Sequence[Job], place: Place) -> int:
+    todo, reused = _sort(jobs, place)
+    waiting = set(map(id, todo))
+    for job in jobs:
+        what = "compute" if id(job) in waiting else "reuse"
+        name = f"{job.model:12} {job.dataset:12} seed {job.seed:<4}"
+        print(f"{what:8} {name} {job.steps} steps  {job.folder(place.out)}")
+    print(f"{len(jobs)} runs: {len(todo)} to compute, {reused} reused")
+    return 0
+
+
+def _execute(
+    args: Namespace, todo: Sequence[Job], place: Place, slots: Sequence[str], interrupt: Interrupt
+) -> None:
+    tasks = [Task(stack) for stack in stacks(todo, args.stack or _stack_size(todo, slots))]
+    if args.workers == 0:
+        run_here(tasks, place, interrupt, retries=args.retries)
+    elif tasks:
+        with Progress(todo, place.out) as progress:
+            run_local(
+                tasks,
+                place,
+                slots[: len(tasks)],
+                interrupt,
+                retries=args.retries,
+                timeout=args.run_timeout,
+                tick=progress.tick,
+            )
+
+
+def _stack_size(todo: Sequence[Job], slots: Sequence[str]) -> int:
+    """On a CPU one seed a worker; on GPUs the seeds of a configuration shared out among them."""
+    if slots[0] == "cpu":
+        return 1
+    most = max(Counter((job.run_id) for job in todo).values(), default=1)
+    return -(-most // len(slots))
+
+
+def stacks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """The jobs in order, those of one configuration in groups of at most ``size``."""
+    by_configuration: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_configuration.setdefault(job.run_id, []).append(job)
+    return [same[k : k + size] for same in by_configuration.values() for k in range(0, len(same), size)]
+
+
+def _close(jobs: Sequence[Job], place: Place) -> int:
+    """Print the table, write the report on all that ``out`` holds, and say how the runs ended."""
+    from reports import build, summary, tables
+
+    runs = summary.load(place.out)
+    mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
+    for group in summary.groups(mine):
+        print(tables.plain(tables.scores(group)))
+    build.build([place.out], place.out / "report", ("markdown", "csv"), quick=True)
+    print(f"report: {place.out / 'report'}")
+    bad = mine[mine["status"] != "finished"]
+    for run in bad.itertuples():
+        print(f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}", file=sys.stderr)
+    return 1 if len(bad) or len(mine) < len(jobs) else 0
+
+
+if __name__ == "__main__":
+    run_main(main)

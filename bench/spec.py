@@ -1,0 +1,207 @@
+"""What was asked, checked, and turned into runs.
+
+Spec (the request) -> plan -> [Job] (plain data, one run each)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import datasets, store
+from bench.errors import UsageError, nearest
+from bench.version import NUMBERS
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: everything that can change its numbers, as plain data."""
+
+    model: str
+    hyperparameters: Mapping[str, Any]
+    dataset: str
+    seed: int
+    steps: int
+    """Iterations: generator updates."""
+    eval_every: int
+    protocol: Mapping[str, Any]
+    """What a figure depends on beside the model: data and its splits, extractors' weights, N, settings
+    of the metrics, version of the code. Rows of different protocols never share a table."""
+
+    @property
+    def holdout(self) -> bool:
+        """Whether a validation split is held out of train: wherever a choice is made on it."""
+        return bool(self.protocol["dataset"]["n_val"])
+
+    @property
+    def run_id(self) -> str:
+        """The identity of the configuration: a hash of everything above but the seed."""
+        return store.digest({key: value for key, value in asdict(self).items() if key != "seed"})
+
+    def folder(self, out: Path) -> Path:
+        """The run's folder."""
+        return store.run_folder(out, self.model, self.dataset, self.run_id, self.seed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how runs are computed: nothing here changes a number, but for the device's rounding."""
+
+    out: Path = Path("results")
+    data_root: Path = Path("data")
+    offline: bool = False
+    device: str = "cpu"
+    checkpoint_every: float = 60.0
+    """Seconds."""
+    save_samples: int = 0
+    inception_weights: Path | None = None
+
+    @property
+    def cache(self) -> Path:
+        """Real features and classifiers trained on first use."""
+        return self.out / "cache"
+
+    def for_extractors(self, device: str) -> dict[str, Any]:
+        """What :func:`bench.features.load_extractor` wants to know of the place."""
+        return {
+            "cache": self.cache,
+            "device": device,
+            "inception_weights": self.inception_weights,
+            "offline": self.offline,
+        }
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The request. ``datasets`` holds resolved names: ``auto`` is settled before."""
+
+    models: Sequence[str]
+    datasets: Sequence[str]
+    seeds: Sequence[int]
+    steps: int | None = None
+    eval_every: int | None = None
+    features: Sequence[str] = ("classifier",)
+    hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Model -> name -> value, as text or plain values."""
+    batch_size: int | None = None
+    select: str = "final"
+    scored_on: str = "test"
+    d_acc_tolerance: float = 0.15
+
+    @property
+    def holdout(self) -> bool:
+        """Whether a validation split is held out of train: wherever a choice is made on it."""
+        return self.select == "best" or self.scored_on == "val"
+
+
+def plan(spec: Spec, place: Place) -> list[Job]:
+    """The runs of a request, seeds of one configuration side by side.
+
+    Loads each data set and makes each extractor ready (a classifier may be trained here, once).
+
+    Raises:
+        UsageError: a model, data set, hyperparameter or combination that cannot be.
+    """
+    for given in spec.hyperparameters:
+        if given not in spec.models:
+            raise UsageError(
+                f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
+            )
+    settings = {name: resolve(name, spec.hyperparameters.get(name, {})) for name in spec.models}
+    if spec.batch_size is not None:
+        for values in settings.values():
+            values["batch_size"] = spec.batch_size
+    jobs = []
+    for dataset_name in spec.datasets:
+        dataset = datasets.load(
+            dataset_name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout
+        )
+        for model, values in settings.items():
+            check(model, values, dataset)
+        steps = spec.steps or datasets.default_steps(dataset_name)
+        eval_every = min(steps, spec.eval_every or max(1, steps // 10))
+        protocol = agree(spec, dataset, place)
+        if spec.select == "best":
+            protocol["eval_every"] = eval_every
+        jobs += [
+            Job(model, values, dataset.name, seed, steps, eval_every, protocol)
+            for model, values in settings.items()
+            for seed in spec.seeds
+        ]
+    return jobs
+
+
+def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters of a model: its defaults, changed by what was given.
+
+    Raises:
+        UsageError: no such model or hyperparameter, or a value of the wrong type.
+    """
+    from baselines import registry
+    from baselines.hyperparameters import declared
+
+    try:
+        known = declared(registry.get(model))
+    except LookupError as error:
+        message = f"--models: {error.args[0]}; one of {', '.join(registry.names())}, or module:function"
+        raise UsageError(message + nearest(model, registry.names())) from error
+    values = {name: parameter.default for name, parameter in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(
+                f"--set: {model}.{name} is not a hyperparameter; {model} has {', '.join(known)}"
+                + nearest(name, known)
+            )
+        try:
+            values[name] = known[name].parse(value)
+        except ValueError as error:
+            raise UsageError(f"--set: {model}.{name}={value!r}: allowed is {error}") from error
+    return values
+
+
+def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> None:
+    """Refuse a model that cannot be trained on this data set with these hyperparameters.
+
+    Raises:
+        UsageError: naming the model, the data set and what would do.
+    """
+    from baselines import registry
+
+    factory = registry.get(model)
+    if "label" in registry.card(factory).needs and not dataset.n_classes:
+        others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
+        raise UsageError(
+            f"--models: {model} needs labels and data set {dataset.name!r} has none; "
+            f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
+        )
+    try:
+        gan = factory(dataset.spec, **values)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"--models: {model} on {dataset.name}: {error}") from error
+    if gan.batch_size < 1:
+        raise UsageError(f"--batch-size: {gan.batch_size} is not allowed for {model}; 1 or more")
+
+
+def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]:
+    """The protocol of a request on one data set; makes each extractor ready and names its weights."""
+    from bench import metrics
+    from bench.features import load_extractor
+
+    reference = dataset.val if spec.scored_on == "val" else dataset.test
+    assert reference is not None
+    return {
+        "dataset": dataset.describe(),
+        "scored_on": spec.scored_on,
+        "select": spec.select,
+        "n_fake": len(reference),
+        "n_real": len(reference),
+        "extractors": {
+            name: {"sha256": load_extractor(name, dataset, **place.for_extractors("cpu")).sha256}
+            for name in spec.features
+        },
+        **metrics.protocol(len(reference)),
+        "d_acc_tolerance": spec.d_acc_tolerance,
+        "version": NUMBERS,
+    }
