@@ -1,0 +1,213 @@
+"""Folders of images, friendly and hostile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_checks import NOWHERE, flip, parts, refused, targets, well_formed, within
+from PIL import Image
+
+from baselines.gan import DataSpec
+from bench import datasets, folder
+from bench.datasets import Dataset, load
+
+
+def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5), seed: int = 0) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = () if mode in ("L", "1") else (len(mode),)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Thirty grey images without classes."""
+    root = tmp_path / "pictures"
+    for k in range(30):
+        write(root, f"{k:02d}.png", seed=k)
+    return root
+
+
+def of_folder(root: Path, **options: bool) -> Dataset:
+    return load(f"folder:{root}", data_root=NOWHERE, offline=True, **options)
+
+
+def test_a_folder_without_classes(pictures: Path) -> None:
+    (pictures / "README.txt").write_text("not an image")
+    dataset = of_folder(pictures, holdout=True)
+    well_formed(dataset)
+    assert dataset.name == f"folder:{pictures}"
+    assert [len(part) for part in parts(dataset)] == [18, 6, 6]
+    assert dataset.spec == DataSpec(1, 5, 6, n_classes=0)
+    expected = {np.asarray(Image.open(path)).tobytes() for path in pictures.glob("*.png")}
+    assert {image.tobytes() for part in parts(dataset) for image in part.images} == expected
+
+
+def test_a_folder_with_classes(tmp_path: Path) -> None:
+    suffixes = ("png", "bmp", "PPM", "tif")
+    for label, name in enumerate(("ant", "bee", "cat")):
+        for k in range(10):
+            write(tmp_path, f"{name}/{k}.{suffixes[k % 4]}", "RGB", seed=10 * label + k)
+    dataset = of_folder(tmp_path)
+    well_formed(dataset)
+    assert dataset.n_classes == 3
+    assert dataset.shape == (3, 5, 6)
+    assert np.bincount(targets(dataset.test)).tolist() == [2, 2, 2]
+    for image, label in zip(dataset.test.images, targets(dataset.test), strict=True):
+        folder = tmp_path / ("ant", "bee", "cat")[label]
+        assert any(
+            (np.asarray(Image.open(path)) == image.transpose(1, 2, 0)).all() for path in folder.iterdir()
+        )
+
+
+@pytest.mark.parametrize("stray", ["loose.png", "deep/er/image.png"])
+def test_classes_need_every_image_in_one_subfolder(tmp_path: Path, stray: str) -> None:
+    for k in range(20):
+        write(tmp_path, f"{'ab'[k % 2]}/{k}.png", seed=k)
+    assert of_folder(tmp_path).n_classes == 2
+    write(tmp_path, stray)
+    assert of_folder(tmp_path).n_classes == 0
+
+
+def test_one_subfolder_is_no_class(pictures: Path) -> None:
+    assert of_folder(pictures.parent).n_classes == 0
+
+
+def test_a_copy_of_a_folder_is_the_same_data_and_a_changed_pixel_is_not(
+    pictures: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(pictures, copy)
+    assert of_folder(copy).sha256 == of_folder(pictures).sha256
+    pixels = np.asarray(Image.open(copy / "07.png")).copy()
+    pixels[2, 2] ^= 1
+    Image.fromarray(pixels).save(copy / "07.png")
+    assert of_folder(copy).sha256 != of_folder(pictures).sha256
+
+
+def test_at_most_ten_thousand_are_test(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert datasets.MAX_TEST == 10_000
+    monkeypatch.setattr(datasets, "MAX_TEST", 4)
+    assert len(of_folder(pictures).test) == 4
+
+
+def png(width: int, height: int, chunks: bytes = b"") -> bytes:
+    """A PNG whose pixels are all zero, and that packs them as tightly as it can."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(width + 1)) for _ in range(height)) + packer.flush()
+    size = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunks + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def text_bomb() -> bytes:
+    """A PNG of the right size with a text that unpacks to 80 MB."""
+    data = b"Comment\0\0" + zlib.compress(bytes(80_000_000), 1)
+    return png(
+        6, 5, struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is a broken image"),
+        (b"not an image at all", "is a broken image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n", "is a broken image"),
+        (png(6, 5)[:-30], "is a broken image"),
+        (flip(png(6, 5)), "is a broken image"),
+        (text_bomb(), "is a broken image"),
+        (png(1025, 1024), "has 1025x1024 pixels; at most 1,048,576 are allowed"),
+        (png(10_000, 10_000), "has too many pixels"),
+        (png(20_000, 20_000), "has too many pixels"),
+        (png(5, 6), "is 5x6 L, but '00.png' is 6x5 L; all images must be alike"),
+    ],
+    ids=["empty", "text", "postscript", "cut", "flipped", "text-bomb", "large", "bomb", "huge-bomb", "size"],
+)
+def test_bad_images_are_refused_by_name(pictures: Path, content: bytes, says: str) -> None:
+    (pictures / "17.png").write_bytes(content)
+    with within(5):
+        assert f"'17.png' {says}" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_a_cut_jpeg_is_refused(pictures: Path) -> None:
+    file = write(pictures, "x.jpg")
+    file.write_bytes(file.read_bytes()[:-40])
+    assert "'x.jpg' is a broken image" in refused(f"folder:{pictures}", NOWHERE)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "1", "CMYK"])
+def test_other_modes_are_refused(pictures: Path, mode: str) -> None:
+    write(pictures, "x.tif", mode)
+    assert f"'x.tif' has mode {mode}; convert it to L (grey) or RGB" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_mixed_modes_are_refused(pictures: Path) -> None:
+    write(pictures, "x.png", "RGB")
+    assert "'x.png' is 6x5 RGB, but '00.png' is 6x5 L" in refused(f"folder:{pictures}", NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("loop", "."),
+        ("self", "self"),
+        ("out", "/"),
+        ("17.png", "16.png"),
+        ("x.png", "/etc/hostname"),
+        ("gone.png", "nothing"),
+    ],
+)
+def test_links_are_refused_by_name(pictures: Path, link: str, target: str) -> None:
+    (pictures / link).unlink(missing_ok=True)
+    (pictures / link).symlink_to(target)
+    with within(5):
+        assert f"'{link}' is a symbolic link" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(pictures: Path) -> None:
+    os.mkfifo(pictures / "pipe.png")
+    assert "'pipe.png' is not a regular file" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_strange_names_stay_in_one_line(pictures: Path) -> None:
+    (pictures / "a\nb.png").write_bytes(b"broken")
+    assert r"'a\nb.png' is a broken image" in refused(f"folder:{pictures}", NOWHERE)
+    assert "there is no such folder" in refused("folder:no\nwhere\0", NOWHERE)
+
+
+def test_too_few_images_are_refused(pictures: Path) -> None:
+    for k in range(folder.MIN_IMAGES, 30):
+        (pictures / f"{k}.png").unlink()
+    assert len(of_folder(pictures).train) == 16
+    (pictures / "00.png").unlink()
+    assert "19 images" in refused(f"folder:{pictures}", NOWHERE)
+    assert "at least 20 are needed" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    assert "0 images" in refused(f"folder:{tmp_path / 'empty'}", NOWHERE)
+    for name in ("missing", "loop", "file", "file/below"):
+        assert "there is no such folder" in refused(f"folder:{tmp_path / name}", NOWHERE)
+    assert "there is no such folder" in refused("folder:", NOWHERE)
+
+
+def test_images_that_do_not_fit_into_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = folder._image(pictures, "00.png")
+    endless = np.broadcast_to(first, (2**50, *first.shape[1:]))
+    monkeypatch.setattr(folder, "_image", lambda root, name: endless)
+    assert "cannot be read: Unable to allocate" in refused(f"folder:{pictures}", NOWHERE)
