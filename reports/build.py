@@ -16,19 +16,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from reports.page import Picture
     from reports.summary import Group
     from reports.tables import Table
 
 FORMATS = ("markdown", "latex", "csv", "html")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure that was written: its group's number, what it shows, and its PNG."""
-
-    group: int
-    caption: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def build(
         UsageError: nothing to report on, or no runs of the baseline asked for.
     """
     from bench.store import write_atomic
-    from reports import plots, summary, tables
+    from reports import page, plots, summary, tables
 
     runs = summary.load(roots)
     skipped = list(runs.attrs["skipped"])
@@ -78,7 +70,7 @@ def build(
     built: list[Table] = []
     for group in groups:
         built += [tables.scores(group), tables.training(group)]
-        against = tables.pairs(group, compared[group.number], baseline)
+        against = tables.pairs(group, compared[group.number], "baseline")
         built += [against] if against else []
     files: list[Path] = []
 
@@ -86,17 +78,19 @@ def build(
         write_atomic(out / name, lambda path: path.write_text(text, encoding="utf-8"))
         files.append(out / name)
 
-    pictures: list[Picture] = []
+    pictures: list[page.Picture] = []
     for group in groups:
         for name, caption, figure in _figures(group, quick):
             number = "" if group.number == 1 else f"-{group.number}"
             files += plots.save(figure, out / f"{name}{number}", ("png",) if quick else ("png", "pdf"))
-            pictures.append(Picture(group.number, caption, out / f"{name}{number}.png"))
+            pictures.append(page.Picture(group.number, caption, out / f"{name}{number}.png"))
     if "markdown" in formats:
         shown = "\n".join(f"![{tables.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
         write("table.md", "\n".join(map(tables.markdown, built)) + "\n" + shown)
     if "latex" in formats:
         write("table.tex", LATEX_HEAD + tables.join(built, tables.latex))
+    if "html" in formats:
+        write("report.html", page.render(runs, groups, compared, pictures, skipped))
     if "csv" in formats:
         numbered = {group.number: group.summary for group in groups}
         write("table.csv", _csv(numbered))

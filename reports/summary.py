@@ -91,6 +91,8 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
             keep[row] = False
             skipped.append(f"{path}: {problem}")
     frame = frame[keep].reset_index(drop=True)
+    if frame.empty:
+        frame = pd.DataFrame(columns=[*NEEDED, "folder", "protocol"])
     for name in frame.columns:
         if str(name).startswith(MEASURED) and frame[name].dtype == object:
             frame[name] = _numbers(frame[name])

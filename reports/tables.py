@@ -6,13 +6,14 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.store import slug
-from reports import stats
+from reports import published, stats
 from reports.summary import LEVEL, Group, Score, protocol_sentence, ranges
 
 NOT_SEPARATED = "†"
@@ -101,10 +102,10 @@ def scores(group: Group) -> Table:
         for name, reference in (("real data", floors), ("bicubic", bicubic))
         if any(not math.isnan(cell.value) for cell in reference)
     ]
-    rows += _rows(group, cells)
-    return Table(
-        f"Scores: {group.title}", _caption(group), tuple(columns), tuple(rows), tuple(_notes(group, smallest))
-    )
+    papers, remarks = _published(group, columns)
+    rows += papers + _rows(group, cells)
+    notes = (*_notes(group, smallest), *remarks)
+    return Table(f"Scores: {group.title}", _caption(group), tuple(columns), tuple(rows), notes)
 
 
 def training(group: Group) -> Table:
@@ -149,19 +150,19 @@ def training(group: Group) -> Table:
     )
 
 
-def pairs(group: Group, compared: pd.DataFrame, baseline: str) -> Table | None:
-    """The comparisons with the baseline, or None where there are none."""
-    mine = compared[compared["family"] == "baseline"] if len(compared) else compared
+def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
+    """The comparisons of one family ("baseline" or "all pairs"), or None where there are none."""
+    mine = compared[compared["family"] == family] if len(compared) else compared
     if mine.empty:
         return None
     columns = (
-        Column("", "Extractor"),
+        Column("", "B"),
         Column("", "Score"),
-        Column("", "Mean"),
-        Column("", "Baseline"),
+        Column("", "Mean A"),
+        Column("", "Mean B"),
         Column("", "p"),
         Column("", "p (Holm)"),
-        Column("", "P(better) [95 % CI]"),
+        Column("", "P(A better) [95 % CI]"),
         Column("", "Seeds needed"),
     )
     rows = [
@@ -169,8 +170,8 @@ def pairs(group: Group, compared: pd.DataFrame, baseline: str) -> Table | None:
             str(pair["a"]),
             "model",
             (
-                Cell(str(pair["extractor"])),
-                Cell(str(pair["score"])),
+                Cell(str(pair["b"])),
+                Cell(f"{pair['score']} ({pair['extractor']})"),
                 Cell(f"{pair['mean_a']:.4g}", pair["mean_a"]),
                 Cell(f"{pair['mean_b']:.4g}", pair["mean_b"]),
                 _p(pair["p"]),
@@ -181,14 +182,79 @@ def pairs(group: Group, compared: pd.DataFrame, baseline: str) -> Table | None:
         )
         for pair in mine.to_dict("records")
     ]
+    against = f"Against {mine['b'].iloc[0]}" if family == "baseline" else "All pairs"
     return Table(
-        f"Against {baseline}: {group.title}",
-        f"Each model against {mine['b'].iloc[0]}: exact unpaired permutation test of the means, "
-        "Holm-corrected; the probability that one of its runs beats one of the baseline's; the seeds per model that would "
-        "tell the observed difference apart with a power of 80 %.",
+        f"{against}: {group.title}",
+        "Model A against B: exact unpaired permutation test of the means, Holm-corrected over this table; "
+        "the probability that a run of A beats a run of B; the seeds per model that would tell the observed "
+        "difference apart with a power of 80 %.",
         columns,
         tuple(rows),
     )
+
+
+def seeds(group: Group, run_id: str) -> Table:
+    """Every run of one configuration: how it ended, its scores, its folder."""
+    mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
+    columns = [Column("", "Status")]
+    cells = [[Cell(str(status)) for status in mine["status"]]]
+    for extractor in group.extractors:
+        for score in group.scores(extractor):
+            values = mine[f"metrics.{extractor}.{score.key}"].astype(float) * score.scale
+            columns.append(Column(extractor, score.label, score.better))
+            cells.append([Cell(NOTHING) if math.isnan(v) else Cell(f"{v:.4g}", v) for v in values])
+    shown = (("D acc. held out", "d_accuracy.heldout.balanced"), ("Near ½", "d_accuracy.near_half"))
+    for label, name in (*shown, ("Train (s)", "cost.train_s")):
+        if name in mine:
+            columns.append(Column("", label))
+            cells.append([_number(value) for value in mine[name]])
+    columns += [Column("", "Attempts"), Column("", "Reason"), Column("", "Folder")]
+    for name in ("attempts", "reason", "folder"):
+        given = mine[name] if name in mine else [None] * len(mine)
+        cells.append([_number(value) if name == "attempts" else Cell(_said(value)) for value in given])
+    rows = [
+        Row(f"seed {seed}", "model", tuple(column[k] for column in cells))
+        for k, seed in enumerate(mine["seed"])
+    ]
+    return Table("", "", tuple(columns), tuple(rows))
+
+
+def _number(value: Any) -> Cell:
+    number = float(value) if isinstance(value, int | float) else math.nan
+    return Cell(NOTHING) if math.isnan(number) else Cell(f"{number:.4g}", number)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else NOTHING
+
+
+def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
+    """Rows of published FIDs for models that were measured alike; a note on what differs for the others."""
+    rows: list[Row] = []
+    differing: dict[str, str] = {}
+    for run in group.runs.drop_duplicates("id").to_dict("records"):
+        figure = published.figure(group.dataset, str(run["model"]))
+        if figure is None:
+            continue
+        differences = published.compare({str(name): value for name, value in run.items()})
+        if differences:
+            differing |= {difference.name: str(difference) for difference in differences}
+            continue
+        mean, std = figure
+        cells = [
+            Cell(f"{mean} ± {std}", mean)
+            if (column.group, column.label) == (published.EXTRACTOR, "FID")
+            else Cell(NOTHING if column.group else "")
+            for column in columns
+        ]
+        rows.append(Row(f"{run['model']}, published", "reference", tuple(cells)))
+    notes = [f"Published: {published.SOURCE}."] if rows else []
+    if differing:
+        notes.append(
+            f"The figures of {published.SOURCE} do not stand beside these: their protocol differs in "
+            f"{'; '.join(differing.values())}."
+        )
+    return rows, notes
 
 
 def _rows(group: Group, cells: Sequence[Sequence[Cell]]) -> list[Row]:
@@ -351,6 +417,11 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
 # ---------------------------------------------------------------- from tables to text
 
 
+def spans(table: Table) -> list[tuple[str, int]]:
+    """The upper row of heads: each group of columns with its width."""
+    return [(name, len(list(members))) for name, members in groupby(column.group for column in table.columns)]
+
+
 def markdown(table: Table) -> str:
     """GitHub-flavoured markdown: bold best, underlined second."""
     several = len({column.group for column in table.columns if column.group}) > 1
@@ -395,12 +466,7 @@ def plain(table: Table) -> str:
 
 def latex(table: Table) -> str:
     r"""A booktabs table for the width of a page; the document loads booktabs, textcomp and T1 fontenc."""
-    groups: list[tuple[str, int]] = []
-    for column in table.columns:
-        if groups and groups[-1][0] == column.group:
-            groups[-1] = (column.group, groups[-1][1] + 1)
-        else:
-            groups.append((column.group, 1))
+    groups = spans(table)
     lines = [
         r"\begin{table*}",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",

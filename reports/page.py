@@ -1,0 +1,159 @@
+"""``report.html``: one file that opens from disk, loads nothing, and runs no script but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.version import VERSION
+from reports import tables
+from reports.summary import Group, protocol_sentence
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+DOTS_PER_INCH = 200
+"""Of the pictures; the page shows them a little larger than in print."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that was written: its group's number, what it shows, and its PNG."""
+
+    group: int
+    caption: str
+    path: Path
+
+
+def render(
+    runs: pd.DataFrame,
+    groups: Sequence[Group],
+    compared: Mapping[int, pd.DataFrame],
+    pictures: Sequence[Picture],
+    skipped: Sequence[str],
+) -> str:
+    """The page. Whatever comes from a record is escaped; a policy in its head forbids everything else."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html").render(
+        version=VERSION,
+        style=style,
+        script=script,
+        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
+        spans=tables.spans,
+        mark=tables.NOT_SEPARATED,
+        n_runs=len(runs),
+        n_bad=int((runs["status"] != "finished").sum()),
+        sections=[_section(group, compared[group.number], pictures) for group in groups],
+        skipped=skipped,
+    )
+
+
+def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What the template shows of a group."""
+    return {
+        "group": group,
+        "sentence": protocol_sentence(group),
+        "scores": tables.scores(group),
+        "training": tables.training(group),
+        "against": tables.pairs(group, compared, "baseline"),
+        "pairs": tables.pairs(group, compared, "all pairs"),
+        "pictures": [
+            {"caption": picture.caption, "source": _inline(picture.path), "width": _width(picture.path)}
+            for picture in pictures
+            if picture.group == group.number
+        ],
+        "protocol": {name: _text(value) for name, value in group.protocol.items()},
+        "configurations": [
+            {
+                "label": row["label"],
+                "hyperparameters": _distinct(group, row["id"], "hyperparameters."),
+                "parameters": _distinct(group, row["id"], "parameters."),
+                "environment": _distinct(group, row["id"], "environment."),
+                "command": command(group, row["id"]),
+                "seeds": tables.seeds(group, row["id"]),
+            }
+            for row in group.summary.to_dict("records")
+        ],
+    }
+
+
+def command(group: Group, run_id: str) -> str:
+    """The command line that makes a configuration's runs again, every hyperparameter spelt out."""
+    mine = group.runs[group.runs["id"] == run_id]
+    first = mine.iloc[0]
+    model = str(first["model"])
+    words = ["python", "-m", "bench.run", "--models", model, "--dataset", str(first["dataset"])]
+    words += ["--seed-list", *(str(seed) for seed in sorted(mine["seed"]))]
+    words += ["--steps", str(first["steps"])]
+    if evals := [evals for evals in mine.get("evals", []) if isinstance(evals, list) and evals]:
+        words += ["--eval-every", str(evals[0][0].get("step", first["steps"]))]
+    words += ["--features", *(group.extractors or ["classifier"])]
+    if group.protocol.get("select") == "best":
+        words += ["--select", "best"]
+    if (tolerance := group.protocol.get("d_acc_tolerance")) is not None:
+        words += ["--d-acc-tolerance", str(tolerance)]
+    settings = _given(first, "hyperparameters.")
+    if settings:
+        words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
+    return shlex.join(words)
+
+
+def _given(run: pd.Series, prefix: str) -> dict[str, Any]:
+    """The entries below ``prefix`` that a run's record has. A missing one is NaN in a frame."""
+    return {
+        str(name).removeprefix(prefix): value
+        for name, value in run.items()
+        if str(name).startswith(prefix) and not (isinstance(value, float) and value != value)
+    }
+
+
+def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
+    """Name -> the values that a configuration's runs have, each once."""
+    mine = group.runs[group.runs["id"] == run_id]
+    values: dict[str, dict[str, None]] = {}
+    for _, run in mine.iterrows():
+        for name, value in _given(run, prefix).items():
+            values.setdefault(name, {})[_text(value)] = None
+    return {name: " | ".join(texts) for name, texts in values.items()}
+
+
+def _flag(value: Any) -> str:
+    """A hyperparameter as ``--set`` reads it."""
+    return ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)  # a column with gaps holds floats
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _hash(text: str) -> str:
+    """A text as a Content-Security-Policy source."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _inline(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _width(path: Path) -> int:
+    """CSS pixels at which a picture is shown: from the PNG's header."""
+    return round(int.from_bytes(path.read_bytes()[16:20]) / DOTS_PER_INCH * 110)
