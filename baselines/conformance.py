@@ -1,0 +1,417 @@
+"""Does a model keep the interface's promises? For ours and for anyone's.
+
+    python -m baselines.conformance vanilla mypkg.mygan:mygan --set net=conv
+
+says in words what breaks, for each image shape. Exit code: 0 all fine, 1 something breaks, 2 a wrong
+request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines import registry
+from baselines.gan import Batch, Card, DataSpec, Draw, Gan, Optimizer
+from baselines.hyperparameters import declared
+from baselines.step import DataBatch
+from baselines.streams import draw
+from baselines.trainer import Trainer, build
+
+SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
+N_CLASSES = 10
+N_IMAGES = 24
+BATCH_SIZE = 8
+ABSOLUTE, RELATIVE = 1e-4, 1e-3
+"""Tolerances between a seed alone and the same seed in a stack, after one SGD step with rate 0.01."""
+
+Tensors = dict[str, Tensor]
+
+
+# ---------------------------------------------------------------- the checks
+
+
+def check(factory: Callable[..., Gan], data: DataSpec, **hyper: Any) -> list[str]:
+    """What is wrong with a model on data of this shape, one sentence each; empty where nothing is.
+
+    Raises:
+        ValueError: the factory refuses the data or a hyperparameter, as it may.
+    """
+    problems = list(check_signature(factory))
+    if problems:
+        return problems
+    gan = replace(factory(data, **hyper), batch_size=BATCH_SIZE)
+    images = torch.randint(0, 256, (N_IMAGES, *data.shape), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(N_IMAGES) % data.n_classes if "label" in registry.card(factory).needs else None
+    lab = Lab(gan, images.to(torch.uint8), labels, data)
+    for checking in CHECKS:
+        try:
+            found = list(checking(lab))
+        except Exception as error:  # an author's code may raise anything: say where, and go on
+            purpose = (checking.__doc__ or "").rstrip(".")
+            found = [f"{purpose}: {type(error).__name__}: {_first_line(error)}"]
+        problems += found
+        if found and checking in (check_parts, check_iteration):
+            break  # what follows would only repeat it
+    return problems
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A model, and a little data to try it on."""
+
+    gan: Gan
+    images: Tensor
+    labels: Tensor | None
+    data: DataSpec
+
+    def trainer(self, *seeds: int, gan: Gan | None = None) -> Trainer:
+        """A fresh trainer, of seed 0 unless told."""
+        return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,))
+
+    @cached_property
+    def trained(self) -> Trainer:
+        """Seed 0 after two iterations."""
+        trainer = self.trainer()
+        trainer.advance(2)
+        return trainer
+
+    def batch(self, index: Tensor) -> Batch:
+        """The examples at ``index``."""
+        return DataBatch(self.images, self.labels, index, torch.zeros((), dtype=torch.int64))
+
+    def draw(self, n: int) -> Draw:
+        """Noise for n examples, the same at every call."""
+        return draw(self.gan.noise, (n,), torch.Generator().manual_seed(0))
+
+
+def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
+    """Reading the signature."""
+    if not isinstance(getattr(factory, "card", None), Card):
+        yield "the factory has no card: decorate it with @baselines.gan.card(paper=..., year=...)"
+    try:
+        found = declared(factory)
+    except (KeyError, NameError, TypeError) as error:
+        yield f"every hyperparameter needs a type annotation ({type(error).__name__}: {_first_line(error)})"
+        return
+    for name, one in found.items():
+        if one.default is inspect.Parameter.empty:
+            yield f"hyperparameter {name} has no default"
+            continue
+        try:
+            readable = one.parse(one.default) == one.default
+        except (KeyError, TypeError, ValueError):
+            readable = False
+        if not readable:
+            yield f"hyperparameter {name}: its default {one.default!r} cannot be read as {one.kind}"
+
+
+def check_parts(lab: Lab) -> Iterator[str]:
+    """Building the networks."""
+    nets = lab.gan.build()
+    for name, net in nets.items():
+        if not isinstance(net, nn.Module):
+            yield f"build() makes {name!r} a {type(net).__name__}, not a torch.nn.Module"
+    for name in sorted({update.net for update in lab.gan.updates} | set(lab.gan.optim)):
+        if name not in nets:
+            yield f"an update or optimizer names {name!r}, but build() makes {', '.join(nets)}"
+        elif name not in lab.gan.optim:
+            yield f"the updates of {name!r} have no optimizer"
+    if "index" in lab.gan.noise:
+        yield "the noise cannot be called 'index': the trainer needs that name"
+
+
+def check_iteration(lab: Lab) -> Iterator[str]:
+    """Training for two iterations."""
+    try:
+        trainer = lab.trained
+    except KeyError as error:
+        if error.args != ("label",):
+            raise
+        yield "a loss reads batch['label'], but the card does not say needs={'label'}"
+        return
+    except RuntimeError as error:
+        if "not have been used in the graph" not in str(error):
+            raise
+        yield "a loss does not depend on every parameter of the network that its update names"
+        return
+    logs = trainer.history()
+    accuracies = {"d_acc_real", "d_acc_fake"}
+    promised = {"d_loss", "g_loss"} | (accuracies if lab.gan.threshold is not None else set())
+    for key in sorted(promised - set(logs)):
+        yield f"no loss logs {key!r}"
+    for key, values in logs.items():
+        if not np.isfinite(values).all():
+            yield f"the log {key!r} is not finite after two iterations on noise"
+        elif key in accuracies and not ((values >= 0) & (values <= 1)).all():
+            yield f"the log {key!r} is not a share between 0 and 1"
+        elif key in accuracies - promised:
+            yield f'{key!r} is logged, but threshold=None says that no score means "real"'
+    for key, value in _state(trainer).items():
+        if not value.isfinite().all():
+            yield f"{key} is not finite after two iterations on noise"
+
+
+def check_sampling(lab: Lab) -> Iterator[str]:
+    """Generating."""
+
+    def generate(n: int) -> Tensor:
+        draw = {name: value[:n] for name, value in lab.draw(5).items()}
+        return lab.gan.generate(lab.trained.nets(), lab.batch(torch.arange(n)), draw)
+
+    yield from _evaluates("generate", generate, lab, lab.data.shape)
+    images = generate(5)
+    if images.abs().max() > 1:
+        yield f"generate leaves [-1, 1]: {images.min():.3g} to {images.max():.3g}"
+
+
+def check_judging(lab: Lab) -> Iterator[str]:
+    """Judging."""
+
+    def judge(n: int) -> Tensor:
+        return lab.gan.discriminate(lab.trained.nets(), lab.batch(torch.arange(n)))
+
+    yield from _evaluates("discriminate", judge, lab, ())
+
+
+def _evaluates(name: str, function: Callable[[int], Tensor], lab: Lab, shape: Sequence[int]) -> Iterator[str]:
+    """Right shape, finite, repeatable, each example on its own, nothing changed."""
+    before = _copy(_state(lab.trained))
+    result = function(5)
+    if result.shape != (5, *shape):
+        yield f"{name} gives {tuple(result.shape)} for 5 examples, not {(5, *shape)}"
+    elif not result.is_floating_point() or not result.isfinite().all():
+        yield f"{name} gives values that are not finite floats"
+    elif not torch.equal(function(5), result):
+        yield f"{name} gives other values when called again: call the networks' eval"
+    elif not torch.allclose(function(2), result[:2], atol=1e-4, rtol=1e-4):
+        yield f"{name} mixes the examples of a batch: call the networks' eval"
+    for key in _differing(before, _state(lab.trained)):
+        yield f"{name} changes {key}: call the networks' eval"
+
+
+def check_updates(lab: Lab) -> Iterator[str]:
+    """Making one update at a time."""
+    for update in dict.fromkeys(lab.gan.updates):
+        trainer = lab.trainer(gan=replace(lab.gan, updates=(update,)))
+        plain = build(lab.gan, 0, lab.images.device)
+        before = _copy(_params(trainer))
+        stream = trainer.streams[0]
+        drawn = {name: value[0, 0] for name, value in stream.rewind(stream.state).items()}
+        trainer.advance(1)
+        moved = {key.split(".")[0] for key in _differing(before, _params(trainer))}
+        if update.net not in moved:
+            yield f"an update of {update.net!r} moves none of its parameters"
+        for other in sorted(moved - {update.net}):
+            yield f"an update of {update.net!r} moves parameters of {other!r}"
+        update.loss({name: Plain(net) for name, net in plain.items()}, lab.batch(drawn.pop("index")), drawn)
+        for name, net in plain.items():
+            for key, buffer in net.named_buffers():
+                if not torch.allclose(buffer, trainer.buffers[name][key], atol=1e-5):
+                    yield f"the buffer {name}.{key} is assigned, which the trainer loses: use copy_"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A network as it would be without the trainer: its module owns its tensors."""
+
+    module: nn.Module
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        return self.module.train()(*inputs)
+
+    def eval(self, *inputs: Tensor) -> Any:
+        return self.module.eval()(*inputs)
+
+
+def check_randomness(lab: Lab) -> Iterator[str]:
+    """Training again from the same seed."""
+    again = lab.trainer()
+    with torch.random.fork_rng(devices=[]):
+        state = torch.manual_seed(1).get_state()
+        again.advance(2)
+        if not torch.equal(torch.get_rng_state(), state):
+            yield (
+                "training draws from PyTorch's global generator, which the seeds of a stack share: declare "
+                "noise, and take Dropout from baselines.layers"
+            )
+            return
+    for key in _differing(_state(lab.trained), _state(again))[:1]:
+        yield f"the same seed twice differs in {key}"
+
+
+def check_stack(lab: Lab) -> Iterator[str]:
+    """Training a stack of seeds."""
+    gan = replace(lab.gan, optim={name: SGD() for name in lab.gan.optim})
+    stack = lab.trainer(0, 1, gan=gan)
+    if not _differing(_params(stack, 0), _params(stack, 1)):
+        yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
+    stack.advance(1)
+    for lane, seed in enumerate(stack.seeds):
+        solo = lab.trainer(seed, gan=gan)
+        solo.advance(1)
+        stacked = _state(stack, lane)
+        for key, value in _state(solo).items():
+            if not torch.allclose(value, stacked[key], atol=ABSOLUTE, rtol=RELATIVE):
+                gap = (value - stacked[key]).abs().max()
+                yield f"seed {seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
+                return
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Plain gradient descent: unlike Adam, it leaves rounding errors as small as they are."""
+
+    lr: float = 0.01
+
+    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(list(params), self.lr)
+
+
+def check_optimizers(lab: Lab) -> Iterator[str]:
+    """Optimizing a stack of seeds."""
+    rng = torch.Generator().manual_seed(0)
+    start, slope = torch.randn(2, 3, 4, generator=rng), torch.randn(2, 3, 4, generator=rng)
+    slope[1] *= 10
+    for name, optim in lab.gan.optim.items():
+        stacked = _optimized(optim, start, slope)
+        lanes = [_optimized(optim, *pair) for pair in zip(start, slope, strict=True)]
+        if not torch.allclose(stacked, torch.stack(lanes), atol=1e-6):
+            yield f"the optimizer of {name!r} mixes the seeds of a stack: it must work element by element"
+
+
+def _optimized(optim: Optimizer, start: Tensor, slope: Tensor) -> Tensor:
+    param = start.clone().requires_grad_()
+    optimizer = optim.make([param])
+    for _ in range(2):
+        param.grad = slope.clone()
+        optimizer.step()
+    return param.detach()
+
+
+def check_state(lab: Lab) -> Iterator[str]:
+    """Saving and going on."""
+    trainer = lab.trained
+    saved = copy.deepcopy(trainer.state_dict())
+    trainer.advance(2)
+    resumed = lab.trainer()
+    resumed.load_state_dict([saved])
+    resumed.advance(2)
+    for key in _differing(_state(trainer), _state(resumed))[:1]:
+        yield (
+            f"a saved and resumed run differs from an uninterrupted one in {key}: keep all that changes in "
+            "parameters and buffers"
+        )
+
+
+CHECKS: tuple[Callable[[Lab], Iterator[str]], ...] = (
+    check_parts,
+    check_iteration,
+    check_sampling,
+    check_judging,
+    check_updates,
+    check_randomness,
+    check_stack,
+    check_optimizers,
+    check_state,
+)
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def _params(trainer: Trainer, lane: int = 0) -> Tensors:
+    """Every parameter of one lane by its full name."""
+    state = _state(trainer, lane)
+    return {f"{net}.{key}": state[f"{net}.{key}"] for net, held in trainer.params.items() for key in held}
+
+
+def _state(trainer: Trainer, lane: int = 0) -> Tensors:
+    """Every parameter and buffer of one lane by its full name."""
+    held = trainer.weights(lane)
+    return {f"{net}.{key}": value for net, tensors in held.items() for key, value in tensors.items()}
+
+
+def _copy(tensors: Mapping[str, Tensor]) -> Tensors:
+    return {key: value.clone() for key, value in tensors.items()}
+
+
+def _differing(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[str]:
+    """The names whose values are not the same bit for bit."""
+    return [key for key in a if not torch.equal(a[key], b[key])]
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+# ---------------------------------------------------------------- command line
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check models by name on every shape; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m baselines.conformance", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a registered name or module:function")
+    parser.add_argument("--set", action="append", default=[], metavar="PARAM=VALUE", help="a hyperparameter")
+    args = parser.parse_args(argv)
+    broken = False
+    for name in args.models:
+        try:
+            factory = registry.get(name)
+            hyper = _hyper(factory, args.set)
+        except (LookupError, ValueError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 2
+        broken |= _report(name, factory, hyper)
+    return int(broken)
+
+
+def _hyper(factory: Callable[..., Gan], settings: Iterable[str]) -> dict[str, Any]:
+    known = declared(factory) if settings else {}
+    hyper = {}
+    for setting in settings:
+        param, _, value = setting.partition("=")
+        if param not in known:
+            raise ValueError(f"--set {setting}: no hyperparameter {param!r}; known are {', '.join(known)}")
+        try:
+            hyper[param] = known[param].parse(value)
+        except ValueError as error:
+            raise ValueError(f"--set {setting}: {value!r} is not {error}") from error
+    return hyper
+
+
+def _report(name: str, factory: Callable[..., Gan], hyper: dict[str, Any]) -> bool:
+    """Print one model's results; true where something breaks or no shape fits."""
+    print(name)
+    fits, broken = False, False
+    for channels, height, width in SHAPES:
+        spec = f"{channels}x{height}x{width}"
+        try:
+            problems = check(factory, DataSpec(channels, height, width, N_CLASSES), **hyper)
+        except ValueError as error:
+            print(f"  {spec}: not for this model ({_first_line(error)})")
+            continue
+        fits = True
+        broken |= bool(problems)
+        print(f"  {spec}: {'fine' if not problems else f'{len(problems)} problem(s)'}")
+        for problem in problems:
+            print(f"    - {problem}")
+    if not fits:
+        print("    - no shape fits: a model must build for at least one of them")
+    return broken or not fits
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""LSGAN: least squares instead of cross-entropy (Mao et al. 2016, arXiv:1611.04076).
+
+Adam's settings are the paper's for handwritten characters.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, card
+from baselines.networks import (
+    BatchSize,
+    Beta1,
+    Beta2,
+    DiscNorm,
+    LatentDim,
+    LearningRate,
+    NCritic,
+    Net,
+    Prior,
+    adam,
+    gan,
+    judged,
+    scores,
+)
+
+
+def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 9, the 0-1 coding: D pulls real scores to 1 and fake ones to 0."""
+    real, fake = scores(nets, batch, draw)
+    return judged(0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(), real, fake, threshold=0.5)
+
+
+def g(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 9: G pulls the scores of its samples to 1."""
+    loss = 0.5 * (nets["disc"](nets["gen"](draw["z"])) - 1).square().mean()
+    return loss, {"g_loss": loss}
+
+
+@card(paper="Mao et al., Least Squares Generative Adversarial Networks, arXiv:1611.04076", year=2016)
+def lsgan(
+    data: DataSpec,
+    *,
+    net: Net = "mlp",
+    disc_norm: DiscNorm = "own",
+    prior: Prior = "normal",
+    latent_dim: LatentDim = 100,
+    n_critic: NCritic = 1,
+    lr: LearningRate = 2e-4,
+    beta1: Beta1 = 0.5,
+    beta2: Beta2 = 0.999,
+    batch_size: BatchSize = 64,
+) -> Gan:
+    """Scores are not probabilities: 0.5 lies halfway between the two targets."""
+    return gan(
+        data,
+        d,
+        g,
+        net=net,
+        disc_norm=disc_norm,
+        prior=prior,
+        latent_dim=latent_dim,
+        n_critic=n_critic,
+        optim=adam(lr, beta1, beta2),
+        batch_size=batch_size,
+        threshold=0.5,
+    )

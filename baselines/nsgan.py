@@ -1,0 +1,69 @@
+"""NSGAN: the GAN with the non-saturating loss (Goodfellow et al. 2014, arXiv:1406.2661).
+
+Unlike ``vanilla``, which follows the seed article's procedure, D makes one step on the sum of its two
+terms, fakes come from G in training mode, and network, prior and normalisation are open. Adam's
+settings are DCGAN's.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, card
+from baselines.networks import (
+    BatchSize,
+    Beta1,
+    Beta2,
+    DiscNorm,
+    LatentDim,
+    LearningRate,
+    NCritic,
+    Net,
+    Prior,
+    adam,
+    gan,
+    judged,
+    scores,
+)
+from baselines.vanilla import cross_entropy
+
+
+def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 1: D maximises E log D(x) + E log(1 - D(G(z)))."""
+    real, fake = scores(nets, batch, draw)
+    return judged(cross_entropy(real, real=True) + cross_entropy(fake, real=False), real, fake)
+
+
+def g(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    """Section 3: G maximises E log D(G(z))."""
+    loss = cross_entropy(nets["disc"](nets["gen"](draw["z"])), real=True)
+    return loss, {"g_loss": loss}
+
+
+@card(paper="Goodfellow et al., Generative Adversarial Nets, section 3, arXiv:1406.2661", year=2014)
+def nsgan(
+    data: DataSpec,
+    *,
+    net: Net = "mlp",
+    disc_norm: DiscNorm = "own",
+    prior: Prior = "normal",
+    latent_dim: LatentDim = 100,
+    n_critic: NCritic = 1,
+    lr: LearningRate = 2e-4,
+    beta1: Beta1 = 0.5,
+    beta2: Beta2 = 0.999,
+    batch_size: BatchSize = 64,
+) -> Gan:
+    """The non-saturating GAN."""
+    return gan(
+        data,
+        d,
+        g,
+        net=net,
+        disc_norm=disc_norm,
+        prior=prior,
+        latent_dim=latent_dim,
+        n_critic=n_critic,
+        optim=adam(lr, beta1, beta2),
+        batch_size=batch_size,
+    )
