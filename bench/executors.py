@@ -1,12 +1,14 @@
 """Where jobs run: worker processes on this machine.
 
-One pool of one process per slot (a CPU core or a GPU): a slot keeps its device, a worker that dies
-takes nothing else with it, and a worker is started once, not once per run. Run folders are the only
+One process per slot (a CPU core or a GPU): a slot keeps its device, a worker that dies takes nothing
+else with it, and a worker is started once, not once per run. Run folders are the only
 truth about what was done; a worker's word is used to go on, never as a result.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import signal
 import sys
@@ -15,21 +17,21 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Event
+from typing import Literal
 
 from bench import record, store
 from bench.spec import Job, Place
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
 
 Outcome = tuple[Literal["done", "stopped", "failed"], str]
 """How an attempt ended, and why in one line."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Task:
     """A stack of jobs on its way through the workers."""
 
@@ -51,7 +53,7 @@ class Interrupt:
         for watcher in self.watchers:
             watcher()
 
-    @contextmanager
+    @contextlib.contextmanager
     def installed(self) -> Iterator[Interrupt]:
         """Handle both signals within the block."""
         before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -64,20 +66,18 @@ class Interrupt:
 
 def run_here(tasks: Sequence[Task], place: Place, interrupt: Interrupt, *, retries: int) -> None:
     """Run every task in this process, one after the other: for debugging (``--workers 0``)."""
-    from bench.job import StoppedError, run
-
     for task in tasks:
-        for attempt in range(1, retries + 2):
-            try:
-                run(task.jobs, place, attempt=attempt, stop=lambda: interrupt.signal is not None)
-                break
-            except StoppedError:
+        for attempt in range(task.attempt, retries + 2):
+            outcome, reason = _attempt(
+                replace(task, attempt=attempt), place, lambda: interrupt.signal is not None
+            )
+            if outcome == "stopped":
                 return
-            except Exception as error:
-                _log(task.jobs, place)
-                if attempt > retries:
-                    for job in task.jobs:
-                        record.write_failure(job, place.out, one_line(error), attempt)
+            if outcome == "done":
+                break
+        else:
+            for job in task.jobs:
+                record.write_failure(job, place.out, reason, attempt)
 
 
 def run_local(
@@ -95,72 +95,99 @@ def run_local(
     Returns when all are recorded, or when ``interrupt`` was signalled and every worker has written
     its checkpoint. ``tick`` is called a few times a second.
     """
-    from multiprocessing import get_context
-
-    from pebble import ProcessPool
-
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: read when their libraries load
     context = get_context("spawn")
     stop = context.Event()
     interrupt.watchers.append(stop.set)
+    workers = [Worker(context, stop, replace(place, device=device), timeout) for device in slots]
     waiting = deque(tasks)
-    running: dict[int, tuple[Task, Any]] = {}
-    with ExitStack() as pools:
-        pool = [
-            pools.enter_context(
-                ProcessPool(1, context=context, initializer=_start_worker, initargs=(os.getpid(), stop))
-            )
-            for _ in slots
-        ]
-        while running or (waiting and not stop.is_set()):
-            for slot, device in enumerate(slots):
-                if slot not in running and waiting and not stop.is_set():
-                    task = waiting.popleft()
-                    arguments = (task.jobs, replace(place, device=device), task.attempt)
-                    running[slot] = (task, pool[slot].schedule(_attempt, args=arguments, timeout=timeout))
+    try:
+        while any(worker.task for worker in workers) or (waiting and not stop.is_set()):
+            for worker in workers:
+                if worker.task is None and waiting and not stop.is_set():
+                    worker.give(waiting.popleft())
             tick()
             time.sleep(0.1)
-            for slot, (task, future) in list(running.items()):
-                if future.done():
-                    del running[slot]
-                    outcome, reason = _outcome(future, timeout)
-                    if outcome == "failed" and task.attempt <= retries and not stop.is_set():
-                        waiting.append(Task(task.jobs, task.attempt + 1))
-                    elif outcome == "failed":
-                        for job in task.jobs:
-                            record.write_failure(job, place.out, reason, task.attempt)
+            for worker in workers:
+                task, ended = worker.task, worker.outcome()
+                if task is None or ended is None or ended[0] != "failed":
+                    continue
+                if task.attempt <= retries and not stop.is_set():
+                    waiting.append(Task(task.jobs, task.attempt + 1))
+                else:
+                    for job in task.jobs:
+                        record.write_failure(job, place.out, ended[1], task.attempt)
+    finally:
+        for worker in workers:
+            worker.end()
         tick()
 
 
-def _outcome(future: Any, timeout: float | None) -> Outcome:
-    """How an attempt ended, whatever ended it."""
-    from concurrent.futures import TimeoutError as FutureTimeoutError
+class Worker:
+    """A process that runs one task at a time on one device; it is started again when it dies."""
 
-    from pebble import ProcessExpired
+    def __init__(self, context: SpawnContext, stop: Event, place: Place, timeout: float | None) -> None:
+        self.context, self.stop, self.place, self.timeout = context, stop, place, timeout
+        self.task: Task | None = None
+        self.deadline = math.inf
+        self.start()
 
-    try:
-        outcome: Outcome = future.result()
-    except FutureTimeoutError:
-        return "failed", f"took longer than --run-timeout {timeout:g} s"
-    except ProcessExpired as error:
-        code = error.exitcode
-        how = f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"ended with code {code}"
-        return "failed", f"worker {how}"
-    return outcome
+    def start(self) -> None:
+        """Start the process."""
+        self.pipe, theirs = self.context.Pipe()
+        self.process = self.context.Process(target=_serve, args=(theirs, os.getpid(), self.stop, self.place))
+        self.process.start()
+        theirs.close()
+
+    def give(self, task: Task) -> None:
+        """Hand the idle worker a task."""
+        self.task = task
+        self.deadline = time.monotonic() + (self.timeout or math.inf)
+        with contextlib.suppress(OSError):  # it died while idle: outcome() notices
+            self.pipe.send(task)
+
+    def outcome(self) -> Outcome | None:
+        """How its task ended, and the worker is idle; ``None`` while it runs."""
+        if self.task is None:
+            return None
+        ended: Outcome | None = None
+        with contextlib.suppress(EOFError, OSError):
+            if self.pipe.poll():
+                ended = self.pipe.recv()
+        if ended is None and time.monotonic() > self.deadline:
+            self.process.kill()
+            self.process.join()
+            ended = "failed", f"took longer than --run-timeout {self.timeout:g} s"
+        if ended is None and not self.process.is_alive():
+            ended = "failed", f"worker {_how_it_ended(self.process.exitcode or 0)}"
+        if ended is not None:
+            self.task = None
+            if not self.process.is_alive():
+                self.start()
+        return ended
+
+    def end(self) -> None:
+        """Let the process finish, or kill it."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(timeout=None if self.stop.is_set() else 30)
+        self.process.kill()
+        self.process.join()
+
+
+def _how_it_ended(exitcode: int) -> str:
+    return f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with code {exitcode}"
 
 
 # ------------------------------------------------------------------ in the worker
 
-_stop: Event | None = None
 
-
-def _start_worker(parent: int, stop: Event) -> None:
-    """Leave signals to the parent, and end when the parent is gone."""
-    global _stop
-    _stop = stop
+def _serve(pipe: Connection, parent: int, stop: Event, place: Place) -> None:
+    """Run tasks until told to end. Signals are the parent's business; without it, this ends too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    while (task := pipe.recv()) is not None:
+        pipe.send(_attempt(task, place, stop.is_set))
 
 
 def _end_with(parent: int) -> None:
@@ -169,17 +196,15 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _attempt(jobs: Sequence[Job], place: Place, attempt: int) -> Outcome:
+def _attempt(task: Task, place: Place, stop: Callable[[], bool]) -> Outcome:
     from bench.job import StoppedError, run
 
-    stop = _stop
-    assert stop is not None
     try:
-        run(jobs, place, attempt=attempt, stop=stop.is_set)
+        run(task.jobs, place, attempt=task.attempt, stop=stop)
     except StoppedError:
         return "stopped", ""
     except Exception as error:
-        _log(jobs, place)
+        _log(task.jobs, place)
         return "failed", one_line(error)
     return "done", ""
 

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
     place, slots = _place(args)
-    jobs = plan(_spec(args, place), place)
+    jobs = plan(_spec(args), place)
     if args.dry_run:
         return _print_plan(jobs, place)
     if args.fresh:
@@ -121,16 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _close(jobs, place)
 
 
-def _spec(args: Namespace, place: Place) -> Spec:
-    from bench import datasets
-
-    names = []
-    for given in args.dataset:
-        name, why = datasets.resolve(given, data_root=place.data_root, offline=place.offline)
-        if why:
-            print(why, flush=True)
-        names.append(name)
-    for flag, values in (("--models", args.models), ("--dataset", names)):
+def _spec(args: Namespace) -> Spec:
+    for flag, values in (("--models", args.models), ("--dataset", args.dataset)):
         twice = [value for value, n in Counter(values).items() if n > 1]
         if twice:
             raise UsageError(f"{flag}: {twice[0]!r} is named twice")
@@ -139,7 +131,7 @@ def _spec(args: Namespace, place: Place) -> Spec:
         settings.setdefault(model, {})[name] = value
     return Spec(
         models=args.models,
-        datasets=names,
+        datasets=args.dataset,
         seeds=sorted(set(args.seed_list)) if args.seed_list else range(args.seeds or 5),
         steps=args.steps,
         eval_every=args.eval_every,

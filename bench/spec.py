@@ -5,7 +5,8 @@ Spec (the request) -> plan -> [Job] (plain data, one run each)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Spec:
-    """The request. ``datasets`` holds resolved names: ``auto`` is settled before."""
+    """The request."""
 
     models: Sequence[str]
     datasets: Sequence[str]
@@ -96,10 +97,11 @@ class Spec:
         return self.select == "best" or self.scored_on == "val"
 
 
-def plan(spec: Spec, place: Place) -> list[Job]:
+def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list[Job]:
     """The runs of a request, seeds of one configuration side by side.
 
     Loads each data set and makes each extractor ready (a classifier may be trained here, once).
+    ``say`` is told what ``auto`` stands for, and why.
 
     Raises:
         UsageError: a model, data set, hyperparameter or combination that cannot be.
@@ -114,13 +116,14 @@ def plan(spec: Spec, place: Place) -> list[Job]:
         for values in settings.values():
             values["batch_size"] = spec.batch_size
     jobs = []
-    for dataset_name in spec.datasets:
-        dataset = datasets.load(
-            dataset_name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout
-        )
+    for asked in spec.datasets:
+        name, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
+        if why:
+            say(why)
+        dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
         for model, values in settings.items():
             check(model, values, dataset)
-        steps = spec.steps or datasets.default_steps(dataset_name)
+        steps = spec.steps or datasets.default_steps(name)
         eval_every = min(steps, spec.eval_every or max(1, steps // 10))
         protocol = agree(spec, dataset, place)
         if spec.select == "best":
@@ -167,6 +170,8 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> N
     Raises:
         UsageError: naming the model, the data set and what would do.
     """
+    import torch
+
     from baselines import registry
 
     factory = registry.get(model)
@@ -177,9 +182,13 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> N
             f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
         )
     try:
-        gan = factory(dataset.spec, **values)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"--models: {model} on {dataset.name}: {error}") from error
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("error")  # a layer without units is only a warning
+            gan = factory(dataset.spec, **values)
+            for name, net in gan.build().items():
+                gan.optim[name].make(net.parameters())
+    except Exception as error:
+        raise UsageError(f"--set: {model} cannot be built on {dataset.name}: {error}") from error
     if gan.batch_size < 1:
         raise UsageError(f"--batch-size: {gan.batch_size} is not allowed for {model}; 1 or more")
 
