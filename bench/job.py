@@ -243,9 +243,7 @@ class Stack:
         pictures.sample_grid(self.gan, nets, evaluator, lane.folder / "samples.png")
         if self.place.save_samples:
             samples = final.images[: self.place.save_samples].permute(0, 2, 3, 1).numpy()
-            store.write_atomic(
-                lane.folder / "samples.npz", lambda path: np.savez_compressed(path.open("wb"), samples)
-            )
+            store.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, samples))
 
     def judge(self, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
         """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""
@@ -273,6 +271,11 @@ def _copied(weights: Tensors) -> Tensors:
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:
     store.write_atomic(path, lambda temporary: torch.save(state, temporary))
+
+
+def _savez(path: Path, samples: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez_compressed(file, samples)
 
 
 @lru_cache(maxsize=2)
