@@ -22,13 +22,20 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Event
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from bench import record, store
 from bench.spec import Job, Place
 
-Outcome = tuple[Literal["done", "stopped", "failed"], str]
-"""How an attempt ended, and why in one line."""
+Outcome = tuple[Literal["done", "stopped", "failed"], Any]
+"""How an attempt ended, and why in one line, or what it gave."""
+
+
+class Runnable(Protocol):
+    """What a worker runs."""
+
+    def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
+        """Run, until ``stop`` says so; exceptions are outcomes."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,19 @@ class Task:
 
     jobs: Sequence[Job]
     attempt: int = 1
+
+    def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
+        """Train, score and record the jobs."""
+        from bench.job import StoppedError, run
+
+        try:
+            run(self.jobs, place, attempt=self.attempt, stop=stop)
+        except StoppedError:
+            return "stopped", ""
+        except Exception as error:
+            _log(self.jobs, place)
+            return "failed", one_line(error)
+        return "done", ""
 
 
 class Interrupt:
@@ -68,9 +88,7 @@ def run_here(tasks: Sequence[Task], place: Place, interrupt: Interrupt, *, retri
     """Run every task in this process, one after the other: for debugging (``--workers 0``)."""
     for task in tasks:
         for attempt in range(task.attempt, retries + 2):
-            outcome, reason = _attempt(
-                replace(task, attempt=attempt), place, lambda: interrupt.signal is not None
-            )
+            outcome, reason = replace(task, attempt=attempt).run(place, lambda: interrupt.signal is not None)
             if outcome == "stopped":
                 return
             if outcome == "done":
@@ -95,32 +113,45 @@ def run_local(
     Returns when all are recorded, or when ``interrupt`` was signalled and every worker has written
     its checkpoint. ``tick`` is called a few times a second.
     """
+    waiting, running = deque(tasks), dict[Worker, Task]()
+    with started_workers(place, slots, interrupt, timeout=timeout) as (workers, stop):
+        while running or (waiting and not stop.is_set()):
+            for worker in workers:
+                if worker not in running and waiting and not stop.is_set():
+                    running[worker] = waiting.popleft()
+                    worker.give(running[worker])
+            tick()
+            time.sleep(0.1)
+            for worker in list(running):
+                if (ended := worker.outcome()) is None:
+                    continue
+                task = running.pop(worker)
+                if ended[0] == "failed" and task.attempt <= retries and not stop.is_set():
+                    waiting.append(replace(task, attempt=task.attempt + 1))
+                elif ended[0] == "failed":
+                    for job in task.jobs:
+                        record.write_failure(job, place.out, ended[1], task.attempt)
+    tick()
+
+
+@contextlib.contextmanager
+def started_workers(
+    place: Place, slots: Sequence[str], interrupt: Interrupt, *, timeout: float | None
+) -> Iterator[tuple[list[Worker], Event]]:
+    """A worker per slot, and the event that asks them to stop; set where the block raises."""
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: read when their libraries load
     context = get_context("spawn")
     stop = context.Event()
     interrupt.watchers.append(stop.set)
     workers = [Worker(context, stop, replace(place, device=device), timeout) for device in slots]
-    waiting = deque(tasks)
     try:
-        while any(worker.task for worker in workers) or (waiting and not stop.is_set()):
-            for worker in workers:
-                if worker.task is None and waiting and not stop.is_set():
-                    worker.give(waiting.popleft())
-            tick()
-            time.sleep(0.1)
-            for worker in workers:
-                task, ended = worker.task, worker.outcome()
-                if task is None or ended is None or ended[0] != "failed":
-                    continue
-                if task.attempt <= retries and not stop.is_set():
-                    waiting.append(Task(task.jobs, task.attempt + 1))
-                else:
-                    for job in task.jobs:
-                        record.write_failure(job, place.out, ended[1], task.attempt)
+        yield workers, stop
+    except BaseException:
+        stop.set()
+        raise
     finally:
         for worker in workers:
             worker.end()
-        tick()
 
 
 class Worker:
@@ -128,7 +159,7 @@ class Worker:
 
     def __init__(self, context: SpawnContext, stop: Event, place: Place, timeout: float | None) -> None:
         self.context, self.stop, self.place, self.timeout = context, stop, place, timeout
-        self.task: Task | None = None
+        self.task: Runnable | None = None
         self.deadline = math.inf
         self.start()
 
@@ -139,7 +170,7 @@ class Worker:
         self.process.start()
         theirs.close()
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Runnable) -> None:
         """Hand the idle worker a task."""
         self.task = task
         self.deadline = time.monotonic() + (self.timeout or math.inf)
@@ -187,26 +218,13 @@ def _serve(pipe: Connection, parent: int, stop: Event, place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     while (task := pipe.recv()) is not None:
-        pipe.send(_attempt(task, place, stop.is_set))
+        pipe.send(task.run(place, stop.is_set))
 
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _attempt(task: Task, place: Place, stop: Callable[[], bool]) -> Outcome:
-    from bench.job import StoppedError, run
-
-    try:
-        run(task.jobs, place, attempt=task.attempt, stop=stop)
-    except StoppedError:
-        return "stopped", ""
-    except Exception as error:
-        _log(task.jobs, place)
-        return "failed", one_line(error)
-    return "done", ""
 
 
 def _log(jobs: Sequence[Job], place: Place) -> None:
