@@ -58,11 +58,13 @@ class Place:
     """Seconds."""
     save_samples: int = 0
     inception_weights: Path | None = None
+    cache_root: Path | None = None
+    """Where the cache is, if not in ``out``."""
 
     @property
     def cache(self) -> Path:
         """Real features and classifiers trained on first use."""
-        return self.out / "cache"
+        return (self.cache_root or self.out) / "cache"
 
     def for_extractors(self, device: str) -> dict[str, Any]:
         """What :func:`bench.features.load_extractor` wants to know of the place."""
