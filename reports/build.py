@@ -47,7 +47,8 @@ def build(
     """Write the report on all runs below ``roots`` into ``out``.
 
     ``baseline``: the model that others are compared with; without one, ``vanilla`` where it was run.
-    ``quick`` leaves out everything but tables, training curves, per-seed scores and sample grids, as PNG.
+    ``quick`` draws training curves, per-seed scores and sample grids only. Figures are PNG, and PDF too
+    where ``formats`` has LaTeX.
 
     Raises:
         UsageError: nothing to report on, or no runs of the baseline asked for.
@@ -78,11 +79,12 @@ def build(
         write_atomic(out / name, lambda path: path.write_text(text, encoding="utf-8"))
         files.append(out / name)
 
+    kinds = ("png", "pdf") if "latex" in formats else ("png",)
     pictures: list[page.Picture] = []
     for group in groups:
         for name, caption, figure in _figures(group, quick):
             number = "" if group.number == 1 else f"-{group.number}"
-            files += plots.save(figure, out / f"{name}{number}", ("png",) if quick else ("png", "pdf"))
+            files += plots.save(figure, out / f"{name}{number}", kinds)
             pictures.append(page.Picture(group.number, caption, out / f"{name}{number}.png"))
     if "markdown" in formats:
         shown = "\n".join(f"![{tables.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
@@ -104,11 +106,18 @@ LATEX_HEAD = (
 )
 
 
+MOST_DRAWN = 16
+"""Configurations in a figure: more cannot be told apart. Tables show all of them."""
+
+
 def _figures(group: Group, quick: bool) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure of everything that the group's records can show."""
     from reports import plots
 
     on = group.title
+    if len(group.summary) > MOST_DRAWN:
+        on += f", the best {MOST_DRAWN} of {len(group.summary)}"
+        group = group.best(MOST_DRAWN)
     drawn: list[tuple[str, str, Figure | None]] = []
 
     def draw(name: str, caption: str, figure: Figure | None) -> None:

@@ -97,6 +97,7 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[
         stamp = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
         with style():
             write_atomic(target, partial(figure.savefig, format=kind, dpi=200, metadata=stamp))
+        figure.set_layout_engine("none")  # laid out once is enough for all formats
         written.append(target)
     return written
 
@@ -146,42 +147,49 @@ def curves(group: Group) -> Figure | None:
     if not shown:
         return None
     with style():
-        figure, axes = _figure(PAGE, 0.35 + 1.55 * len(shown), len(shown), 2)
+        figure, axes = _figure(PAGE, 0.4 + 1.3 * len(shown), len(shown), 2)
         for (left, right), (run_id, label) in zip(axes, shown, strict=True):
             history = data[run_id]
-            _bands(left, history, {"d_loss": "D loss", "g_loss": "G loss"})
-            _bands(right, history, {"d_acc_real": "D accuracy on real", "d_acc_fake": "D accuracy on fake"})
+            end = float(group.runs.loc[group.runs["id"] == run_id, "steps"].max())
+            _bands(left, history, end, LOSSES)
+            _bands(right, history, end, ACCURACIES)
             left.set_title(label, loc="left", fontweight="bold")
             left.set_ylabel("loss")
             right.set_ylabel("accuracy")
             right.set_ylim(-0.03, 1.03)
             right.axhline(0.5, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
-            if not {"d_acc_real", "d_acc_fake"} & set(history):
+            if not set(ACCURACIES) & set(history):
                 right.text(0.5, 0.55, "the critic has no threshold", ha="center", transform=right.transAxes)
             for ax in (left, right):
-                ax.set_xlim(0, float(group.runs.loc[group.runs["id"] == run_id, "steps"].max()))
+                ax.set_xlim(0, float(group.runs["steps"].max()))
+                ax.tick_params(labelbottom=ax in axes[-1])
         for ax in axes[-1]:
             ax.set_xlabel("step")
-        for ax in axes[0]:
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(loc="upper right")
+        _legend(figure, [ax for row in axes for ax in row])
     return figure
 
 
-def _bands(ax: Axes, history: pd.DataFrame, names: Mapping[str, str]) -> None:
-    """Mean line and min-max band over seeds of each named column; a cross where a run ended early."""
+LOSSES = {"d_loss": ("D loss", 0), "g_loss": ("G loss", 1)}
+ACCURACIES = {"d_acc_real": ("D accuracy on real", 2), "d_acc_fake": ("D accuracy on fake", 3)}
+"""Column of the history -> its label, and which colour and line it gets."""
+
+
+def _bands(ax: Axes, history: pd.DataFrame, end: float, names: Mapping[str, tuple[str, int]]) -> None:
+    """Mean line and min-max band over seeds of each column; a cross where a run stopped before ``end``."""
     import seaborn
 
     palette = seaborn.color_palette("colorblind")
-    for k, (name, label) in enumerate((name, label) for name, label in names.items() if name in history):
+    for name, (label, k) in names.items():
+        if name not in history:
+            continue
         over_seeds = history.groupby("step")[name].agg(["mean", "min", "max"])
-        color, line = palette[k], LINES[k]
-        ax.plot(over_seeds.index, over_seeds["mean"], color=color, linestyle=line, label=label)
+        color = palette[k]
+        ax.plot(over_seeds.index, over_seeds["mean"], color=color, linestyle=LINES[k], label=label)
         ax.fill_between(
             over_seeds.index, over_seeds["min"], over_seeds["max"], color=color, alpha=0.2, linewidth=0
         )
         last = history.dropna(subset=[name]).groupby("seed").tail(1)
-        early = last[last["step"] < history["step"].max()]
+        early = last[last["step"] < end * (1 - 1.5 / POINTS)]
         ax.plot(early["step"], early[name], "x", color=color, markersize=5)
 
 
@@ -194,7 +202,8 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
     labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
     with style():
         figure, [axes] = _figure(PAGE, 2.4, 1, 2)
-        for run_id, part in points.groupby("id"):
+        for run_id in (run_id for run_id in labels if run_id in set(points["id"])):
+            part = points[points["id"] == run_id]
             for ax, name in zip(axes, ("step", "train_s"), strict=True):
                 at = part.groupby("step").agg({"train_s": "mean", "value": ["mean", "min", "max"]})
                 x = at.index if name == "step" else at["train_s"]["mean"]
@@ -216,7 +225,7 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
             ax.set_ylabel(f"{score.label} ({extractor})")
             if points["value"].min() > 0 and points["value"].max() > 20 * points["value"].min():
                 ax.set_yscale("log")
-        _legend(figure, axes[0])
+        _legend(figure, axes)
     return figure
 
 
@@ -321,7 +330,7 @@ def precision_recall(group: Group, extractor: str) -> Figure | None:
         ax.set(
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall (diversity)", ylabel="precision (fidelity)"
         )
-        _legend(figure, ax)
+        _legend(figure, [ax])
     return figure
 
 
@@ -344,7 +353,7 @@ def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
             ax.step(thresholds, share, color=how.color, linestyle=how.line, label=label, where="post")
         sign = "≤" if score.better == "lower" else "≥"
         ax.set(xlabel="τ", ylabel=f"share of runs with {score.label} {sign} τ", ylim=(-0.03, 1.03))
-        _legend(figure, ax)
+        _legend(figure, [ax])
     return figure
 
 
@@ -371,18 +380,20 @@ def budget(
             ax.plot(trials, expected, color=color, linestyle=LINES[k % len(LINES)], label=name)
             ax.fill_between(trials, low, high, color=color, alpha=0.15, linewidth=0)
         ax.set(xlabel="trials", ylabel=f"expected best {label}")
-        _legend(figure, ax)
+        _legend(figure, [ax])
     return figure
 
 
-def _legend(figure: Figure, ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=max(1, min(len(labels), int(figure.get_figwidth() / 1.1))),
-    )
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend below all axes, for which the figure grows."""
+    named = {
+        label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    width, height = figure.get_size_inches()
+    longest = max(map(len, named), default=0)
+    columns = max(1, min(len(named), int(width / (0.5 + 0.062 * longest))))
+    figure.set_size_inches(width, height + 0.17 * math.ceil(len(named) / columns))
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
 
 
 # ---------------------------------------------------------------- samples
@@ -424,7 +435,7 @@ def filmstrip(group: Group) -> Figure | None:
                 ax.axis("off")
             for ax, (step, image) in zip(row, frames, strict=False):
                 _image(ax, image)
-                ax.set_title(f"step {step}" if ax is not row[0] else f"{label}\nstep {step}", loc="left")
+                ax.set_title(step if ax is not row[0] else f"{label}\n{step}", loc="left")
     return figure
 
 

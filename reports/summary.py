@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +269,11 @@ class Group:
         apart = ", ".join(f"{name} {_short(value)}" for name, value in self.apart.items())
         return f"{self.task} on {self.dataset}" + (f" ({apart})" if apart else "")
 
+    def best(self, n: int) -> Group:
+        """The group with its first n configurations only."""
+        summary = self.summary.head(n)
+        return replace(self, summary=summary, runs=self.runs[self.runs["id"].isin(summary["id"])])
+
     def scores(self, extractor: str) -> list[Score]:
         """The known scores that any of the group's runs has under this extractor."""
         return [
@@ -288,6 +293,8 @@ def groups(runs: pd.DataFrame) -> list[Group]:
     """The runs of :func:`load`, apart by task and protocol; larger groups first."""
     if runs.empty:
         return []
+    runs = runs.copy()
+    runs.attrs = {}  # pandas copies them deeply at every step
     summary = summarise(runs)
     parts = [part for _, part in runs.groupby(["task", "protocol"], sort=False)]
     parts.sort(key=lambda part: (part["task"].iloc[0], -len(part)))
@@ -319,8 +326,6 @@ def _protocol(part: pd.DataFrame) -> dict[str, Any]:
 
 def _sorted(group: Group) -> Group:
     """The group with its summary ordered by its first score, best first, those without it last."""
-    from dataclasses import replace
-
     for extractor in group.extractors:
         for score in group.scores(extractor):
             ordered = group.summary.sort_values(
@@ -357,8 +362,8 @@ def protocol_sentence(group: Group) -> str:
             for name in group.extractors
         )
         said.append(f"features from {weights}")
-    chosen = {"final": "scores are those of the final step", "best": "the step was chosen on validation"}
-    said.append(chosen.get(str(p.get("select")), f"step selection: {p.get('select', 'not recorded')}"))
+    chosen = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
+    said.append(f"scores at the final step{chosen}")
     data = f"data set {group.dataset} ({str(p.get('dataset.sha256', '?'))[:8]})"
     return f"{data}; " + "; ".join(said) + "."
 

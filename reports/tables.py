@@ -404,13 +404,17 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
         notes.append(
             "Bold: best; underlined: second. One seed per model: nothing can be said about significance."
         )
+    missing: dict[str, list[str]] = {}
     for row in group.summary.to_dict("records"):
         if row["missing_seeds"]:
-            notes.append(f"{row['label']}: no run for seed {ranges(row['missing_seeds'])}.")
+            missing.setdefault(ranges(row["missing_seeds"]), []).append(row["label"])
         if row["failures"]:
-            failed = group.runs[(group.runs["id"] == row["id"]) & (group.runs["status"] != "finished")]
-            which = ", ".join(f"{status} {ranges(part['seed'])}" for status, part in failed.groupby("status"))
-            notes.append(f"{row['label']}: seed {which}; its means are over the seeds that have a score.")
+            bad = group.runs[(group.runs["id"] == row["id"]) & (group.runs["status"] != "finished")]
+            which = ", ".join(
+                f"{status} (seed {ranges(part['seed'])})" for status, part in bad.groupby("status")
+            )
+            notes.append(f"{row['label']}: {which}; its means are over the seeds that have a score.")
+    notes += [f"No run of seed {which}: {', '.join(labels)}." for which, labels in missing.items()]
     return notes
 
 
