@@ -8,8 +8,10 @@ kept and reported); 2 the request was wrong; 130 or 143 interrupted: the same co
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -108,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = plan(_spec(args), place)
     if args.dry_run:
         return _print_plan(jobs, place)
+    _note_command(argv, jobs, place)
     if args.fresh:
         _put_away(jobs, place)
     todo, reused = _sort(jobs, place)
@@ -217,6 +220,16 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
             while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
                 n += 1
             folder.rename(old)
+
+
+def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place) -> None:
+    """Append the command to ``commands.jsonl``: what was asked (``auto``, say), and the runs it became."""
+    runs = sorted({f"{job.model}-{job.dataset}-{job.run_id}" for job in jobs})
+    command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
+    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
+    place.out.mkdir(parents=True, exist_ok=True)
+    with (place.out / "commands.jsonl").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def _print_plan(jobs: Sequence[Job], place: Place) -> int:

@@ -1,0 +1,279 @@
+"""The command, run as a user runs it: a subprocess, with the network cut."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ("--models", "vanilla", "--dataset", "digits", "--steps", "40", "--eval-every", "20")
+NARROW = ("--set", "vanilla.g_widths=16,32", "vanilla.d_widths=32,16", "vanilla.batch_size=16")
+
+CUT = """
+import socket
+def refuse(*args, **kwargs):
+    raise OSError("the network is cut")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+@pytest.fixture(scope="session")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which Python has no network."""
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "sitecustomize.py").write_text(CUT)
+    path = os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "error", "COLUMNS": "200"}
+
+
+def bench(cut: dict[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.run", *arguments]
+    return subprocess.run(command, cwd=cwd, env=cut, capture_output=True, text=True, timeout=240, check=False)
+
+
+def records(out: Path) -> dict[int, dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in out.glob("runs/*/seed-*/run.json")]
+    return {record["seed"]: record for record in found}
+
+
+def numbers(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what may differ between two computations of it."""
+    kept = {k: v for k, v in record.items() if k not in {"cost", "environment", "checksum", "attempts"}}
+    kept["evals"] = [{k: v for k, v in entry.items() if k != "train_s"} for entry in record["evals"]]
+    return kept
+
+
+@pytest.fixture(scope="session")
+def three(cut: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Three seeds on two workers: the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("three")
+    done = bench(cut, folder, *TINY, *NARROW, "--seeds", "3", "--workers", "2", "--save-samples", "30")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return folder, done.stdout
+
+
+def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -> None:
+    folder, _ = three
+    found = records(folder / "results")
+    assert sorted(found) == [0, 1, 2]
+    for record in found.values():
+        assert record["status"] == "finished"
+        scores = record["metrics"]["classifier"]
+        assert {"fid", "isc_mean", "isc_std", "kid_mean", "kid_std", "precision", "recall"} <= scores.keys()
+        assert all(np.isfinite(value) for value in scores.values())
+        assert record["floor"]["classifier"]["fid"] < scores["fid"]
+        assert record["protocol"]["n_fake"] == record["protocol"]["dataset"]["n_test"] == 360
+        assert record["d_accuracy"].keys() >= {"train", "heldout", "near_half", "near_half_since"}
+        assert [entry["step"] for entry in record["evals"]] == [20, 40]
+        assert record["cost"]["train_s"] > 0
+        assert record["parameters"]["disc"]["trainable"] == 64 * 32 + 32 + 32 * 16 + 16 + 16 + 1
+    run = next((folder / "results" / "runs").glob("*/seed-0"))
+    rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == list(range(1, 41))
+    with Image.open(run / "samples.png") as grid:
+        assert grid.size[0] > 400
+    with np.load(run / "samples.npz") as samples:
+        assert samples["arr_0"].shape == (30, 8, 8, 1)
+        assert samples["arr_0"].dtype == np.uint8
+
+
+def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
+    folder, printed = three
+    assert "real data" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("vanilla  "))
+    fids = [record["metrics"]["classifier"]["fid"] for record in records(folder / "results").values()]
+    assert float(line.split()[1]) == pytest.approx(np.mean(fids), rel=0.01)
+    assert "0/3" in line
+    report = folder / "results" / "report"
+    assert {"table.md", "table.csv", "curves.png", "scores.png"} <= {p.name for p in report.iterdir()}
+
+
+def test_run_again_reuses_and_changes_nothing(three: tuple[Path, str], cut: dict[str, str]) -> None:
+    folder, _ = three
+    paths = list((folder / "results").glob("runs/*/seed-*/*"))
+    before = {path: path.stat().st_mtime_ns for path in paths}
+    done = bench(cut, folder, *TINY, *NARROW, "--seeds", "3")
+    assert done.returncode == 0
+    assert "3 reused, 0 to compute" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in paths} == before
+
+
+def test_a_seed_is_the_same_whatever_runs_beside_it(
+    three: tuple[Path, str], cut: dict[str, str], tmp_path: Path
+) -> None:
+    """Alone, in this process, in other slices of work: the record of seed 1 is identical."""
+    folder, _ = three
+    done = bench(cut, tmp_path, *TINY, *NARROW, "--seed-list", "1", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    assert numbers(records(tmp_path / "results")[1]) == numbers(records(folder / "results")[1])
+    histories = [
+        next(root.glob("results/runs/*/seed-1/history.csv")).read_bytes() for root in (folder, tmp_path)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_a_stack_of_seeds_has_the_records_of_its_seeds(
+    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = three
+    done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "3", "--stack", "3", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    stacked, solo = records(tmp_path / "results"), records(folder / "results")
+    for seed in solo:
+        assert stacked[seed]["cost"]["stack"] == 3
+        assert stacked[seed]["id"] == solo[seed]["id"]
+        assert stacked[seed]["metrics"]["classifier"]["fid"] == pytest.approx(
+            solo[seed]["metrics"]["classifier"]["fid"], rel=0.02
+        )
+
+
+def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -> None:
+    done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    record = records(tmp_path / "results")[0]
+    data = record["protocol"]["dataset"]
+    assert (data["n_train"], data["n_val"], data["n_test"]) == (1077, 360, 360)
+    assert {entry["scored_on"] for entry in record["evals"]} == {"val"}
+    by_fid = {entry["metrics"]["classifier"]["fid"]: entry["step"] for entry in record["evals"]}
+    assert record["best"]["step"] == by_fid[min(by_fid)]
+    assert record["best"]["val"]["classifier"]["fid"] == min(by_fid)
+
+
+def test_a_config_file_is_the_flags_and_flags_win(cut: dict[str, str], three: tuple[Path, str]) -> None:
+    folder, _ = three
+    (folder / "three.toml").write_text(
+        'models = ["vanilla"]\ndataset = "digits"\nsteps = 40\neval-every = 7\nseeds = 3\n'
+        "[set.vanilla]\ng_widths = [16, 32]\nd_widths = [32, 16]\nbatch_size = 16\n"
+    )
+    done = bench(cut, folder, "--config", "three.toml", "--eval-every", "20", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "3 runs: 0 to compute, 3 reused" in done.stdout
+
+
+def test_fresh_computes_again_and_keeps_the_old(
+    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
+) -> None:
+    arguments = (*TINY, *NARROW, "--seeds", "1", "--workers", "0")
+    assert bench(cut, tmp_path, *arguments).returncode == 0
+    first = records(tmp_path / "results")[0]
+    done = bench(cut, tmp_path, *arguments, "--fresh")
+    assert done.returncode == 0, done.stderr
+    again = records(tmp_path / "results")[0]
+    assert numbers(again) == numbers(first)
+    old = next((tmp_path / "results" / "runs").glob("*/old-seed-0-1/run.json"))
+    assert json.loads(old.read_text()) == first
+
+
+def test_dry_run_touches_nothing(cut: dict[str, str], tmp_path: Path) -> None:
+    done = bench(cut, tmp_path, *TINY, "--seeds", "2", "--dry-run")
+    assert done.returncode == 0
+    assert "2 runs: 2 to compute, 0 reused" in done.stdout
+    assert not list(tmp_path.glob("results/*/*"))
+
+
+def test_list_and_help(cut: dict[str, str], tmp_path: Path) -> None:
+    listed = bench(cut, tmp_path, "--list").stdout
+    assert "vanilla  [2014]" in listed
+    assert "lr=0.0002 (1e-05…0.01, log)" in listed
+    assert "fashion-mnist" in listed
+    assert "--seed-list" in bench(cut, tmp_path, "--help").stdout
+
+
+def test_auto_is_digits_without_a_network_and_says_so(cut: dict[str, str], tmp_path: Path) -> None:
+    done = bench(cut, tmp_path, "--models", "vanilla", "--seeds", "1", "--dry-run")
+    assert done.returncode == 0
+    assert "digits" in done.stdout.splitlines()[0]
+    assert "MNIST" in done.stdout.splitlines()[0]
+
+
+BAD = [
+    (["--models", "vanila"], ["--models", "'vanila'", "did you mean 'vanilla'?"]),
+    (["--models", "vanilla", "--sedes", "3"], ["'--sedes'", "did you mean '--seeds'?"]),
+    (["--models", "vanilla", "--seeds", "0"], ["--seeds", "'0'", "1 or more"]),
+    (["--models", "vanilla", "--seeds", "two"], ["--seeds", "'two'", "whole number"]),
+    (["--models", "vanilla", "--seeds", "1", "--seed-list", "1"], ["--seed-list", "--seeds"]),
+    (["--models", "vanilla", "--dataset", "mnst"], ["--dataset", "'mnst'", "did you mean 'mnist'?"]),
+    (["--models", "vanilla", "--dataset", "mnist", "--offline"], ["mnist", "missing"]),
+    (["--models", "vanilla", "--dataset", "mnist"], ["mnist", "missing"]),
+    (["--models", "vanilla", "--dataset", "folder:nowhere"], ["nowhere"]),
+    (["--models", "vanilla", "--set", "vanilla.lrr=1"], ["vanilla.lrr", "did you mean 'lr'?"]),
+    (["--models", "vanilla", "--set", "vanilla.lr=fast"], ["vanilla.lr", "'fast'", "a finite number"]),
+    (["--models", "vanilla", "--set", "lr=1"], ["--set", "'lr=1'", "MODEL.PARAM=VALUE"]),
+    (["--models", "vanilla", "--set", "vanila.lr=1"], ["'vanila'", "did you mean 'vanilla'?"]),
+    ([*TINY, "--set", "vanilla.lr=-1"], ["vanilla", "learning rate"]),
+    ([*TINY, "--set", "vanilla.g_widths=0"], ["vanilla", "digits"]),
+    (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
+    (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu"]),
+    (["--models", "vanilla", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
+    (["--models", "vanilla", "--select", "bets"], ["--select", "did you mean 'best'?"]),
+    (["--models", "vanilla", "--d-acc-tolerance", "0.9"], ["--d-acc-tolerance", "0.5"]),
+    (["--models", "vanilla", "vanilla"], ["--models", "twice"]),
+    (["--models", "nopackage.gan:gan"], ["--models", "nopackage"]),
+    (["--models", "baselines.gan:Normal"], ["baselines.gan:Normal", "card"]),
+    (["--config", "nowhere.toml"], ["--config", "nowhere.toml"]),
+    ([], ["--models"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD, ids=lambda value: " ".join(value)[:50])
+def test_a_wrong_request_is_one_line_and_code_2(
+    arguments: list[str], said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """In this process for speed; one of them also as a subprocess, below."""
+    from bench import run
+    from bench.cli import run_main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.getaddrinfo", _refuse)
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: run.main(arguments))
+    error = capfd.readouterr().err
+    assert ended.value.code == 2
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    for part in said:
+        assert part in error
+    assert not (tmp_path / "results" / "runs").exists()
+
+
+def _refuse(*args: object, **kwargs: object) -> None:
+    raise OSError("the network is cut")
+
+
+def test_a_wrong_request_as_a_subprocess(cut: dict[str, str], tmp_path: Path) -> None:
+    done = bench(cut, tmp_path, "--models", "vanilla", "--dataset", "mnst")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("sedes = 3", ["unknown key 'sedes'", "did you mean 'seeds'?"]),
+        ("seeds = 0", ["--seeds", "'0'"]),
+        ("seeds = ", ["three.toml"]),
+        ("models = 'vanila'", ["--models", "did you mean 'vanilla'?"]),
+    ],
+)
+def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> None:
+    from bench import run
+    from bench.errors import UsageError
+
+    path = tmp_path / "three.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError) as refused:
+        run.main(["--config", str(path), "--out", str(tmp_path / "results")])
+    for part in said:
+        assert part in str(refused.value)
