@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
-    place, slots = _place(args)
+    place, slots = place_of(args)
     jobs = plan(_spec(args), place)
     if args.dry_run:
         return _print_plan(jobs, place)
@@ -146,7 +146,7 @@ def _spec(args: Namespace) -> Spec:
     )
 
 
-def _place(args: Namespace) -> tuple[Place, list[str]]:
+def place_of(args: Namespace) -> tuple[Place, list[str]]:
     """Where to compute, and a device for each worker."""
     devices = _devices(args.device)
     on_cpu = devices == ["cpu"]
