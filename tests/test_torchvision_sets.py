@@ -15,7 +15,6 @@ import socket
 import struct
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +28,9 @@ from data_checks import DIGITS, MNIST, flip, refused, targets, well_formed, with
 
 from bench import datasets, torchvision_sets
 from bench.datasets import Dataset, Images, load, resolve
+
+# torchvision unpacks CIFAR-10's archive, whose MD5 it has checked, in a way that Python 3.12 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")
 
 # ---------------------------------------------------------------- small files in the real formats
 
@@ -403,13 +405,12 @@ def test_a_dead_mirror_is_passed_over(
 ) -> None:
     from torchvision.datasets import FashionMNIST
 
-    monkeypatch.setattr(torchvision_sets, "NETWORK_S", 0.5)
+    monkeypatch.setattr(torchvision_sets, "NETWORK_S", 1.0)
     with serve(fashion.files, monkeypatch) as url, socket.create_server(("127.0.0.1", 0)) as dead:
         dead_url = f"http://127.0.0.1:{dead.getsockname()[1]}/"  # takes connections and never says a word
         monkeypatch.setattr(FashionMNIST, "mirrors", [dead_url, url])
-        started = time.monotonic()
-        assert fashion.matches(load("fashion-mnist", data_root=tmp_path / "data"))
-        assert time.monotonic() - started < 1.5  # asked once, not for each of the four files
+        with within(3.5):  # it is asked once, not for each of the four files
+            assert fashion.matches(load("fashion-mnist", data_root=tmp_path / "data"))
 
 
 @pytest.fixture
@@ -430,7 +431,7 @@ def test_a_name_server_that_never_answers(
     published: Published, tmp_path: Path, silent_names: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torchvision_sets, "NETWORK_S", 0.3)
-    with within(3):
+    with within(10):
         assert "no server that has it answers" in refused(published.name, tmp_path / "data", offline=False)
 
 
@@ -440,7 +441,7 @@ def test_a_server_that_never_answers(
     from torchvision.datasets import CIFAR10, FashionMNIST
 
     monkeypatch.setattr(torchvision_sets, "NETWORK_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as dead, within(3):
+    with socket.create_server(("127.0.0.1", 0)) as dead, within(10):
         url = f"http://127.0.0.1:{dead.getsockname()[1]}/"
         monkeypatch.setattr(FashionMNIST, "mirrors", [url])
         monkeypatch.setattr(CIFAR10, "url", url)
@@ -463,10 +464,10 @@ def test_a_server_that_falls_silent_midway(
 
         def log_message(self, *args: Any) -> None: ...
 
-    monkeypatch.setattr(torchvision_sets, "NETWORK_S", 0.3)
+    monkeypatch.setattr(torchvision_sets, "NETWORK_S", 1.0)
     with serve(Stalling, monkeypatch):
         try:
-            with within(4):
+            with within(10):
                 line = refused(published.name, tmp_path / "data", offline=False)
         finally:
             end.set()
@@ -486,7 +487,7 @@ def test_auto_is_digits_without_a_network_and_says_why(tmp_path: Path, no_networ
 
 def test_auto_does_not_hang(tmp_path: Path, silent_names: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision_sets, "NETWORK_S", 0.3)
-    with within(3):
+    with within(10):
         assert resolve("auto", data_root=tmp_path, offline=False)[0] == "digits"
 
 
