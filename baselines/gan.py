@@ -152,6 +152,8 @@ class Gan:
     threshold: float | None = 0.0
     """Scores above it mean "real" (a logit of 0 is a probability of one half).
     ``None``: the score has no natural threshold (critics)."""
+    low_resolution: Callable[[Batch], Tensor] | None = None
+    """Super-resolution: the image (B, C, H/r, W/r) that the generator is given in place of noise."""
 
 
 # ---------------------------------------------------------------- hyperparameters

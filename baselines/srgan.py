@@ -5,7 +5,7 @@ original, as training does, and downsamples it itself.
 
 Deviations: 32 filters, so that a laptop's CPU trains it (the paper's 64 is ``width=64``); the output
 ends in tanh; low-resolution images come from antialiased bicubic resampling, where the paper blurs and
-subsamples; images of 8 to 32 pixels are used whole, where the paper crops 96x96.
+subsamples; images of 8 to 32 pixels are used whole, where the paper crops 96×96.
 
 r scale, L and M low-resolution height and width.
 """
@@ -205,8 +205,11 @@ def srgan(
         vgg19()
         content_loss = vgg19_loss
 
+    def low(batch: Batch) -> Tensor:
+        return downsample(batch["image"], r)
+
     def restore(nets: Nets, batch: Batch, draw: Draw) -> Tensor:
-        restored: Tensor = nets["gen"].eval(downsample(batch["image"], r))
+        restored: Tensor = nets["gen"].eval(low(batch))
         return restored
 
     def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -234,4 +237,5 @@ def srgan(
         discriminate=lambda nets, batch: nets["disc"].eval(batch["image"]),
         optim={"gen": adam, "disc": adam},
         batch_size=batch_size,
+        low_resolution=low,
     )

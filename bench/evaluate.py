@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Batch, Gan, Nets
+from baselines.srgan import bicubic
 from baselines.step import DataBatch, to_uint8
 from baselines.streams import derive, draw
 from bench import criterion, metrics
+from bench.conditional import conditional_scores
 from bench.datasets import Dataset, Images
 from bench.features import Extractor, Features, real_features
+from bench.superresolution import restoration_scores
 
 SAMPLE_BATCH = 500
+CLASSIFIER = "classifier"
+"""The extractor whose logits are the data set's own classes."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,10 @@ class Evaluator:
             for name, extractor in self.extractors.items()
         }
 
-    def evaluate(self, gan: Gan, nets: Nets, seed: int) -> Evaluation:
+    def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
         """Sample, score and judge, with noise of the run's seed: the same at every step.
+
+        ``conditional``: the model listens to labels, and is scored on that too.
 
         Raises:
             NonFiniteSamplesError: the generator's pixels are not numbers.
@@ -84,10 +91,14 @@ class Evaluator:
         with torch.inference_mode():
             fakes = self.sample(gan, nets, seed)
             images = to_uint8(fakes).cpu()
-            scores = {
-                name: self._scores(name, extractor(images), seed)
-                for name, extractor in self.extractors.items()
-            }
+            scores = {}
+            for name, extractor in self.extractors.items():
+                features = extractor(images)
+                scores[name] = self._scores(name, features, seed)
+                if conditional and self.labels is not None and name == CLASSIFIER:
+                    scores[name] |= conditional_scores(self.real[name], features, self.labels)
+            if gan.low_resolution is not None:
+                scores["super-resolution"] = self._restoration(gan, images)
             return Evaluation(scores, self._d_accuracy(gan, nets, fakes), images)
 
     def sample(self, gan: Gan, nets: Nets, seed: int) -> Tensor:
@@ -105,7 +116,19 @@ class Evaluator:
         return fakes
 
     def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
-        return metrics.score(self.real[extractor], fake, seed=seed)
+        scores = metrics.score(self.real[extractor], fake, seed=seed)
+        if extractor == CLASSIFIER and self.reference.labels is not None:
+            scores |= metrics.mode_coverage(fake.logits, self.reference.labels)
+        return scores
+
+    def _restoration(self, gan: Gan, images: Tensor) -> dict[str, float]:
+        assert gan.low_resolution is not None
+        height = self.images.shape[-2]
+        enlarged = []
+        for _, batch in self._batches():
+            low = gan.low_resolution(batch)
+            enlarged.append(to_uint8(bicubic(low, height // low.shape[-2])).cpu())
+        return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
 
     def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
         real = torch.cat([gan.discriminate(nets, batch) for _, batch in self._batches()])

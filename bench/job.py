@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from baselines import registry
+from baselines.gan import Nets
 from baselines.step import Tensors
 from baselines.trainer import Trainer, bind
 from bench import criterion, datasets, environment, pictures, record, store
@@ -78,7 +79,9 @@ class Stack:
         job = jobs[0]
         self.job, self.place, self.device = job, place, torch.device(place.device)
         self.dataset = _dataset(job.dataset, place.data_root, place.offline, job.holdout)
-        self.gan = registry.get(job.model)(self.dataset.spec, **job.hyperparameters)
+        factory = registry.get(job.model)
+        self.card = registry.card(factory)
+        self.gan = factory(self.dataset.spec, **job.hyperparameters)
         self.lanes = [Lane(job, job.folder(place.out)) for job in jobs]
         self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
         self.train_s = self.eval_s = 0.0
@@ -134,7 +137,7 @@ class Stack:
         """Score one lane, and keep its weights where they are the best so far."""
         step, nets = self.trainer.step, self.trainer.nets(k)
         try:
-            lane.last = evaluator.evaluate(self.gan, nets, lane.job.seed)
+            lane.last = self.evaluated(evaluator, nets, lane)
         except NonFiniteSamplesError as error:
             lane.diverged_at, lane.reason = step, f"{error} at step {step}"
             return
@@ -154,6 +157,10 @@ class Stack:
                 "train_s": round(self.train_s, 3),
             }
         )
+
+    def evaluated(self, evaluator: Evaluator, nets: Nets, lane: Lane) -> Evaluation:
+        """What the evaluator says of networks of this lane."""
+        return evaluator.evaluate(self.gan, nets, lane.job.seed, conditional="label" in self.card.needs)
 
     # ------------------------------------------------------------ saving
 
@@ -207,7 +214,7 @@ class Stack:
         history = {key: values[: lane.diverged_at] for key, values in self.trainer.history(k).items()}
         status = "finished" if lane.diverged_at is None else "diverged"
         result = record.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
-        result["task"] = registry.card(registry.get(self.job.model)).task
+        result["task"] = self.card.task
         result["parameters"] = record.count_parameters(self.trainer)
         result["environment"] = environment.describe(self.place.device)
         result["evals"] = lane.evals
@@ -233,12 +240,12 @@ class Stack:
         lane, nets = self.lanes[k], self.trainer.nets(k)
         final = lane.last
         if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
-            final = evaluator.evaluate(self.gan, nets, lane.job.seed)
+            final = self.evaluated(evaluator, nets, lane)
         result["metrics"] = final.metrics
         result["d_accuracy"]["heldout"] = final.d_accuracy
         if lane.best is not None and lane.best_weights is not None:
             at_best = bind(self.trainer.modules, lane.best_weights)
-            scores = evaluator.evaluate(self.gan, at_best, lane.job.seed).metrics
+            scores = self.evaluated(evaluator, at_best, lane).metrics
             result["best"] = lane.best | {"metrics": scores}
         pictures.sample_grid(self.gan, nets, evaluator, lane.folder / "samples.png")
         if self.place.save_samples:

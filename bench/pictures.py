@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Gan, Nets
+from baselines.srgan import bicubic
 from baselines.step import DataBatch, to_uint8
 from baselines.streams import derive, draw
 from bench import store
@@ -22,14 +23,21 @@ def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
     """Write a PNG of 10 × 10 samples; the same noise for every model, seed and step.
 
     Where the data has labels each column asks for one class, in order (unconditional models do not
-    listen).
+    listen). Super-resolution: low resolution, bicubic, restored, original, ten examples.
     """
     with torch.inference_mode():
         rows = grid_examples(evaluator.labels, len(evaluator))
         generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
         batch = DataBatch(evaluator.images, evaluator.labels, rows.to(evaluator.device))
         fakes = gan.generate(nets, batch, draw(gan.noise, (len(rows),), generator))
-        write_grid(to_uint8(fakes).cpu(), COLUMNS, path)
+        if gan.low_resolution is None:
+            write_grid(to_uint8(fakes).cpu(), COLUMNS, path)
+            return
+        low = gan.low_resolution(batch)
+        scale = batch["image"].shape[-1] // low.shape[-1]
+        blocks = low.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        steps = torch.stack([blocks, bicubic(low, scale), fakes, batch["image"]], 1)  # (N, 4, C, H, W)
+        write_grid(to_uint8(steps[:ROWS].flatten(0, 1)).cpu(), 4, path)
 
 
 def grid_examples(labels: Tensor | None, n: int) -> Tensor:
