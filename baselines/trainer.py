@@ -74,15 +74,19 @@ class Trainer:
 
     # ------------------------------------------------------------ training
 
-    def advance(self, n_steps: int) -> None:
-        """Train every lane for ``n_steps`` more iterations."""
+    def advance(self, n_steps: int) -> dict[str, np.ndarray]:
+        """Train every lane for ``n_steps`` more iterations; returns what they logged, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
         for _ in range(n_steps):
             for key, value in self._iterate(self._next_draw()):
                 rows[key].append(value)
-        for key, values in rows.items():  # (n_steps · logs per step, S) -> (n_steps, S)
-            block = torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1)
-            self._logs[key].append(block.cpu().numpy())
+        logged = {  # (n_steps · logs per step, S) -> (n_steps, S)
+            key: torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
+            for key, values in rows.items()
+        }
+        for key, block in logged.items():
+            self._logs[key].append(block)
+        return logged
 
     def _iterate(self, draw: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
         """One iteration: each update in turn sees the parameters that the one before left."""
