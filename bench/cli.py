@@ -139,12 +139,23 @@ def chosen(options: Sequence[str]) -> Callable[[str], str]:
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its code; a wrong request is one line on stderr and code 2."""
+    """Run a command and exit with its code.
+
+    A wrong request is one line on stderr and code 2; a folder that cannot be written or read, one line
+    and code 1.
+    """
     try:
         code = main()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:  # before there was anything to save
+        code = 130
     except BrokenPipeError:
+        code = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = f"{where}{error.strerror or error}"
+        print(f"error: {what}; what is finished is kept, the same command goes on", file=sys.stderr)
         code = 1
     sys.exit(code)

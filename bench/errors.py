@@ -14,3 +14,8 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an option is close to ``word``, else an empty string."""
     match = get_close_matches(word, list(options), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def one_line(error: BaseException) -> str:
+    """``ValueError: what went wrong``, on one line of at most 300 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -5,8 +5,11 @@ The only place where models, data, scores and files meet.
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,18 +18,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.serialization import default_restore_location
 
 from baselines import registry
 from baselines.gan import Nets
 from baselines.step import Tensors
 from baselines.trainer import Trainer, bind
 from bench import criterion, datasets, environment, pictures, record, store
+from bench.errors import one_line
 from bench.evaluate import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.features import load_extractor
 from bench.spec import Job, Place
 
 SLICE = 50
 """Iterations between looks at the losses, at the clock and at a request to stop."""
+
+EXPLODED = 1e8
+"""A loss beyond this is as good as infinite: the run has diverged."""
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")
+"""The newest, and the one before."""
 
 
 class StoppedError(Exception):
@@ -49,6 +60,7 @@ def run(
         if stop():
             stack.checkpoint()
             raise StoppedError
+    stack.checkpoint()
     for k in range(len(jobs)):
         stack.finish(k, attempt)
 
@@ -116,12 +128,15 @@ class Stack:
             self.checkpoint()
 
     def notice_divergence(self, step: int, logged: Mapping[str, np.ndarray]) -> None:
-        """Mark the lanes whose losses are no longer numbers."""
+        """Mark the lanes whose losses are no longer numbers, or are absurd ones."""
         for k, lane in enumerate(self.lanes):
-            bad = ~np.isfinite([block[:, k] for block in logged.values()]).all(axis=0)
+            values = np.abs([block[:, k] for block in logged.values()])
+            bad = ~(values < EXPLODED).all(axis=0)  # NaN is not less than anything
             if bad.any() and lane.diverged_at is None:
                 lane.diverged_at = step + int(bad.argmax()) + 1
-                lane.reason = f"a loss is not finite at step {lane.diverged_at}"
+                finite = np.isfinite(values[:, bad.argmax()]).all()
+                what = f"exceeds {EXPLODED:g}" if finite else "is not finite"
+                lane.reason = f"a loss {what} at step {lane.diverged_at}"
 
     def evaluate(self) -> None:
         """Score every lane at this step: on validation where there is one, else on test."""
@@ -169,12 +184,16 @@ class Stack:
         self.told_at = time.monotonic()
         for lane in self.lanes:
             told = {"step": self.trainer.step, "steps": self.job.steps, "phase": phase, "fid": lane.fid}
-            store.write_json(lane.folder / "progress.json", told)
+            store.write_json(lane.folder / "progress.json", told, durable=False)
 
     def checkpoint(self) -> None:
-        """Write each lane's ``checkpoint.pt``: all that it needs to go on exactly."""
+        """Write each lane's ``checkpoint.pt``: all that it needs to go on exactly.
+
+        The one before is kept: while some lanes have the new one already, all still have that.
+        """
         for k, lane in enumerate(self.lanes):
             notes = {
+                "run": [lane.job.run_id, lane.job.seed],
                 "evals": lane.evals,
                 "best": lane.best,
                 "diverged_at": lane.diverged_at,
@@ -182,23 +201,21 @@ class Stack:
                 "train_s": self.train_s,
                 "eval_s": self.eval_s,
             }
-            state = {
-                "trainer": self.trainer.state_dict(k),
-                "best_weights": lane.best_weights,
-                "notes": json.dumps(notes),
-            }
-            _save(lane.folder / "checkpoint.pt", state)
+            more = {"best_weights": lane.best_weights, "notes": json.dumps(notes)}
+            newest, before = (lane.folder / name for name in CHECKPOINTS)
+            if newest.exists():
+                newest.replace(before)
+            _save(newest, self.trainer.state_dict(k) | more)
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the lanes' checkpoints where all have one of the same step; else start anew."""
-        paths = [lane.folder / "checkpoint.pt" for lane in self.lanes]
-        if not all(path.exists() for path in paths):
+        """Go on from the last step of which all lanes have a checkpoint; without one, start anew."""
+        found = [_checkpoints(lane.job, lane.folder, self.device) for lane in self.lanes]
+        common = set.intersection(*map(set, found))
+        if not common:
             return
-        states = [torch.load(path, map_location=self.device, weights_only=True) for path in paths]
-        if len({state["trainer"]["step"] for state in states}) > 1:
-            return
-        self.trainer.load_state_dict([state["trainer"] for state in states])
+        states = [states[max(common)] for states in found]
+        self.trainer.load_state_dict(states)
         for lane, state in zip(self.lanes, states, strict=True):
             notes = json.loads(state["notes"])
             self.train_s, self.eval_s = notes["train_s"], notes["eval_s"]
@@ -222,8 +239,7 @@ class Stack:
         result["d_accuracy"] = self.judge(history, lane)
         if lane.diverged_at is None:
             self.score(k, evaluator, result)
-        record.write_history(lane.folder / "history.csv", history, self.job.steps)
-        _save(lane.folder / "checkpoint.pt", {"weights": _copied(self.trainer.weights(k))})
+        result["history_sha256"] = record.write_history(lane.folder / "history.csv", history, self.job.steps)
         self.eval_s += time.perf_counter() - start
         result["cost"] = record.describe_cost(
             self.train_s,
@@ -233,6 +249,10 @@ class Stack:
             peak_mb=environment.peak_memory_mb(self.place.device),
         )
         record.write(lane.folder, result)
+        # From here on the run is finished: of the checkpoint only the weights are of use.
+        newest, before = (lane.folder / name for name in CHECKPOINTS)
+        _save(newest, {"weights": _copied(self.trainer.weights(k))})
+        before.unlink(missing_ok=True)
         (lane.folder / "progress.json").unlink(missing_ok=True)
 
     def score(self, k: int, evaluator: Evaluator, result: store.Record) -> None:
@@ -277,7 +297,46 @@ def _copied(weights: Tensors) -> Tensors:
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:
-    store.write_atomic(path, lambda temporary: torch.save(state, temporary))
+    buffer = io.BytesIO()  # not the file: what torch.save raises on a full disk does not say so
+    torch.save(state, buffer)
+    store.write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+
+def _checkpoints(job: Job, folder: Path, device: torch.device) -> dict[int, dict[str, Any]]:
+    """Step -> state, of each checkpoint of this run that is intact. Damaged ones are set aside."""
+    found = {}
+    for path in (folder / name for name in CHECKPOINTS):
+        if path.exists():
+            try:
+                state = _load(path, device)
+                if "notes" not in state:  # of a run that was finished: weights alone
+                    continue
+                if json.loads(state["notes"])["run"] != [job.run_id, job.seed]:
+                    raise ValueError("it is another run's")
+                found[int(state["step"])] = state
+            except OSError:
+                raise
+            except Exception as error:  # whatever a damaged file makes its reader raise
+                why = f"{path} is damaged ({one_line(error)})"
+                print(f"{why}; kept as {store.set_aside(path).name}", file=sys.stderr)
+    return found
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    """What :func:`_save` wrote, without executing any code that may be in it.
+
+    What was in a GPU's memory comes to ``device``, the rest stays on the host.
+    """
+    with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in its files
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {name} does not match")
+
+    def restored(storage: Any, where: str) -> Any:
+        to = "cpu" if where == "cpu" else str(device)
+        return default_restore_location(storage, to)  # type: ignore[no-untyped-call]
+
+    state: dict[str, Any] = torch.load(path, map_location=restored, weights_only=True)
+    return state
 
 
 def _savez(path: Path, samples: np.ndarray) -> None:

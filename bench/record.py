@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> store.
         "best": None,
         "evals": [],
         "d_accuracy": {},
+        "history_sha256": None,
     }
 
 
@@ -51,7 +53,18 @@ def write(folder: Path, record: store.Record) -> None:
 
 def write_failure(job: Job, out: Path, reason: str, attempts: int) -> None:
     """Record a run that could not be computed."""
-    write(job.folder(out), blank(job, status="failed", reason=reason, attempts=attempts))
+    folder = job.folder(out)
+    write(folder, blank(job, status="failed", reason=reason, attempts=attempts))
+    (folder / "progress.json").unlink(missing_ok=True)
+
+
+def log(folder: Path, text: str) -> None:
+    """Add to ``error.log``: what went wrong in each attempt."""
+    path = folder / "error.log"
+    with store.writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{text.rstrip()}\n")
 
 
 def count_parameters(trainer: Trainer) -> dict[str, dict[str, int]]:
@@ -64,8 +77,11 @@ def count_parameters(trainer: Trainer) -> dict[str, dict[str, int]]:
     return counts
 
 
-def write_history(path: Path, history: Mapping[str, np.ndarray], steps: int) -> None:
-    """One row per window of ``max(1, steps // 1000)`` iterations: its last step, and means over it."""
+def write_history(path: Path, history: Mapping[str, np.ndarray], steps: int) -> str:
+    """One row per window of ``max(1, steps // 1000)`` iterations: its last step, and means over it.
+
+    Returns the file's SHA-256.
+    """
     import pandas as pd
 
     window = max(1, steps // HISTORY_ROWS)
@@ -73,7 +89,9 @@ def write_history(path: Path, history: Mapping[str, np.ndarray], steps: int) -> 
     frame.insert(0, "step", np.arange(1, len(frame) + 1))
     windows = frame.groupby((frame["step"] - 1) // window)
     rows = windows.mean().assign(step=windows["step"].max())
-    store.write_atomic(path, lambda temporary: rows.to_csv(temporary, index=False, float_format="%.6g"))
+    text = rows.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    store.write_atomic(path, lambda temporary: temporary.write_bytes(text.encode()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe_cost(train_s: float, eval_s: float, *, steps: int, stack: int, peak_mb: float) -> dict[str, Any]:

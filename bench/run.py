@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import store
+from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError, nearest
 from bench.executors import Interrupt, Task, run_here, run_local
@@ -204,8 +205,7 @@ def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
         try:
             record = store.read_record(job.folder(place.out))
         except store.DamagedRecordError as error:
-            aside = store.set_aside(error.path)
-            print(f"{error}; kept as {aside.name}, computed again", file=sys.stderr)
+            print(f"{error}; to be computed again", file=sys.stderr)
             record = None
         if record is None or record["status"] == "failed":
             todo.append(job)
@@ -213,9 +213,15 @@ def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
 
 
 def _put_away(jobs: Sequence[Job], place: Place) -> None:
-    """Rename the folders of these runs, so that they are computed again and nothing is lost."""
+    """Rename the folders of these runs, so that they are computed again and nothing is lost.
+
+    Raises:
+        UsageError: another command is computing one of them.
+    """
     for job in jobs:
         if (folder := job.folder(place.out)).exists():
+            if is_claimed(folder):
+                raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
             n = 1
             while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
                 n += 1
@@ -284,6 +290,11 @@ def _close(jobs: Sequence[Job], place: Place) -> int:
 
     runs = summary.load(place.out)
     mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
+    if len(mine) < len(jobs):
+        lost = f"the records of {len(jobs) - len(mine)} of {len(jobs)} runs are gone or damaged"
+        print(f"error: {lost}; the same command computes them", file=sys.stderr)
+    if runs.empty:
+        return 1
     for group in summary.groups(mine):
         print(tables.plain(tables.scores(group)))
     build.build([place.out], place.out / "report", ("markdown", "csv"), quick=True)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,23 +43,46 @@ def run_folder(out: Path, model: str, dataset: str, run_id: str, seed: int) -> P
     return out / "runs" / f"{slug(model)}-{slug(dataset)}-{run_id}" / f"seed-{seed}"
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+class UnwritableError(OSError):
+    """The results folder cannot be written: it is full, read-only or gone. No run's own fault."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block, what the system refuses is an :class:`UnwritableError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then rename it into place.
+
+    A crash leaves the old file or the new one, never a part; ``durable`` flushes the new one to disk
+    first, so that a power cut does not either.
+
+    Raises:
+        UnwritableError: no space, no permission, no folder.
+    """
     temporary = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            if durable:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], *, durable: bool = True) -> None:
     """Write plain data as JSON, atomically. Numbers must be finite."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), durable=durable)
 
 
 def sealed(record: Record) -> Record:
@@ -92,7 +116,21 @@ def read_record(folder: Path) -> Record | None:
         intact = False
     if not intact:
         raise DamagedRecordError(path, "its checksum does not match: damaged or edited")
+    try:
+        same = file_digest(folder / "history.csv") == record.get("history_sha256")
+    except FileNotFoundError:
+        same = True  # nothing there to distrust
+    except OSError as error:
+        raise DamagedRecordError(path, f"history.csv beside it cannot be read ({error.strerror})") from error
+    if record.get("history_sha256") is not None and not same:
+        raise DamagedRecordError(path, "history.csv beside it does not match its checksum: damaged or edited")
     return record
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DamagedRecordError(Exception):
