@@ -101,9 +101,7 @@ def build(
     return Report(runs, groups, built, pictures, files, skipped)
 
 
-LATEX_HEAD = (
-    "% Needs in the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp} \\usepackage{booktabs}\n"
-)
+LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
 
 
 MOST_DRAWN = 16

@@ -8,7 +8,7 @@ Figures never touch pyplot's global state; :func:`save` writes them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.store import write_atomic
 from reports import stats
@@ -32,6 +33,9 @@ PAGE = 6.9
 """Inches: both columns."""
 POINTS = 100
 """A curve is averaged over so many windows of steps, to show its trend through the noise."""
+
+MOST_PIXELS = 2**24
+"""Larger pictures are not sample grids of this harness, and are left out."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
@@ -64,6 +68,7 @@ STYLE: dict[Any, Any] = {
 class Look:
     """How a configuration is drawn."""
 
+    label: str
     color: Any
     line: Any
     marker: str
@@ -75,9 +80,19 @@ def looks(group: Group) -> dict[str, Look]:
 
     palette = seaborn.color_palette("colorblind", 10)
     return {
-        str(run_id): Look(palette[k % 10], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
-        for k, run_id in enumerate(group.summary["id"])
+        str(run_id): Look(_drawable(label), palette[k % 10], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
+        for k, (run_id, label) in enumerate(zip(group.summary["id"], group.summary["label"], strict=True))
     }
+
+
+def _drawable(label: str) -> str:
+    """A label that fits, with a box for each character that the figures' font lacks."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    text = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "□" for c in label)
+    text = text if len(text) <= 36 else f"{text[:35]}…"
+    return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
 
 
 @contextmanager
@@ -139,11 +154,7 @@ def _windows(history: pd.DataFrame, steps: int) -> pd.DataFrame:
 def curves(group: Group) -> Figure | None:
     """Losses and discriminator accuracy against step: a row per model, mean and range over seeds."""
     data = histories(group)
-    shown = [
-        (run_id, label)
-        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True)
-        if run_id in data
-    ]
+    shown = [(run_id, look.label) for run_id, look in looks(group).items() if run_id in data]
     if not shown:
         return None
     with style():
@@ -198,16 +209,13 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
     points = evaluations(group, extractor, score)
     if points.empty or points.groupby(["id", "seed"]).size().max() < 2:
         return None
-    look = looks(group)
-    labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
     with style():
         figure, [axes] = _figure(PAGE, 2.4, 1, 2)
-        for run_id in (run_id for run_id in labels if run_id in set(points["id"])):
+        for run_id, how in looks(group).items():
             part = points[points["id"] == run_id]
             for ax, name in zip(axes, ("step", "train_s"), strict=True):
                 at = part.groupby("step").agg({"train_s": "mean", "value": ["mean", "min", "max"]})
                 x = at.index if name == "step" else at["train_s"]["mean"]
-                how = look[str(run_id)]
                 ax.plot(
                     x,
                     at["value"]["mean"],
@@ -215,7 +223,7 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
                     linestyle=how.line,
                     marker=how.marker,
                     markersize=3,
-                    label=labels[run_id],
+                    label=how.label,
                 )
                 ax.fill_between(
                     x, at["value"]["min"], at["value"]["max"], color=how.color, alpha=0.15, linewidth=0
@@ -254,8 +262,8 @@ def strip(group: Group, extractor: str) -> Figure | None:
         return None
     columns = min(2, len(known))
     rows = math.ceil(len(known) / columns)
-    order = list(group.summary["label"])
     look = looks(group)
+    order = [how.label for how in look.values()]
     with style():
         figure, axes = _figure(
             PAGE if columns == 2 else COLUMN, rows * (0.75 + 0.22 * len(order)), rows, columns
@@ -306,19 +314,17 @@ def precision_recall(group: Group, extractor: str) -> Figure | None:
     names = [f"metrics.{extractor}.{key}" for key in ("recall", "precision")]
     if not set(names) <= set(group.runs):
         return None
-    look = looks(group)
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.9)
-        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+        for run_id, how in looks(group).items():
             part = group.runs.loc[group.runs["id"] == run_id, names].dropna()
-            how = look[run_id]
             ax.scatter(
                 part[names[0]],
                 part[names[1]],
                 s=16,
                 color=how.color,
                 marker=how.marker,
-                label=label,
+                label=how.label,
                 alpha=0.8,
                 edgecolor="0.2",
                 linewidth=0.3,
@@ -343,14 +349,12 @@ def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
         return None
     margin = 0.05 * max(float(np.ptp(known)), 1e-9)
     thresholds = np.linspace(known.min() - margin, known.max() + margin, 400)
-    look = looks(group)
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
-        for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+        for run_id, how in looks(group).items():
             mine = values[(group.runs["id"] == run_id).to_numpy()]
             share = stats.profile(mine, thresholds, better=score.better or "higher")
-            how = look[run_id]
-            ax.step(thresholds, share, color=how.color, linestyle=how.line, label=label, where="post")
+            ax.step(thresholds, share, color=how.color, linestyle=how.line, label=how.label, where="post")
         sign = "≤" if score.better == "lower" else "≥"
         ax.set(xlabel="τ", ylabel=f"share of runs with {score.label} {sign} τ", ylim=(-0.03, 1.03))
         _legend(figure, [ax])
@@ -412,7 +416,7 @@ def grids(group: Group) -> Figure | None:
         for ax in flat:
             ax.axis("off")
         for ax, (label, [(_, image)]) in zip(flat, shown.items(), strict=False):
-            _image(ax, image)
+            ax.imshow(image, interpolation="nearest")
             ax.set_title(label)
     return figure
 
@@ -434,7 +438,7 @@ def filmstrip(group: Group) -> Figure | None:
             for ax in row:
                 ax.axis("off")
             for ax, (step, image) in zip(row, frames, strict=False):
-                _image(ax, image)
+                ax.imshow(image, interpolation="nearest")
                 ax.set_title(step if ax is not row[0] else f"{label}\n{step}", loc="left")
     return figure
 
@@ -446,31 +450,29 @@ def _frames(folder: Path) -> list[tuple[str, Path]]:
     )
 
 
-def _first_seed(group: Group, find: Any) -> dict[str, list[tuple[str, Any]]]:
-    """Label -> what ``find`` gives for the folder of its lowest seed that has readable images."""
-    import matplotlib.image
-
-    found: dict[str, list[tuple[str, Any]]] = {}
-    for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
+def _first_seed(
+    group: Group, find: Callable[[Path], list[tuple[str, Path]]]
+) -> dict[str, list[tuple[str, NDArray[np.uint8]]]]:
+    """Per configuration (label) the images that ``find`` names in the folder of its lowest seed with any."""
+    found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {}
+    for run_id, how in looks(group).items():
         mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
         for folder in mine["folder"]:
-            images = []
-            for name, path in find(Path(folder)):
-                try:
-                    images.append((name, matplotlib.image.imread(path)))
-                except (OSError, ValueError, SyntaxError):
-                    continue
+            images = [
+                (name, image) for name, path in find(Path(folder)) if (image := _read(path)) is not None
+            ]
             if images:
-                found[label] = images
+                found[how.label] = images
                 break
     return found
 
 
-def _image(ax: Axes, image: Any) -> None:
-    ax.imshow(
-        image,
-        cmap="gray" if image.ndim == 2 else None,
-        interpolation="nearest",
-        vmin=0,
-        vmax=image.max() if image.dtype.kind == "u" else 1,
-    )
+def _read(path: Path) -> NDArray[np.uint8] | None:
+    """An image (H, W, 3), or None where there is none that can be shown."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB")) if image.width * image.height <= MOST_PIXELS else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

@@ -97,6 +97,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
         if str(name).startswith(MEASURED) and frame[name].dtype == object:
             frame[name] = _numbers(frame[name])
     if len(frame):
+        frame = frame.astype({"seed": int, "steps": int})
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
         frame["protocol"] = [store.digest(_present(row)) for row in plain]
@@ -114,13 +115,24 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
             return f"no usable {name!r}"
     if run["status"] not in STATUSES:
         return f"status {run['status']!r} is none of {', '.join(STATUSES)}"
+    for key, value in run.items():
+        if str(key).startswith(MEASURED) and key != "d_accuracy.threshold" and not _is_number(value):
+            return f"{key} is not a number"
     return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a result is a number or a gap: nothing, or an empty part of the record."""
+    return value is None or isinstance(value, int | float) or value == {}
 
 
 def _numbers(column: pd.Series) -> pd.Series:
     """The column as floats where it holds numbers and gaps only, else as it is."""
-    numeric = all(value is None or isinstance(value, int | float | np.number | np.bool_) for value in column)
-    return column.astype(float) if numeric else column
+    return (
+        column.astype(float)
+        if all(value is None or isinstance(value, int | float) for value in column)
+        else column
+    )
 
 
 def _present(row: Mapping[Hashable, Any]) -> dict[str, Any]:
@@ -342,30 +354,28 @@ def _short(value: Any) -> str:
 
 
 def protocol_sentence(group: Group) -> str:
-    """The protocol in a sentence that can stand in a paper."""
+    """How the group's figures came about, in a sentence that can stand in a paper."""
     p = group.protocol
     seeds = sorted(set(group.runs["seed"]))
     steps = sorted(set(group.runs["steps"]))
     length = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
-    said = [
-        f"{_count(len(seeds), 'training seed')} ({ranges(seeds)}) per model, {length} generator updates each"
-    ]
+    trained = (
+        f"Mean ± standard deviation over {len(seeds)} training seed{'s' if len(seeds) > 1 else ''} "
+        f"({ranges(seeds)}), trained for {length} generator updates on {group.dataset} "
+        f"(data {_short(p.get('dataset.sha256', 'unknown'))})."
+    )
+    n_fake, n_real, split = (p.get(name, "?") for name in ("n_fake", "n_real", "scored_on"))
     if group.task == "super-resolution":
-        said.append(f"scored on the {p.get('n_real', '?')} images of the {p.get('scored_on', '?')} split")
-    else:
-        said.append(
-            f"{p.get('n_fake', '?')} samples per run scored against {p.get('n_real', '?')} images of the "
-            f"{p.get('scored_on', '?')} split"
-        )
-        weights = " and ".join(
-            f"{name} (weights {str(p.get(f'extractors.{name}.sha256', '?'))[:8]})"
-            for name in group.extractors
-        )
-        said.append(f"features from {weights}")
-    chosen = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
-    said.append(f"scores at the final step{chosen}")
-    data = f"data set {group.dataset} ({str(p.get('dataset.sha256', '?'))[:8]})"
-    return f"{data}; " + "; ".join(said) + "."
+        return f"{trained} Scored on {n_real} images of the {split} split, at the final step."
+    features = " and ".join(
+        f"{name} (weights {_short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
+        for name in group.extractors
+    )
+    best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
+    return (
+        f"{trained} {n_fake} samples per run against {n_real} images of the {split} split, with the "
+        f"features of {features or 'no extractor'}, at the final step{best}."
+    )
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -379,10 +389,6 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(
         str(p[0]) if len(p) == 1 else f"{p[0]}{'-' if len(p) > 2 else ', '}{p[-1]}" for p in parts
     )
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 # ---------------------------------------------------------------- comparisons

@@ -105,45 +105,46 @@ def scores(group: Group) -> Table:
     papers, remarks = _published(group, columns)
     rows += papers + _rows(group, cells)
     notes = (*_notes(group, smallest), *remarks)
-    return Table(f"Scores: {group.title}", _caption(group), tuple(columns), tuple(rows), notes)
+    return Table(f"Scores: {group.title}", protocol_sentence(group), tuple(columns), tuple(rows), notes)
 
 
 def training(group: Group) -> Table:
     """The second table: the discriminator's accuracy, steps and cost."""
-    shown = [
-        (Column("D accuracy in training", "real"), "d_accuracy.train.real"),
-        (Column("D accuracy in training", "fake"), "d_accuracy.train.fake"),
-        (Column("D accuracy in training", "balanced"), "d_accuracy.train.balanced"),
-        (Column("D accuracy held out", "real"), "d_accuracy.heldout.real"),
-        (Column("D accuracy held out", "fake"), "d_accuracy.heldout.fake"),
-        (Column("D accuracy held out", "balanced"), "d_accuracy.heldout.balanced"),
-        (Column("", "Near ½ since step"), "d_accuracy.near_half_since"),
-        (Column("", "Best step"), "best.step"),
-        (Column("Cost per run", "train (s)"), "cost.train_s"),
-        (Column("Cost per run", "score (s)"), "cost.eval_s"),
-        (Column("Cost per run", "device (s)"), "cost.device_s"),
-        (Column("Cost per run", "steps/s"), "cost.steps_per_s"),
-        (Column("Cost per run", "peak MB"), "cost.peak_memory_mb"),
-    ]
     columns = [Column("", "Steps"), Column("", "Parameters")]
     cells = [[Cell(f"{int(n):,}", float(n)) for n in group.summary["steps"]]]
     cells.append([_whole(n) for n in group.summary["parameters"]])
-    for column, name in shown:
+
+    def show(head: str, label: str, name: str, scale: float = 1.0, spread: bool = True) -> None:
         if f"{name}.mean" in group.summary and group.summary[f"{name}.mean"].notna().any():
-            columns.append(column)
-            cells.append(_mean_std(group, name, Score("", "", None)))
+            columns.append(Column(head, label))
+            cells.append(_mean_std(group, name, Score("", "", None, scale), spread=spread))
+
+    for where, head in (("train", "D accuracy in training (%)"), ("heldout", "D accuracy held out (%)")):
+        for kind in ("real", "fake", "balanced"):
+            show(head, kind, f"d_accuracy.{where}.{kind}", scale=100)
+    show("", "Near ½ since step", "d_accuracy.near_half_since")
+    show("", "Best step", "best.step")
+    for label, name in (
+        ("train (s)", "train_s"),
+        ("score (s)", "eval_s"),
+        ("device (s)", "device_s"),
+        ("steps/s", "steps_per_s"),
+        ("peak MB", "peak_memory_mb"),
+    ):
+        show("Mean cost", label, f"cost.{name}", spread=False)
     notes = []
     if "d_accuracy.threshold" in group.runs:
-        text = group.runs["d_accuracy.threshold"].astype(str)
-        critics = sorted(set(group.runs.loc[text == "validation", "model"]))
+        calibrated = [isinstance(threshold, str) for threshold in group.runs["d_accuracy.threshold"]]
+        critics = sorted(set(group.runs.loc[calibrated, "model"]))
         if critics:
             notes.append(
-                f"{', '.join(critics)}: no natural threshold; D accuracy uses the threshold that is best on "
-                "validation."
+                f"{', '.join(critics)}: no natural threshold; held out, it is calibrated on half of the "
+                "scores and judged on the other half."
             )
     return Table(
         f"Discriminator and cost: {group.title}",
-        "Means ± standard deviations over training seeds.",
+        "Discriminator accuracy, mean ± standard deviation over training seeds, and mean cost per run: "
+        f"{group.title}.",
         tuple(columns),
         tuple(_rows(group, cells)),
         tuple(notes),
@@ -185,9 +186,9 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
     against = f"Against {mine['b'].iloc[0]}" if family == "baseline" else "All pairs"
     return Table(
         f"{against}: {group.title}",
-        "Model A against B: exact unpaired permutation test of the means, Holm-corrected over this table; "
-        "the probability that a run of A beats a run of B; the seeds per model that would tell the observed "
-        "difference apart with a power of 80 %.",
+        f"{against}, {group.title}. Model A against B: exact unpaired permutation test of the means, "
+        "Holm-corrected per score; the probability that a run of A beats a run of B; the seeds per model "
+        "that would tell the observed difference apart with a power of 80 %.",
         columns,
         tuple(rows),
     )
@@ -295,7 +296,7 @@ def _ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[fl
     return ranked, (reach * len(rest), len(rest))
 
 
-def _mean_std(group: Group, name: str, score: Score) -> list[Cell]:
+def _mean_std(group: Group, name: str, score: Score, *, spread: bool = True) -> list[Cell]:
     decimals = _decimals(group, name, score)
     cells = []
     for mean, std in zip(group.summary[f"{name}.mean"], group.summary[f"{name}.std"], strict=True):
@@ -303,7 +304,7 @@ def _mean_std(group: Group, name: str, score: Score) -> list[Cell]:
             cells.append(Cell(NOTHING))
             continue
         text = f"{mean * score.scale:,.{decimals}f}"
-        if not math.isnan(std):
+        if spread and not math.isnan(std):
             text += f" ± {std * score.scale:,.{decimals}f}"
         cells.append(Cell(text, mean * score.scale))
     return cells
@@ -382,10 +383,6 @@ def _seeds_needed(n: float) -> Cell:
     return Cell("no difference" if math.isinf(n) else ">1,000" if n > 1_000 else f"{int(n)}", n)
 
 
-def _caption(group: Group) -> str:
-    return f"Mean ± standard deviation over training seeds. {protocol_sentence(group)}"
-
-
 def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
     notes = []
     models = len(group.summary)
@@ -396,14 +393,13 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
         )
         reach, tests = max(smallest)
         if reach > LEVEL:
+            enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             notes.append(
-                f"With so few seeds the corrected p over {tests} comparisons cannot go below {reach:.2g}: "
-                "nothing could be separated; more seeds are needed."
+                f"With these seeds no corrected p over {tests} comparisons can be below {reach:.2g}: nothing "
+                f"could be told apart, whatever the scores; it takes {enough} seeds per model."
             )
     elif models > 1:
-        notes.append(
-            "Bold: best; underlined: second. One seed per model: nothing can be said about significance."
-        )
+        notes.append("Bold: best; underlined: second. One seed: no spread, no test.")
     missing: dict[str, list[str]] = {}
     for row in group.summary.to_dict("records"):
         if row["missing_seeds"]:
@@ -469,13 +465,14 @@ def plain(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A booktabs table for the width of a page; the document loads booktabs, textcomp and T1 fontenc."""
+    r"""A booktabs table for the width of a page; needs booktabs, graphicx, textcomp and T1 fontenc."""
     groups = spans(table)
     lines = [
         r"\begin{table*}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{slug(table.title).lower()}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"\toprule",
     ]
@@ -494,8 +491,8 @@ def latex(table: Table) -> str:
         lines += [r"\midrule"] if row.kind != kind else []
         kind = row.kind
         lines.append(" & ".join([escape_latex(row.name), *map(_latex_cell, row.cells)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip {escape_latex(note)}" for note in table.notes]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
 
 
@@ -529,6 +526,9 @@ LATEX = {
     "↑": r"$\uparrow$",
     "†": r"$^\dagger$",
     "—": "---",
+    "*": "{*}",  # after a line's end these three would be arguments of it
+    "[": "{[}",
+    "]": "{]}",
     "'": r"\textquotesingle{}",
     "`": r"\textasciigrave{}",
 }
@@ -549,7 +549,7 @@ def escape_latex(text: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Text that neither ends a table cell nor turns into markup."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", _one_line(text)).replace("<", "&lt;")
 
 
 def _one_line(text: str) -> str:

@@ -207,7 +207,7 @@ def run(
             "heldout": judged(balanced, rng) if finished else None,
             "near_half": finished and abs(balanced - 0.5) < 0.15,
             "near_half_since": steps // 3 if finished and abs(balanced - 0.5) < 0.15 else None,
-            "threshold": 0.0 if threshold else "validation",
+            "threshold": 0.0 if threshold else "calibrated",
         },
     }
     for name, value in (fields or {}).items():

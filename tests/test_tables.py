@@ -1,0 +1,434 @@
+"""From made-up run folders to groups, summaries and tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import fake_runs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reports
+from reports import published, stats, summary, tables
+from reports.summary import Group
+from reports.tables import Table
+
+
+def only_group(root: Path) -> Group:
+    [group] = summary.groups(reports.load(root))
+    return group
+
+
+def cell(table: Table, row: str, column: str) -> tables.Cell:
+    """The cell at a row's name and a column's label."""
+    [found] = [r for r in table.rows if r.name == row]
+    return found.cells[[c.label for c in table.columns].index(column)]
+
+
+# ---------------------------------------------------------------- load and summarise
+
+
+def test_load_gives_a_row_per_run_and_summarise_one_per_configuration(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, seeds=range(3), images=False)
+    runs = reports.load(tmp_path)
+    assert len(runs) == 6
+    assert runs["metrics.classifier.fid"].dtype == float
+    frame = reports.summarise(runs)
+    assert sorted(frame["model"]) == ["dcgan", "vanilla"]
+    assert list(frame["n"]) == [3, 3]
+
+
+def test_statistics_of_a_summary_are_those_of_the_files(tmp_path: Path) -> None:
+    folders = fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    fids = [json.loads((f / "run.json").read_text())["metrics"]["classifier"]["fid"] for f in folders]
+    [row] = reports.summarise(reports.load(tmp_path)).to_dict("records")
+    name = "metrics.classifier.fid"
+    assert row[f"{name}.n"] == 5
+    assert row[f"{name}.mean"] == pytest.approx(np.mean(fids))
+    assert row[f"{name}.std"] == pytest.approx(np.std(fids, ddof=1))
+    assert row[f"{name}.median"] == pytest.approx(np.median(fids))
+    assert row[f"{name}.iqm"] == pytest.approx(stats.iqm(fids))
+    interval = stats.mean_ci(fids)
+    assert (row[f"{name}.ci_low"], row[f"{name}.ci_high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_several_roots_are_one_frame_and_a_second_copy_is_named(tmp_path: Path) -> None:
+    for root, seed in (("a", 0), ("b", 1), ("c", 1)):
+        fake_runs.run(tmp_path / root, seed=seed, images=False)
+    runs = reports.load([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert sorted(runs["seed"]) == [0, 1]
+    [line] = runs.attrs["skipped"]
+    assert str(tmp_path / "c") in line
+    assert "the same run as" in line
+
+
+def test_an_empty_folder_is_an_empty_frame(tmp_path: Path) -> None:
+    runs = reports.load(tmp_path)
+    assert runs.empty
+    assert list(runs["folder"]) == []
+    assert summary.groups(runs) == []
+    assert reports.summarise(runs).empty
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("cut off", '{"schema": 1, "mod', "not JSON"),
+        ("foreign", '{"name": "a package"}', "not a record"),
+        ("a list", "[1, 2]", "not a record"),
+        ("of another schema", '{"schema": 99}', "schema 99"),
+        ("edited", '{"schema": 1, "model": "vanilla"}', "checksum"),
+    ],
+)
+def test_records_that_cannot_be_trusted_are_named_and_skipped(
+    tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    bad = fake_runs.run(tmp_path, seed=0, images=False)
+    fake_runs.run(tmp_path, seed=1, images=False)
+    (bad / "run.json").write_text(text)
+    runs = reports.load(tmp_path)
+    assert list(runs["seed"]) == [1], name
+    [line] = runs.attrs["skipped"]
+    assert line.startswith(str(bad / "run.json"))
+    assert reason in line
+
+
+@pytest.mark.parametrize("field", ["model", "task", "seed", "status"])
+def test_sealed_records_without_what_is_needed_are_skipped(tmp_path: Path, field: str) -> None:
+    fake_runs.run(tmp_path, seed=1, images=False)
+    bad = fake_runs.run(tmp_path, seed=0, images=False, fields={field: None})
+    runs = reports.load(tmp_path)
+    assert list(runs["seed"]) == [1]
+    [line] = runs.attrs["skipped"]
+    assert line == f"{bad}/run.json: no usable {field!r}"
+
+
+def test_a_score_that_is_no_number_is_no_score(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, seed=0, images=False)
+    fake_runs.run(tmp_path, seed=1, images=False, fields={"metrics.classifier.fid": "low"})
+    runs = reports.load(tmp_path)
+    assert list(runs["seed"]) == [0]
+    assert "metrics.classifier.fid is not a number" in runs.attrs["skipped"][0]
+
+
+def test_labels_say_what_sets_configurations_apart(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False)
+    fake_runs.run(tmp_path, images=False, hyperparameters={"lr": 1e-3})
+    fake_runs.run(tmp_path, images=False, model="dcgan")
+    labels = set(reports.summarise(reports.load(tmp_path))["label"])
+    assert labels == {"vanilla (lr=0.0002)", "vanilla (lr=0.001)", "dcgan"}
+
+
+# ---------------------------------------------------------------- honesty
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n_fake", 100),
+        ("scored_on", "val"),
+        ("version", "2"),
+        ("kid_subset_size", 50),
+        ("extractors.classifier.sha256", "0" * 60),
+        ("dataset.sha256", "1" * 60),
+        ("dataset.n_train", 1000),
+    ],
+)
+def test_different_protocols_never_share_a_table(tmp_path: Path, field: str, value: object) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    fields = {f"protocol.{field}": value}
+    fake_runs.study(tmp_path, {"dcgan": 20}, seeds=range(2), images=False, fields=fields)
+    found = summary.groups(reports.load(tmp_path))
+    assert sorted(list(group.summary["model"]) for group in found) == [["dcgan"], ["vanilla"]]
+    assert list(found[0].apart) == list(found[1].apart) == [field]  # and the difference is named
+    assert field in found[1].title
+
+
+def test_tasks_and_datasets_are_apart_without_a_remark(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False)
+    fake_runs.run(tmp_path, images=False, dataset="mnist")
+    fake_runs.run(tmp_path, images=False, model="srgan", task="super-resolution")
+    titles = {group.title for group in summary.groups(reports.load(tmp_path))}
+    assert titles == {"generation on digits", "generation on mnist", "super-resolution on digits"}
+
+
+def test_failed_runs_are_counted_and_named(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(3), images=False)
+    fake_runs.run(tmp_path, seed=3, status="diverged", images=False)
+    fake_runs.run(tmp_path, seed=4, status="failed", images=False)
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "vanilla", "Failures").text == "2/5"
+    assert cell(table, "vanilla", "Near ½").text == "3/5"
+    assert any("diverged (seed 3)" in note and "failed (seed 4)" in note for note in table.notes)
+
+
+def test_missing_seeds_are_named(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(5), images=False)
+    fake_runs.study(tmp_path, {"dcgan": 20}, seeds=(0, 4), images=False)
+    assert "No run of seed 1-3: dcgan." in tables.scores(only_group(tmp_path)).notes
+
+
+def test_a_model_that_always_fails_stays_in_the_table(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    fake_runs.study(tmp_path, {"dcgan": 20}, seeds=range(2), images=False, status="diverged")
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "dcgan", "FID").text == tables.NOTHING
+    assert cell(table, "dcgan", "Failures").text == "2/2"
+    assert table.rows[-1].name == "dcgan"
+
+
+def test_a_group_in_which_every_run_failed(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False, status="failed")
+    group = only_group(tmp_path)
+    assert [row.name for row in tables.scores(group).rows if row.kind == "model"] == ["vanilla"]
+    assert tables.training(group).rows
+    assert summary.comparisons(group).empty
+
+
+def test_the_caption_states_the_protocol(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    group = only_group(tmp_path)
+    weights = group.protocol["extractors.classifier.sha256"][:8]
+    caption = tables.scores(group).caption
+    for part in ("5 training seeds (0-4)", "400 generator updates", "digits", "360 samples", "test", weights):
+        assert part in caption
+
+
+# ---------------------------------------------------------------- the main table
+
+
+def test_cells_and_marks_by_hand(tmp_path: Path) -> None:
+    for model, fids in {"a": [10, 12, 14, 16], "b": [11, 13, 15, 17], "c": [50, 52, 54, 57]}.items():
+        for seed, fid in enumerate(fids):
+            fake_runs.run(tmp_path, model=model, seed=seed, fid=float(fid), images=False)
+    table = tables.scores(only_group(tmp_path))
+    assert [row.name for row in table.rows] == ["real data", "a", "b", "c"]
+    first, second, third = (cell(table, name, "FID") for name in "abc")
+    assert first.text == "13.0 ± 2.6"
+    assert (first.rank, second.rank, third.rank) == (1, 2, 0)
+    # 2/70 = 0.029 doubles to 0.057 for c: with four seeds nothing passes Holm over two.
+    assert (first.tied, second.tied, third.tied) == (False, True, True)
+    assert any("it takes 5 seeds per model" in note for note in table.notes)
+
+
+def test_separated_models_are_not_marked(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20, "b": 80}, spread=1.0, images=False)
+    assert not cell(tables.scores(only_group(tmp_path)), "b", "FID").tied
+
+
+def test_higher_is_better_where_it_is(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20, "b": 80}, spread=1.0, images=False)
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "a", "IS").rank == cell(table, "a", "Precision").rank == 1
+    assert {c.label: c.better for c in table.columns}["Recall"] == "higher"
+
+
+def test_one_seed_has_no_spread_and_no_mark(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20, "b": 80}, seeds=[0], images=False)
+    table = tables.scores(only_group(tmp_path))
+    assert "±" not in cell(table, "a", "FID").text
+    assert not any(c.tied for row in table.rows for c in row.cells)
+    assert any("One seed" in note for note in table.notes)
+
+
+def test_equal_models_are_not_ranked(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20, "b": 21}, images=False)
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "a", "Modes").text == "10 ± 0"
+    assert cell(table, "a", "Modes").rank == cell(table, "b", "Modes").rank == 0
+
+
+def test_the_floor_stands_above_the_models(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    floor = tables.scores(only_group(tmp_path)).rows[0]
+    assert (floor.name, floor.kind) == ("real data", "reference")
+    assert floor.cells[0].value == fake_runs.FLOOR_FID["classifier"]
+
+
+def test_optional_columns_appear_where_somebody_has_them(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    assert "Cond. acc." not in [c.label for c in tables.scores(only_group(tmp_path)).columns]
+    fake_runs.study(tmp_path, {"cgan": 30}, seeds=range(2), images=False, conditional=True)
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "vanilla", "Cond. acc.").text == tables.NOTHING
+    assert 0 < cell(table, "cgan", "Cond. acc.").value < 1
+
+
+def test_each_extractor_has_its_columns(tmp_path: Path) -> None:
+    both = ("classifier", "inception-v3-compat")
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False, extractors=both)
+    spans = tables.spans(tables.scores(only_group(tmp_path)))
+    assert [name for name, _ in spans] == [*both, ""]
+
+
+def test_super_resolution_has_bicubic_as_the_row_to_beat(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"srgan": 20}, images=False, task="super-resolution")
+    table = tables.scores(only_group(tmp_path))
+    assert [row.name for row in table.rows] == ["bicubic", "srgan"]
+    assert cell(table, "bicubic", "PSNR (dB)").value == pytest.approx(24.1)
+
+
+def test_best_step_beside_the_final_one(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False, select="best", n_evals=4)
+    group = only_group(tmp_path)
+    table = tables.scores(group)
+    assert cell(table, "vanilla", "FID at best step").value < cell(table, "vanilla", "FID").value
+    assert cell(tables.training(group), "vanilla", "Best step").value == 300
+
+
+def test_the_second_table(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40, "wgan_gp": 30}, images=False)
+    table = tables.training(only_group(tmp_path))
+    assert cell(table, "vanilla", "Parameters").text == "920,641"
+    assert cell(table, "wgan_gp", "real").text == tables.NOTHING  # no training accuracy without a threshold
+    assert [note for note in table.notes if note.startswith("wgan_gp: no natural threshold")]
+    heads = [name for name, _ in tables.spans(table)]
+    assert heads == ["", "D accuracy in training (%)", "D accuracy held out (%)", "", "Mean cost"]
+
+
+def test_comparisons_with_the_baseline_and_of_all_pairs(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 60, "a": 20, "b": 21}, spread=1.0, images=False)
+    group = only_group(tmp_path)
+    found = summary.comparisons(group)
+    against = found[found["family"] == "baseline"].set_index("a")
+    assert list(against["b"]) == ["vanilla", "vanilla"]
+    assert against.loc["a", "p"] == pytest.approx(2 / 252)
+    assert against.loc["a", "p_holm"] == pytest.approx(4 / 252)
+    assert against.loc["a", "improvement"] == 1.0
+    assert len(found[found["family"] == "all pairs"]) == 3
+    assert tables.pairs(group, found, "baseline") is not None
+    assert summary.comparisons(group, "nobody")["family"].unique().tolist() == ["all pairs"]
+
+
+# ---------------------------------------------------------------- published figures
+
+
+def lucic(**changes: object) -> dict[str, object]:
+    """A run under the published protocol, but for the changes."""
+    run = {"model": "nsgan", "dataset": "mnist", "steps": published.STEPS["mnist"], **published.PROTOCOL}
+    return run | changes
+
+
+def test_the_published_protocol_matches_itself_alone() -> None:
+    assert published.compare(lucic()) == []
+    for name in published.PROTOCOL:
+        [difference] = published.compare(lucic(**{name: "something else"}))
+        assert difference.name == name.rpartition(".")[2]
+        assert difference.ours == "something else"
+    [difference] = published.compare(lucic(steps=1))
+    assert str(difference) == "steps 1 (theirs: 15625)"
+
+
+def test_a_published_figure_is_shown_only_beside_its_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"extractors": [published.EXTRACTOR], "dataset": "mnist", "images": False}
+    fake_runs.study(tmp_path, {"nsgan": 7, "vanilla": 30}, **run)
+    table = tables.scores(only_group(tmp_path))
+    assert "nsgan, published" not in [row.name for row in table.rows]
+    [note] = [note for note in table.notes if "Lucic" in note]
+    assert "n_fake 360 (theirs: 10000)" in note
+    monkeypatch.setattr(published, "compare", lambda run: [])
+    table = tables.scores(only_group(tmp_path))
+    assert cell(table, "nsgan, published", "FID").text == "6.8 ± 0.5"
+    assert "vanilla, published" not in [row.name for row in table.rows]
+
+
+# ---------------------------------------------------------------- as text
+
+HOSTILE = [
+    r"a_b%c&d#e$f{g}h~i^j",
+    r"\input{/etc/passwd}",
+    "*starred [option] ]",
+    "<script>alert(1)</script>",
+    "a|b\nc\td\x00",
+    "中文 \U0001f600 é",
+    "`code` 'quote' \"double\"",
+]
+
+
+def a_table(name: str, text: str = "1.0 ± 0.1") -> Table:
+    """One row."""
+    columns = (tables.Column("group", "FID", "lower"), tables.Column("group", "IS", "higher"))
+    row = tables.Row(name, "model", (tables.Cell(text, 1.0, 1), tables.Cell(text, 1.0, 2, True)))
+    return Table(name, name, columns, (row,), (name,))
+
+
+def test_markdown() -> None:
+    text = tables.markdown(a_table("vanilla"))
+    assert "| Model | FID ↓ | IS ↑ |" in text
+    assert "| vanilla | **1.0 ± 0.1** | <ins>1.0 ± 0.1</ins>† |" in text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_breaks_a_markdown_table(name: str) -> None:
+    lines = [line for line in tables.markdown(a_table(name)).splitlines() if line.startswith("| ")]
+    assert len(lines) == 3
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in lines)
+    assert "<script" not in tables.markdown(a_table(name))
+
+
+def braces_match(text: str) -> bool:
+    """Whether unescaped braces are balanced."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)(?:\\\\)*([{}])", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_latex_has_the_structure_of_a_booktabs_table(name: str) -> None:
+    text = tables.latex(a_table(name))
+    for part in ("table*", "tabular"):
+        assert text.count(rf"\begin{{{part}}}") == text.count(rf"\end{{{part}}}") == 1
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(rf"\{rule}") == 1
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert all(len(re.findall(r"(?<!\\)&", row)) in (1, 2) for row in rows)
+    assert r"\multicolumn{2}{c}{group}" in text
+    assert r"\cmidrule(lr){2-3}" in text
+    assert r"\textbf{1.0 $\pm$ 0.1}" in text
+    assert r"\underline{1.0 $\pm$ 0.1}$^\dagger$" in text
+    assert r"\input" not in text
+    assert braces_match(text)
+    assert text.isascii() or "é" in name
+
+
+@given(st.text())
+def test_escaped_latex_holds_no_active_character(text: str) -> None:
+    escaped = tables.escape_latex(text)
+    rest = re.sub(r"\\text[a-z]+\{\}|\\texttt\{U\+[0-9A-F]+\}|\\[{}_%&#$]|\{[*\[\]]\}", "", escaped)
+    for formula in ("$\\pm$", "$\\times$", "$\\cdot$", "$^3$", "$\\frac12$", "$\\downarrow$", "$\\uparrow$"):
+        rest = rest.replace(formula, "")
+    rest = rest.replace("$^\\dagger$", "")
+    assert not set(rest) & set("\\{}_%&#$^~\n*[]")
+
+
+def test_plain_text_is_aligned(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, images=False)
+    lines = tables.plain(tables.scores(only_group(tmp_path))).splitlines()
+    assert lines[0].split()[:2] == ["FID", "↓"]
+    assert len({len(line.rstrip()) for line in lines[1:2]}) == 1
+    assert any(line.startswith("dcgan") and " *" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(9.54, "9.5 s"), (119, "119.0 s"), (125, "2.1 min"), (9000, "2.5 h"), (math.nan, "—")],
+)
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([0, 1, 2, 5], "0-2, 5"), ([3], "3"), ([1, 2], "1, 2"), ([4, 0, 2], "0, 2, 4")]
+)
+def test_ranges(numbers: list[int], text: str) -> None:
+    assert summary.ranges(numbers) == text
