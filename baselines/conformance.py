@@ -32,8 +32,9 @@ SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 N_CLASSES = 10
 N_IMAGES = 24
 BATCH_SIZE = 8
-ABSOLUTE, RELATIVE = 1e-4, 1e-3
-"""Tolerances between a seed alone and the same seed in a stack, after one SGD step with rate 0.01."""
+ABSOLUTE, RELATIVE = 2e-6, 1e-3
+"""A seed alone and the same seed in a stack may differ, after one iteration of small SGD steps, by this
+plus this share of the tensor's largest change: what reordered sums do to float32."""
 
 Tensors = dict[str, Tensor]
 
@@ -259,11 +260,13 @@ def check_stack(lab: Lab) -> Iterator[str]:
     stack.advance(1)
     for lane, seed in enumerate(stack.seeds):
         solo = lab.trainer(seed, gan=gan)
+        before = _copy(_state(solo))
         solo.advance(1)
         stacked = _state(stack, lane)
-        for key, value in _state(solo).items():
-            if not torch.allclose(value, stacked[key], atol=ABSOLUTE, rtol=RELATIVE):
-                gap = (value - stacked[key]).abs().max()
+        for key, alone in _state(solo).items():
+            gap = (alone - stacked[key]).abs().max()
+            allowed = ABSOLUTE + RELATIVE * (alone - before[key]).abs().max()
+            if gap > (allowed if alone.is_floating_point() else 0):
                 yield f"seed {seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
                 return
 
@@ -272,7 +275,7 @@ def check_stack(lab: Lab) -> Iterator[str]:
 class SGD:
     """Plain gradient descent: unlike Adam, it leaves rounding errors as small as they are."""
 
-    lr: float = 0.01
+    lr: float = 1e-3
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(list(params), self.lr)

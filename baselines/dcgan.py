@@ -1,9 +1,9 @@
 """DCGAN: the convolutional GAN (Radford et al. 2015, arXiv:1511.06434).
 
-Networks as commonly configured for MNIST in Keras: upsampling and 3x3 convolutions instead of the
+Networks as commonly configured for MNIST in Keras: upsampling and 3×3 convolutions instead of the
 paper's fractionally strided ones, dropout in the discriminator, Glorot-uniform weights instead of
 N(0, 0.02). Losses and procedure are those of ``vanilla``. The first spatial size is a quarter of the
-image's, so 8x8, 28x28 and 32x32 all fit.
+image's, so 8×8, 28×28 and 32×32 all fit.
 
 Deviation from that Keras code: stride-2 convolutions pad one pixel on every side, where Keras pads
 right and bottom. Batches of 32 are that code's; the paper's are 128.
@@ -47,7 +47,7 @@ def generator(latent_dim: int, widths: tuple[int, int], data: DataSpec) -> nn.Se
 
 
 def features(widths: Sequence[int], data: DataSpec, dropout: float, *, norm: bool = True) -> nn.Sequential:
-    """Images (B, C, H, W) -> features (B, n): 3x3 convolutions, all but the last with stride 2.
+    """Images (B, C, H, W) -> features (B, n): 3×3 convolutions, all but the last with stride 2.
 
     BatchNorm (where ``norm``) from the second on.
     """

@@ -16,6 +16,9 @@ from baselines.gan import DataSpec
 
 Module = TypeVar("Module", bound=nn.Module)
 
+DENSE = 1024
+"""Width of the dense layer in both networks."""
+
 
 class Stretch(nn.Module):
     """[0, 1] -> [-1, 1]."""
@@ -30,10 +33,10 @@ def generator(latent_dim: int, data: DataSpec) -> nn.Sequential:
     n_start = start[0] * start[1] * start[2]
     return small_normal(
         nn.Sequential(
-            nn.Linear(latent_dim, 1024),
-            nn.BatchNorm1d(1024, eps=1e-3, momentum=1e-3),
+            nn.Linear(latent_dim, DENSE),
+            nn.BatchNorm1d(DENSE, eps=1e-3, momentum=1e-3),
             nn.LeakyReLU(0.2),
-            nn.Linear(1024, n_start),
+            nn.Linear(DENSE, n_start),
             nn.BatchNorm1d(n_start, eps=1e-3, momentum=1e-3),
             nn.LeakyReLU(0.2),
             nn.Unflatten(1, start),
@@ -58,10 +61,10 @@ def discriminator(data: DataSpec, *, norm: bool) -> nn.Sequential:
             nn.BatchNorm2d(128, eps=1e-3, momentum=1e-3) if norm else nn.Identity(),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(n_flat, 1024),
-            nn.BatchNorm1d(1024, eps=1e-3, momentum=1e-3) if norm else nn.Identity(),
+            nn.Linear(n_flat, DENSE),
+            nn.BatchNorm1d(DENSE, eps=1e-3, momentum=1e-3) if norm else nn.Identity(),
             nn.LeakyReLU(0.2),
-            nn.Linear(1024, 1),
+            nn.Linear(DENSE, 1),
             nn.Flatten(0),
         )
     )

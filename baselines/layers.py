@@ -63,10 +63,10 @@ class Dropout(nn.Module):
 
 
 class UpConv2d(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 followed by a 3x3 convolution, in one go.
+    """Nearest-neighbour upsampling by 2 followed by a 3×3 convolution, in one go.
 
-    (B, I, H, W) -> (B, O, 2H, 2W). Each output pixel sees only 2x2 different inputs, so the pair is
-    a transposed convolution with a 4x4 kernel whose taps are sums of the 3x3 ones: the same function
+    (B, I, H, W) -> (B, O, 2H, 2W). Each output pixel sees only 2×2 different inputs, so the pair is
+    a transposed convolution with a 4×4 kernel whose taps are sums of the 3×3 ones: the same function
     and parameters for 4/9 of the multiplications.
     """
 
@@ -81,10 +81,10 @@ class UpConv2d(nn.Conv2d):
 
 
 class SpectralNorm(nn.Module):
-    """Weight -> weight / sigma, where sigma is its largest singular value (Miyato et al. 2018, Algorithm 1).
+    """Weight -> weight / σ, where σ is its largest singular value (Miyato et al. 2018, Algorithm 1).
 
     One power iteration per training forward, its left vector ``u`` (O,) kept in a buffer. As in the
-    paper, sigma = uᵀWv is differentiated through W alone. A weight (O, I, K, K) is taken as (O, I·K·K).
+    paper, σ = uᵀWv is differentiated through W alone. A weight (O, I, K, K) is taken as (O, I·K·K).
     """
 
     u: Tensor
