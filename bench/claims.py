@@ -63,7 +63,7 @@ class Claims:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with mine.open("x", encoding="utf-8") as file:
-                    json.dump({"host": _here(), "pid": os.getpid()}, file)
+                    json.dump({"host": here(), "pid": os.getpid()}, file)
             except FileExistsError:
                 return False
         self.held[folder] = mine
@@ -108,7 +108,7 @@ def _number(path: Path) -> int:
 
 def _stale(claim: Path) -> bool:
     found = _read(claim)
-    gone = found.get("host") == _here() and not _alive(found.get("pid"))
+    gone = found.get("host") == here() and not alive(found.get("pid"))
     try:
         return gone or _age(claim) > STALE_S
     except FileNotFoundError:
@@ -124,7 +124,8 @@ def _read(claim: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _alive(pid: Any) -> bool:
+def alive(pid: Any) -> bool:
+    """Whether this machine has a process of this number."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError, TypeError, OverflowError):
@@ -141,7 +142,7 @@ def _age(claim: Path) -> float:
 
 
 @cache
-def _here() -> str:
+def here() -> str:
     """This machine since it was started, as far as its process numbers mean the same."""
     parts = [os.uname().nodename]
     with suppress(OSError):  # Linux; elsewhere the name must do
