@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import store
 from bench.claims import holder, is_claimed
@@ -23,6 +24,7 @@ from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError, nearest
 from bench.executors import Interrupt, Task, run_here, run_local
 from bench.progress import Progress
+from bench.protocols import PROTOCOLS, follow
 from bench.spec import Job, Place, Spec, plan
 
 FEATURES = ("classifier", "inception-v3-compat")
@@ -71,6 +73,12 @@ def parser() -> Parser:
         default=0.15,
         metavar="X",
         help="half-width of the band around 50 %% (default 0.15)",
+    )
+    how.add_argument(
+        "--protocol",
+        type=chosen(tuple(PROTOCOLS)),
+        metavar="NAME",
+        help=f"a paper's nets, z, batch, steps and features: {', '.join(PROTOCOLS)}",
     )
     how.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
     how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
@@ -130,16 +138,24 @@ def _spec(args: Namespace) -> Spec:
         twice = [value for value, n in Counter(values).items() if n > 1]
         if twice:
             raise UsageError(f"{flag}: {twice[0]!r} is named twice")
-    settings: dict[str, dict[str, str]] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for model, name, value in args.set:
         settings.setdefault(model, {})[name] = value
+    steps, features = args.steps, list(dict.fromkeys(args.features))
+    if args.protocol:
+        if len(args.dataset) > 1:
+            raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
+        followed = follow(args.protocol, args.models, args.dataset)
+        settings = {model: {**followed.hyperparameters, **settings.get(model, {})} for model in args.models}
+        steps = steps or followed.steps[args.dataset[0]]
+        features = list(followed.features)
     return Spec(
         models=args.models,
         datasets=args.dataset,
         seeds=sorted(set(args.seed_list)) if args.seed_list else range(args.seeds or 5),
-        steps=args.steps,
+        steps=steps,
         eval_every=args.eval_every,
-        features=list(dict.fromkeys(args.features)),
+        features=features,
         hyperparameters=settings,
         batch_size=args.batch_size,
         select=args.select,

@@ -277,3 +277,27 @@ def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> N
         run.main(["--config", str(path), "--out", str(tmp_path / "results")])
     for part in said:
         assert part in str(refused.value)
+
+
+def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
+    from bench import run
+
+    arguments = ["--models", "nsgan", "wgan", "--dataset", "mnist", "--protocol", "lucic2018"]
+    spec = run._spec(run.parser().parse([*arguments, "--set", "wgan.n_critic=1"]))
+    fixed = {"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64}
+    assert spec.hyperparameters == {"nsgan": fixed, "wgan": {**fixed, "n_critic": "1"}}
+    assert spec.steps == 15_625
+    assert spec.features == ["inception-v3-compat"]
+
+
+@pytest.mark.parametrize(
+    ("models", "dataset", "said"),
+    [("vanilla", "mnist", "'vanilla' is not part of"), ("nsgan", "digits", "'digits' is not part of")],
+)
+def test_a_published_protocol_covers_what_the_paper_measured(models: str, dataset: str, said: str) -> None:
+    from bench import run
+    from bench.errors import UsageError
+
+    arguments = ["--models", models, "--dataset", dataset, "--protocol", "lucic2018"]
+    with pytest.raises(UsageError, match=said):
+        run._spec(run.parser().parse(arguments))
