@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli import Parser, chosen, run_main
 from bench.errors import UsageError, nearest
-from bench.store import slug
+from bench.store import DamagedRecordError, slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,10 @@ class Report:
     """One line, with its path, per record that could not be used."""
 
 
+class NoUsableRecordError(Exception):
+    """There are runs, but not one that a report could be built on."""
+
+
 def build(
     roots: Sequence[Path],
     out: Path,
@@ -51,19 +55,22 @@ def build(
     where ``formats`` has LaTeX.
 
     Raises:
-        UsageError: nothing to report on, or no runs of the baseline asked for.
+        UsageError: no runs yet, or none of the baseline asked for.
+        NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
     from reports import page, plots, summary, tables
 
     runs = summary.load(roots)
     skipped = list(runs.attrs["skipped"])
+    if runs.empty and skipped:
+        raise NoUsableRecordError(f"{_names(roots)}: none of {len(skipped)} runs can be used; {skipped[0]}")
     if runs.empty:
-        raise UsageError(_nothing(roots, skipped))
+        raise UsageError(_nothing(roots))
     models = sorted(set(runs["model"]))
     if baseline is not None and baseline not in models:
         raise UsageError(
-            f"--baseline {baseline}: no runs of it; there are {', '.join(models)}{nearest(baseline, models)}"
+            f"--baseline {baseline!r}: no runs of it; one of {', '.join(models)}{nearest(baseline, models)}"
         )
     baseline = baseline or "vanilla"
     groups = summary.groups(runs)
@@ -81,7 +88,7 @@ def build(
 
     kinds = ("png", "pdf") if "latex" in formats else ("png",)
     pictures: list[page.Picture] = []
-    for group in groups:
+    for group in groups if set(formats) != {"csv"} else []:
         for name, caption, figure in _figures(group, quick):
             number = "" if group.number == 1 else f"-{group.number}"
             files += plots.save(figure, out / f"{name}{number}", kinds)
@@ -90,7 +97,11 @@ def build(
         shown = "\n".join(f"![{tables.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
         write("table.md", "\n".join(map(tables.markdown, built)) + "\n" + shown)
     if "latex" in formats:
-        write("table.tex", LATEX_HEAD + tables.join(built, tables.latex))
+        write(
+            "table.tex",
+            LATEX_HEAD
+            + tables.join([part for table in built for part in tables.fitted(table)], tables.latex),
+        )
     if "html" in formats:
         write("report.html", page.render(runs, groups, compared, pictures, skipped))
     if "csv" in formats:
@@ -163,58 +174,20 @@ def _csv(frames: Mapping[int, pd.DataFrame]) -> str:
     """Frames below one another; the first column says to which table a row belongs."""
     import pandas as pd
 
-    parts = [frame.assign(table=number) for number, frame in frames.items() if len(frame)]
-    if not parts:
-        return ""
-    whole = pd.concat(parts, ignore_index=True)
+    parts = [frame.assign(table=number) for number, frame in frames.items()]
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
     return whole[["table", *(name for name in whole if name != "table")]].to_csv(index=False)
 
 
-def _nothing(roots: Sequence[Path], skipped: Sequence[str]) -> str:
+def _nothing(roots: Sequence[Path]) -> str:
     """Why there is nothing to report, and what to do."""
-    where = ", ".join(map(str, roots))
     missing = [str(root) for root in roots if not root.is_dir()]
-    if skipped:
-        return f"{where}: none of {len(skipped)} records can be used; first: {skipped[0]}"
-    advice = "run `python -m bench.run --models vanilla --seeds 5` first"
-    return (
-        f"{', '.join(missing)}: no such folder; {advice}"
-        if missing
-        else f"{where}: no finished runs; {advice}"
-    )
+    why = f"{', '.join(missing)}: no such folder" if missing else f"{_names(roots)}: no finished runs"
+    return f"{why}; run `python -m bench.run --models vanilla --seeds 5` first"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. 0: built; 2: the request was wrong or there is nothing to report."""
-    parser = argparse.ArgumentParser(
-        "python -m reports.build", description="Tables, plots and a page from run folders."
-    )
-    parser.add_argument(
-        "roots", nargs="*", type=Path, default=[Path("results")], metavar="RESULTS", help="results folders"
-    )
-    parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, default=list(FORMATS), help="default: all of them"
-    )
-    parser.add_argument("--out", type=Path, help="where to write; default: <first RESULTS>/report")
-    parser.add_argument("--baseline", help="the model that others are compared with; default: vanilla")
-    parser.add_argument("--trace", action="store_true", help="print which run.json files are behind each row")
-    args = parser.parse_args(argv)
-    try:
-        report = build(args.roots, args.out or args.roots[0] / "report", args.format, baseline=args.baseline)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    for line in report.skipped:
-        print(f"skipped {line}", file=sys.stderr)
-    if args.trace:
-        for group in report.groups:
-            print(trace(group))
-    for path in report.files:
-        print(path)
-    return 0
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def trace(group: Group) -> str:
@@ -227,5 +200,48 @@ def trace(group: Group) -> str:
     return "\n".join(lines)
 
 
+# ---------------------------------------------------------------- the command line
+
+
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(prog="reports.build", description="Tables, figures and a page from run folders.")
+    p.add_argument("roots", nargs="*", type=Path, default=[Path("results")], metavar="RESULTS")
+    p.add_argument(
+        "--format", type=chosen(FORMATS), nargs="+", default=list(FORMATS), metavar="NAME",
+        help="markdown, latex, csv, html; default: all of them",
+    )  # fmt: skip
+    p.add_argument("--out", type=Path, metavar="DIR", help="default: <first RESULTS>/report")
+    p.add_argument("--baseline", metavar="MODEL", help="others are compared with it; default: vanilla")
+    p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the report; returns 0, or 1 where no record can be used or the report cannot be written.
+
+    Raises:
+        UsageError: the request was wrong, or there are no runs yet.
+    """
+    args = parser().parse(argv)
+    out = args.out or args.roots[0] / "report"
+    try:
+        report = build(args.roots, out, args.format, baseline=args.baseline)
+    except (NoUsableRecordError, DamagedRecordError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or out}: {error.strerror}", file=sys.stderr)
+        return 1
+    for line in report.skipped:
+        print(f"skipped {line}", file=sys.stderr)
+    if args.trace:
+        for group in report.groups:
+            print(trace(group))
+    for path in report.files:
+        print(path)
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench import store
 from bench.version import VERSION
 from reports import tables
 from reports.summary import Group, protocol_sentence
@@ -109,8 +110,8 @@ def command(group: Group, run_id: str) -> str:
         words += ["--select", "best"]
     if (tolerance := group.protocol.get("d_acc_tolerance")) is not None:
         words += ["--d-acc-tolerance", str(tolerance)]
-    settings = _given(first, "hyperparameters.")
-    if settings:
+    record = store.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
+    if settings := record.get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
     return shlex.join(words)
 
@@ -136,7 +137,9 @@ def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
 
 def _flag(value: Any) -> str:
     """A hyperparameter as ``--set`` reads it."""
-    return ",".join(map(_text, value)) if isinstance(value, list) else _text(value)
+    return (
+        ",".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else _text(value)
+    )
 
 
 def _text(value: Any) -> str:

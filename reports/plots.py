@@ -444,10 +444,10 @@ def filmstrip(group: Group) -> Figure | None:
 
 
 def _frames(folder: Path) -> list[tuple[str, Path]]:
-    numbered = [(path.stem.removeprefix("samples-"), path) for path in folder.glob("samples-*.png")]
-    return sorted(
-        ((step, path) for step, path in numbered if step.isdigit()), key=lambda frame: int(frame[0])
-    )
+    """The grids that were saved along training, in order: ``samples-000100.png`` -> step 100."""
+    names = [(path.stem.removeprefix("samples-"), path) for path in folder.glob("samples-*.png")]
+    numbered = sorted((int(step), path) for step, path in names if step.isdecimal())
+    return [(f"step {step:,}", path) for step, path in numbered]
 
 
 def _first_seed(

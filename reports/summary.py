@@ -73,11 +73,13 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     Columns are the record's keys joined by dots (``metrics.classifier.fid``), ``folder``, and
     ``protocol``: a short hash of all ``protocol.*`` columns. ``attrs["skipped"]`` lists, one line
     each with its path, the records that were left out: damaged, foreign, of another schema, or a
-    second copy of a run. The frame is empty where nothing was found.
+    second copy of a run, and those that are not written yet. The frame is empty where nothing was found.
     """
-    several = [roots] if isinstance(roots, Path | str) else roots
-    frame = store.load([Path(root) for root in several])
+    several = [Path(root) for root in ([roots] if isinstance(roots, Path | str) else roots)]
+    frame = store.load(several)
     skipped = list(frame.attrs.get("skipped", []))
+    unfinished = (f for r in several for f in sorted((r / "runs").glob("*/seed-*")) if f.is_dir())
+    skipped += [f"{folder}: not finished" for folder in unfinished if not (folder / "run.json").exists()]
     keep = np.ones(len(frame), dtype=bool)
     seen: dict[tuple[Hashable, Hashable], str] = {}
     for row, run in enumerate(frame.to_dict("records")):
@@ -438,7 +440,24 @@ def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
                         | _pair(values[a], values[b], score, len(members))
                         | {"p": raw, "p_holm": adjusted}
                     )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COMPARED)
+
+
+COMPARED = [
+    "family",
+    "extractor",
+    "score",
+    "a",
+    "b",
+    "mean_a",
+    "mean_b",
+    "p",
+    "p_holm",
+    "improvement",
+    "improvement_low",
+    "improvement_high",
+    "seeds_needed",
+]
 
 
 def _pair(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -462,6 +462,31 @@ def plain(table: Table) -> str:
     return tabulate(
         rows, heads, tablefmt="simple", disable_numparse=True, stralign="right", colalign=("left",)
     )
+
+
+MOST_COLUMNS = 16
+"""What fits a page of print."""
+
+
+def fitted(table: Table) -> list[Table]:
+    """The table; where it is too wide for print, one for each of its groups of columns."""
+    groups = list(dict.fromkeys(column.group for column in table.columns if column.group))
+    if len(table.columns) <= MOST_COLUMNS or len(groups) < 2:
+        return [table]
+    parts = []
+    for name in groups:
+        kept = [k for k, column in enumerate(table.columns) if column.group in (name, "")]
+        rows = tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows)
+        parts.append(
+            replace(
+                table,
+                title=f"{table.title}, {name}",
+                caption=f"{table.caption} Here: {name}.",
+                columns=tuple(table.columns[k] for k in kept),
+                rows=rows,
+            )
+        )
+    return parts
 
 
 def latex(table: Table) -> str:

@@ -401,6 +401,19 @@ def test_latex_has_the_structure_of_a_booktabs_table(name: str) -> None:
     assert text.isascii() or "é" in name
 
 
+def test_what_is_too_wide_for_print_is_split_by_extractor(tmp_path: Path) -> None:
+    both = ("classifier", "inception-v3-compat")
+    fake_runs.study(tmp_path, {"cgan": 40}, images=False, extractors=both, conditional=True)
+    table = tables.scores(only_group(tmp_path))
+    parts = tables.fitted(table)
+    assert [{c.group for c in part.columns} for part in parts] == [{name, ""} for name in both]
+    assert (
+        cell(parts[1], "cgan", "FID") == table.rows[-1].cells[[c.group for c in table.columns].index(both[1])]
+    )
+    assert len({part.title for part in parts}) == 2
+    assert tables.fitted(a_table("narrow")) == [a_table("narrow")]
+
+
 @given(st.text())
 def test_escaped_latex_holds_no_active_character(text: str) -> None:
     escaped = tables.escape_latex(text)

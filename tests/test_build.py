@@ -1,0 +1,214 @@
+"""The report's command line: what it writes, what it refuses, and in how many words."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_runs
+import pandas as pd
+import pytest
+
+from bench.errors import UsageError
+from reports import build, summary
+from reports.build import main
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with two models."""
+    root = tmp_path_factory.mktemp("results")
+    fake_runs.study(root, {"vanilla": 40, "dcgan": 20}, seeds=range(3), n_evals=2)
+    return root
+
+
+def test_one_command_gives_all_of_it(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(results), "--out", str(tmp_path)]) == 0
+    written = {path.name for path in tmp_path.iterdir()}
+    tables = {"table.md", "table.tex", "table.csv", "comparisons.csv", "runs.csv", "report.html"}
+    figures = {"curves", "scores", "convergence", "precision_recall", "profile", "samples", "filmstrip"}
+    assert written == tables | {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")}
+    assert sorted(capsys.readouterr().out.split()) == sorted(str(tmp_path / name) for name in written)
+
+
+def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None:
+    build.build([results], tmp_path, ("markdown", "csv"), quick=True)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {
+        "table.md", "table.csv", "comparisons.csv", "runs.csv", "curves.png", "scores.png", "samples.png",
+    }  # fmt: skip
+
+
+def test_pictures_that_the_markdown_names_exist(results: Path, tmp_path: Path) -> None:
+    build.build([results], tmp_path, ("markdown",), quick=True)
+    text = (tmp_path / "table.md").read_text()
+    assert text.count("![") == 3
+    assert all(
+        (tmp_path / name).exists() for name in ("curves.png", "scores.png", "samples.png") if name in text
+    )
+
+
+def test_csv_figures_agree_with_a_recount_from_the_raw_files(results: Path, tmp_path: Path) -> None:
+    build.build([results], tmp_path, ("csv",), quick=True)
+    frame = pd.read_csv(tmp_path / "table.csv").set_index("model")
+    fids: dict[str, list[float]] = {}
+    for path in results.glob("runs/*/*/run.json"):
+        record = json.loads(path.read_text())
+        fids.setdefault(record["model"], []).append(record["metrics"]["classifier"]["fid"])
+    for model, values in fids.items():
+        assert frame.loc[model, "metrics.classifier.fid.mean"] == pytest.approx(sum(values) / 3)
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert sorted(runs["metrics.classifier.fid"]) == pytest.approx(
+        sorted(fid for values in fids.values() for fid in values)
+    )
+
+
+def test_default_place_is_the_first_results_folder(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path / "a", images=False)
+    fake_runs.run(tmp_path / "b", images=False, seed=1)
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--format", "csv"]) == 0
+    assert len(pd.read_csv(tmp_path / "a" / "report" / "runs.csv")) == 2
+
+
+def test_building_twice_gives_the_same_bytes(results: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        build.build([results], tmp_path / name, ("markdown", "csv", "html"), quick=True)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_trace_names_the_records_behind_each_row(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(results), "--out", str(tmp_path), "--format", "csv", "--trace"]) == 0
+    out = capsys.readouterr().out
+    for path in results.glob("runs/*/*/run.json"):
+        assert f"{path} (finished)" in out
+    assert out.index("  dcgan") < out.index("  vanilla")
+
+
+def test_mixed_protocols_get_tables_of_their_own(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    fake_runs.study(tmp_path, {"dcgan": 40}, seeds=range(2), images=False, fields={"protocol.n_fake": 100})
+    report = build.build([tmp_path], tmp_path / "report", ("markdown", "csv"), quick=True)
+    assert len(report.groups) == 2
+    text = (tmp_path / "report" / "table.md").read_text()
+    assert "## Scores: generation on digits (n_fake 360)" in text
+    assert "## Scores: generation on digits (n_fake 100)" in text
+    frame = pd.read_csv(tmp_path / "report" / "table.csv")
+    assert frame["protocol"].nunique() == frame["table"].nunique() == 2
+
+
+# ---------------------------------------------------------------- what is refused, and how
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_an_empty_folder_says_what_to_run_first(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reports.build", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    advice = "run `python -m bench.run --models vanilla --seeds 5` first"
+    assert done.stderr == f"error: {tmp_path}: no finished runs; {advice}\n"
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere: no such folder"):
+        main([str(tmp_path / "nowhere")])
+
+
+def test_nothing_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = fake_runs.run(tmp_path, images=False)
+    (bad / "run.json").write_text("{")
+    assert main([str(tmp_path)]) == 1
+    line = said(capsys)
+    assert str(bad) in line
+    assert "not JSON" in line
+
+
+def test_broken_records_are_named_and_the_rest_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_runs.run(tmp_path, seed=0, images=False)
+    bad = fake_runs.run(tmp_path, seed=1, images=False)
+    (bad / "run.json").write_text("{")
+    assert main([str(tmp_path), "--format", "csv"]) == 0
+    assert said(capsys).startswith(f"skipped {bad}/run.json: not JSON")
+
+
+def test_runs_that_are_not_finished_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_runs.run(tmp_path, seed=0, images=False)
+    going = fake_runs.run(tmp_path, seed=1, images=False)
+    (going / "run.json").unlink()
+    assert main([str(tmp_path), "--format", "csv"]) == 0
+    assert said(capsys) == f"skipped {going}: not finished"
+
+
+def test_a_baseline_that_was_not_run(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        main([str(results), "--out", str(tmp_path), "--baseline", "vanila"])
+    assert str(refused.value) == (
+        "--baseline 'vanila': no runs of it; one of dcgan, vanilla; did you mean 'vanilla'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--format", "pdf"], "markdown, latex, csv, html"),
+        (["--formats", "csv"], "did you mean '--format'?"),
+    ],
+)
+def test_wrong_flags(results: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        main([str(results), *arguments])
+    assert words in str(refused.value)
+
+
+def test_a_place_that_cannot_be_written(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    assert main([str(results), "--out", str(blocked), "--format", "csv"]) == 1
+    assert str(blocked) in said(capsys)
+
+
+def test_help_is_fast_and_imports_neither_pandas_nor_torch() -> None:
+    code = (
+        "import sys\n"
+        "from reports.build import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('pandas', 'torch', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert time.monotonic() - start < 10  # a second on an idle machine
+
+
+def test_reports_never_import_torch(results: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, reports.build\n"
+        f"assert reports.build.main([{str(results)!r}, '--out', {str(tmp_path)!r}]) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)
+
+
+def test_csv_of_nothing_is_still_a_csv(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False)  # one model: nothing to compare
+    build.build([tmp_path], tmp_path / "report", ("csv",), quick=True)
+    text = (tmp_path / "report" / "comparisons.csv").read_text()
+    assert list(pd.read_csv(io.StringIO(text)).columns) == ["table", *summary.COMPARED]

@@ -1,0 +1,203 @@
+"""Figures: what is drawn, what is left out, and that files come out the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_runs
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import reports
+from reports import plots, summary
+from reports.summary import SCORES, Group
+
+FID = SCORES[0]
+
+
+def group_of(root: Path) -> Group:
+    [group] = summary.groups(reports.load(root))
+    return group
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
+    """Three models, one of them a critic, one with a diverged run; scored along the way."""
+    root = tmp_path_factory.mktemp("study")
+    fake_runs.study(root, {"vanilla": 40, "dcgan": 20, "wgan_gp": 25}, seeds=range(3), n_evals=4)
+    fake_runs.run(root, model="dcgan", seed=3, status="diverged", n_evals=4)
+    return group_of(root)
+
+
+def panels(figure: Figure | None) -> list[list[str]]:
+    """The labels of each panel's lines."""
+    assert figure is not None
+    return [[str(line.get_label()) for line in ax.get_lines()] for ax in figure.axes]
+
+
+def test_curves_have_a_row_per_model_and_a_line_at_one_half(group: Group) -> None:
+    figure = plots.curves(group)
+    assert figure is not None
+    assert len(figure.axes) == 6
+    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == list(group.summary["label"])
+    for ax in figure.axes[1::2]:
+        assert any(np.allclose(line.get_ydata(), 0.5) for line in ax.get_lines())
+
+
+def test_a_curve_is_the_mean_over_seeds_within_their_range(group: Group) -> None:
+    [row] = group.summary[group.summary["model"] == "vanilla"].to_dict("records")
+    history = plots.histories(group)[row["id"]]
+    figure = plots.curves(group)
+    assert figure is not None
+    ax = figure.axes[2 * list(group.summary["model"]).index("vanilla")]
+    [line] = [line for line in ax.get_lines() if line.get_label() == "G loss"]
+    expected = history.groupby("step")["g_loss"].mean()
+    assert np.asarray(line.get_ydata()) == pytest.approx(expected.to_numpy())
+    band = ax.collections[1].get_paths()[0].vertices
+    over_seeds = history.groupby("step")["g_loss"]
+    assert band[:, 1].min() == pytest.approx(over_seeds.min().min())
+    assert band[:, 1].max() == pytest.approx(over_seeds.max().max())
+
+
+def test_critics_have_no_training_accuracy_and_say_so(group: Group) -> None:
+    figure = plots.curves(group)
+    assert figure is not None
+    ax = figure.axes[2 * list(group.summary["model"]).index("wgan_gp") + 1]
+    assert [text.get_text() for text in ax.texts] == ["the critic has no threshold"]
+
+
+def test_a_run_that_ended_early_has_a_cross(group: Group) -> None:
+    figure = plots.curves(group)
+    assert figure is not None
+    crosses = {
+        ax.get_title(loc="left"): [
+            len(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "x"
+        ]
+        for ax in figure.axes[::2]
+    }
+    assert crosses == {"vanilla": [0, 0], "wgan_gp": [0, 0], "dcgan": [1, 1]}
+
+
+def test_broken_histories_are_left_out(tmp_path: Path) -> None:
+    good, *bad = (fake_runs.run(tmp_path, seed=seed, images=False) for seed in range(5))
+    (bad[0] / "history.csv").unlink()
+    (bad[1] / "history.csv").write_text("step,d_loss\n1,low\n")
+    (bad[2] / "history.csv").write_bytes(b"\xff\x00\n")
+    (bad[3] / "history.csv").write_text("step\n")
+    [history] = plots.histories(group_of(tmp_path)).values()
+    assert set(history["seed"]) == {0}
+    (good / "history.csv").unlink()
+    assert plots.curves(group_of(tmp_path)) is None
+
+
+def test_every_seed_has_a_dot_in_the_strip(group: Group) -> None:
+    figure = plots.strip(group, "classifier")
+    assert figure is not None
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert len(shown) == len(group.scores("classifier"))
+    dots = np.concatenate([c.get_offsets()[:, 0] for c in shown[0].collections])
+    fids = group.runs["metrics.classifier.fid"].dropna()
+    assert sorted(dots) == pytest.approx(sorted(fids))
+
+
+def test_the_strip_shows_the_floor(group: Group) -> None:
+    figure = plots.strip(group, "classifier")
+    assert figure is not None
+    floor = fake_runs.FLOOR_FID["classifier"]
+    assert any(np.allclose(line.get_xdata(), floor) for line in figure.axes[0].get_lines())
+
+
+def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) -> None:
+    points = plots.evaluations(group, "classifier", FID)
+    assert len(points) == 9 * 4  # the diverged run has none
+    assert panels(plots.convergence(group, "classifier", FID))[0] == list(group.summary["label"])
+    fake_runs.run(tmp_path, images=False)
+    assert plots.convergence(group_of(tmp_path), "classifier", FID) is None
+
+
+def test_precision_and_recall_have_a_mark_per_seed(group: Group) -> None:
+    figure = plots.precision_recall(group, "classifier")
+    assert figure is not None
+    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [3, 3, 3, 1]  # the last: real data
+
+
+def test_profiles_count_the_diverged_run(group: Group) -> None:
+    figure = plots.profiles(group, "classifier", FID)
+    assert figure is not None
+    ends = {str(line.get_label()): line.get_ydata()[-1] for line in figure.axes[0].get_lines()}
+    assert ends == {"vanilla": 1.0, "wgan_gp": 1.0, "dcgan": 0.75}
+
+
+def test_budget(group: Group) -> None:
+    figure = plots.budget({"random": [5.0, 3.0, 4.0], "lone": [1.0]}, label="FID", better="lower")
+    assert panels(figure) == [["random"]]
+    assert plots.budget({"lone": [1.0]}, label="FID", better="lower") is None
+
+
+def test_grids_show_each_models_first_seed_with_a_picture(group: Group, tmp_path: Path) -> None:
+    figure = plots.grids(group)
+    assert figure is not None
+    assert [ax.get_title() for ax in figure.axes if ax.images] == list(group.summary["label"])
+    folders = [fake_runs.run(tmp_path, seed=seed) for seed in range(2)]
+    (folders[0] / "samples.png").write_bytes(b"not a picture")
+    figure = plots.grids(group_of(tmp_path))
+    assert figure is not None
+    shown = figure.axes[0].images[0].get_array()
+    expected = matplotlib.image.imread(folders[1] / "samples.png")
+    assert shown is not None
+    assert np.asarray(shown)[..., 0] / 255 == pytest.approx(expected)
+
+
+def test_a_filmstrip_needs_two_frames(group: Group, tmp_path: Path) -> None:
+    figure = plots.filmstrip(group)
+    assert figure is not None
+    titles = [ax.get_title(loc="left") for ax in figure.axes[:4]]
+    assert titles == [f"{group.summary['label'][0]}\nstep 100", "step 200", "step 300", "step 400"]
+    fake_runs.run(tmp_path, n_evals=1)
+    assert plots.filmstrip(group_of(tmp_path)) is None
+
+
+def test_looks_differ_without_colour(group: Group) -> None:
+    found = plots.looks(group).values()
+    assert len({(look.line, look.marker) for look in found}) == len(found)
+    many = [(plots.LINES[k % len(plots.LINES)], plots.MARKERS[k % len(plots.MARKERS)]) for k in range(30)]
+    assert len(set(many)) == 30
+
+
+@pytest.mark.parametrize(
+    "name", ["_hidden", "中文 \U0001f600", "x" * 300, "$a_b^{c", "a\nb\x00", r"\frac{1}{2}"]
+)
+def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
+    for seed in range(2):
+        fake_runs.run(tmp_path / "runs", model=name, seed=seed, n_evals=2)
+    group = group_of(tmp_path / "runs")
+    for k, figure in enumerate((plots.curves(group), plots.strip(group, "classifier"), plots.grids(group))):
+        assert figure is not None
+        plots.save(figure, tmp_path / str(k))
+    figure = plots.precision_recall(group, "classifier")
+    assert figure is not None
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+def test_the_same_figure_gives_the_same_bytes(group: Group, tmp_path: Path) -> None:
+    written = []
+    for folder in ("a", "b"):
+        figure = plots.strip(group, "classifier")
+        assert figure is not None
+        written.append(plots.save(figure, tmp_path / folder / "scores", ("png", "pdf")))
+    assert [path.name for path in written[0]] == ["scores.png", "scores.pdf"]
+    for first, second in zip(*written, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_figures_leave_no_global_state(group: Group) -> None:
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    before = dict(matplotlib.rcParams)
+    plots.curves(group)
+    plots.strip(group, "classifier")
+    assert plt.get_fignums() == []
+    assert dict(matplotlib.rcParams) == before
