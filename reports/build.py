@@ -127,26 +127,30 @@ def _figures(group: Group, quick: bool) -> Iterator[tuple[str, str, Figure]]:
     if len(group.summary) > MOST_DRAWN:
         on += f", the best {MOST_DRAWN} of {len(group.summary)}"
         group = group.best(MOST_DRAWN)
+    line = "bicubic" if group.task == "super-resolution" else "real data"
     drawn: list[tuple[str, str, Figure | None]] = []
 
     def draw(name: str, caption: str, figure: Figure | None) -> None:
         drawn.append((name, caption, figure))
 
+    for k, extractor in enumerate(group.extractors):
+        suffix = f"_{slug(extractor)}" if k else ""
+        draw(
+            f"scores{suffix}",
+            f"Scores ({extractor}), {on}: every seed, the mean and its 95 % interval; dashed: {line}.",
+            plots.strip(group, extractor),
+        )
+    draw("samples", f"Samples of each model's first seed, {on}.", plots.grids(group))
     draw(
         "curves",
         f"Losses and discriminator accuracy on training batches against step, {on}: mean and range over "
         "seeds; dotted: one half; a cross: a run that ended early.",
         plots.curves(group),
     )
-    for k, extractor in enumerate(group.extractors):
-        suffix = f"_{slug(extractor)}" if k else ""
-        draw(
-            f"scores{suffix}",
-            f"Scores ({extractor}), {on}: every seed, the mean and its 95 % interval; dashed: real data.",
-            plots.strip(group, extractor),
-        )
-        if quick or not group.scores(extractor):
+    for k, extractor in enumerate([] if quick else group.extractors):
+        if not group.scores(extractor):
             continue
+        suffix = f"_{slug(extractor)}" if k else ""
         first = group.scores(extractor)[0]
         draw(
             f"convergence{suffix}",
@@ -164,7 +168,6 @@ def _figures(group: Group, quick: bool) -> Iterator[tuple[str, str, Figure]]:
             "failed runs count and are never good enough.",
             plots.profiles(group, extractor, first),
         )
-    draw("samples", f"Samples of each model's first seed, {on}.", plots.grids(group))
     if not quick:
         draw("filmstrip", f"Samples of each model's first seed along training, {on}.", plots.filmstrip(group))
     yield from ((name, caption, figure) for name, caption, figure in drawn if figure is not None)

@@ -256,7 +256,7 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
 
 
 def strip(group: Group, extractor: str) -> Figure | None:
-    """Every seed's score as a dot, with the mean and its 95 % interval, and the real-data floor as a line."""
+    """Every seed's score as a dot, with the mean and its 95 % interval; real data, or bicubic, as a line."""
     known = group.scores(extractor)
     if not known:
         return None
@@ -291,8 +291,9 @@ def strip(group: Group, extractor: str) -> Figure | None:
                 if not math.isnan(low):
                     ax.plot([low, high], [k + 0.28] * 2, color="0.15", linewidth=1.2)
                 ax.plot(row[f"{name}.mean"] * score.scale, k + 0.28, "|", color="0.15", markersize=6)
-            floor = f"floor.{extractor}.{score.key}.mean"
-            if floor in group.summary:
+            for floor in (f"floor.{extractor}.{score.key}.mean", f"{name}_bicubic.mean"):
+                if floor not in group.summary:
+                    continue
                 ax.axvline(
                     float(group.summary[floor].mean()) * score.scale,
                     color="0.3",
@@ -345,7 +346,7 @@ def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
     name = f"metrics.{extractor}.{score.key}"
     values = group.runs[name].to_numpy(dtype=float) * score.scale
     known = values[np.isfinite(values)]
-    if known.size < 2 or group.runs.groupby("id").size().max() < 2:
+    if known.size < 2 or len(group.summary) < 2 or group.runs.groupby("id").size().max() < 2:
         return None
     margin = 0.05 * max(float(np.ptp(known)), 1e-9)
     thresholds = np.linspace(known.min() - margin, known.max() + margin, 400)
@@ -395,7 +396,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     }
     width, height = figure.get_size_inches()
     longest = max(map(len, named), default=0)
-    columns = max(1, min(len(named), int(width / (0.5 + 0.062 * longest))))
+    columns = max(1, min(len(named), int(width / (0.5 + 0.052 * longest))))
     figure.set_size_inches(width, height + 0.17 * math.ceil(len(named) / columns))
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
 

@@ -389,7 +389,7 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
     if smallest:
         notes.append(
             f"Bold: best; underlined: second; {NOT_SEPARATED}: not separable from the best "
-            f"(exact permutation test, Holm-corrected over the column, {LEVEL:.0%})."
+            f"(exact permutation test, Holm-corrected over the column, {100 * LEVEL:.0f} %)."
         )
         reach, tests = max(smallest)
         if reach > LEVEL:
