@@ -1,0 +1,163 @@
+"""From images to features: what the scores are computed on.
+
+``classifier`` (:mod:`bench.classifier`) knows the data's own classes; ``inception-v3-compat``
+(:mod:`bench.inception`) gives the features of published FIDs.
+
+    python -m bench.features train --dataset mnist        makes the classifier that is shipped
+
+Letters beside tensors: N images, B images of a batch, C channels, H height, W width, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError, nearest
+from bench.version import NUMBERS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from bench.datasets import Dataset
+
+NAMES = ("classifier", "inception-v3-compat")
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes."""
+
+    features: Tensor
+    logits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """Turns images into features. An image's features do not depend on the batch it comes in."""
+
+    name: str
+    sha256: str
+    """Of the file of weights."""
+    info: Mapping[str, Any]
+    """For the record."""
+    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K)."""
+    device: torch.device
+    batch_size: int
+
+    def __call__(self, images: Tensor, batch_size: int | None = None) -> Features:
+        """Features of uint8 images (N, C, H, W), which may lie on any device."""
+        import torch
+
+        if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+        with torch.inference_mode(), full_precision():
+            parts = [
+                self.forward(batch.to(self.device))
+                for batch in torch.split(images, batch_size or self.batch_size)
+            ]
+            features, logits = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
+        return Features(features, logits)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Scores are computed in true float32, whatever training is allowed to round to."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def load_extractor(
+    name: str,
+    dataset: Dataset,
+    *,
+    cache: Path,
+    device: str | torch.device = "cpu",
+    inception_weights: Path | None = None,
+    offline: bool = False,
+) -> Extractor:
+    """The extractor for this data set, ready. A classifier may be trained here, once, for minutes.
+
+    Raises:
+        UsageError: there is no such extractor, it cannot serve these images, or its weights are
+            damaged or not to be had.
+    """
+    import torch
+
+    if name == "classifier":
+        from bench import classifier
+
+        return classifier.extractor(dataset, cache, torch.device(device))
+    if name == "inception-v3-compat":
+        from bench import inception
+
+        return inception.extractor(dataset, torch.device(device), inception_weights, offline)
+    raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
+
+
+def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features:
+    """Features of real images (N, C, H, W), kept in the cache by the hash of weights and pixels."""
+    from bench import tensorfiles
+
+    setting = f"{NUMBERS} {extractor.sha256} {extractor.device.type} {tuple(images.shape)}\n"
+    key = hashlib.sha256(setting.encode())
+    key.update(images.cpu().contiguous().numpy().data)
+    folder = cache / "features" / key.hexdigest()
+    entry = tensorfiles.kept(folder)
+    if entry is None:
+        computed = extractor(images)
+        entry = tensorfiles.keep(folder, {"features": computed.features, "logits": computed.logits}, {})
+    tensors, _ = entry
+    return Features(tensors["features"], tensors["logits"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make a classifier in the way in which the shipped ones were made."""
+    parser = argparse.ArgumentParser(prog="python -m bench.features", description=main.__doc__)
+    command = parser.add_subparsers(required=True).add_parser("train", help=main.__doc__)
+    command.add_argument("--dataset", required=True, metavar="NAME")
+    command.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    command.add_argument("--offline", action="store_true", help="download nothing")
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="FILE.safetensors and FILE.json are written"
+    )
+    given = parser.parse_args(arguments)
+
+    import torch
+
+    from bench import classifier, datasets, store, tensorfiles
+
+    try:
+        dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
+        classifier.refuse_unlabelled(dataset)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    out = (given.out or SHIPPED / store.slug(dataset.name)).with_suffix("")
+    tensors, record = classifier.trained(dataset, torch.device("cpu"))
+    tensorfiles.write(out, tensors, record)
+    print(f"{out}.safetensors: right about {record['accuracy']:.2%} of {len(dataset.test)} test images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
