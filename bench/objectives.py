@@ -1,0 +1,56 @@
+"""What a search may optimise: scores on the validation split, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from bench.errors import UsageError
+
+Direction = Literal["minimize", "maximize"]
+
+DIRECTIONS: Mapping[str, Direction] = {
+    "fid": "minimize",
+    "kid_mean": "minimize",
+    "isc_mean": "maximize",
+    "precision": "maximize",
+    "recall": "maximize",
+    "modes": "maximize",
+    "mode_kl": "minimize",
+    "psnr": "maximize",
+    "ssim": "maximize",
+    "d_accuracy_gap": "minimize",
+    "train_s": "minimize",
+}
+"""Scores of the first extractor; ``d_accuracy_gap``: distance of the held-out balanced D accuracy from one
+half; ``train_s``: seconds of training."""
+
+
+def mean_scores(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> tuple[float, ...]:
+    """Each objective's mean over seeds, one evaluation (an entry of a record's ``evals``) per seed."""
+    return tuple(math.fsum(score(entry, name) for entry in entries) / len(entries) for name in objectives)
+
+
+def score(entry: Mapping[str, Any], name: str) -> float:
+    """One objective in one evaluation.
+
+    Raises:
+        UsageError: this run has no such score.
+    """
+    if name == "d_accuracy_gap":
+        return abs(float(entry["d_accuracy"]["balanced"]) - 0.5)
+    if name == "train_s":
+        return float(entry["train_s"])
+    scores = next(iter(entry["metrics"].values()))
+    if name not in scores:
+        known = ", ".join(key for key in DIRECTIONS if key in {*scores, "d_accuracy_gap", "train_s"})
+        raise UsageError(f"--objective: these runs have no {name!r}; they have {known}")
+    return float(scores[name])
+
+
+def test_score(record: Mapping[str, Any], name: str) -> float:
+    """One objective in the final scores of a finished run."""
+    d_accuracy = record["d_accuracy"]["heldout"]
+    entry = {"metrics": record["metrics"], "d_accuracy": d_accuracy, "train_s": record["cost"]["train_s"]}
+    return score(entry, name)
