@@ -1,0 +1,362 @@
+"""A study that any number of processes search together, on one machine or several.
+
+The storage (Optuna's) is all that they share. A study has ``total`` slots, each for one configuration.
+To run a slot's next attempt a process creates a trial that carries the slot's number, and then looks: of
+several trials of one slot and attempt the first stands and the others withdraw. Trial numbers are handed
+out atomically by every storage, so that no lock is needed, each slot runs once and the total is exact.
+
+Who runs trials shows a heartbeat in them. A trial whose process is gone (seen from the same machine), or
+whose heartbeat stands still for ``deadline`` seconds (by the watcher's own clock, from anywhere), is told
+FAIL by whoever notices, which opens its slot for another attempt with the same configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from bench import samplers
+from bench.claims import alive, here
+from bench.errors import UsageError
+from bench.objectives import Direction
+from bench.samplers import Given
+from bench.space import Space
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+# But say when a journal's lock is held for long: that of a killed process blocks the others for 30 s.
+logging.getLogger("optuna.storages.journal._file").setLevel(logging.WARNING)
+
+Ending = Literal["complete", "pruned", "diverged", "failed", "stopped", "lost"]
+"""How an attempt ended. The first four settle the slot; ``stopped`` (on request) and ``lost`` (its process
+died or fell silent) open it again, ``lost`` at most ``retries`` times."""
+
+PATIENCE = 30
+"""Seconds for a database to answer."""
+
+SETTLED: tuple[Ending, ...] = ("complete", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of an attempt."""
+
+    ending: Ending
+    values: tuple[float, ...] = ()
+    """One per objective, where complete."""
+    reason: str = ""
+    iterations: int = 0
+    """Over all seeds, also those that an earlier attempt did."""
+    seconds: float = 0.0
+    """Training and scoring, likewise."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt at a slot that is this process's to run."""
+
+    slot: int
+    attempt: int
+    trial_id: int
+    number: int
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One configuration and its attempts, in order."""
+
+    number: int
+    attempts: tuple[FrozenTrial, ...]
+    retries: int
+
+    @property
+    def last(self) -> FrozenTrial:
+        """The attempt that counts."""
+        return self.attempts[-1]
+
+    @property
+    def state(self) -> str:
+        """``running``, ``open``, or how it was settled."""
+        if self.last.state == TrialState.RUNNING:
+            return "running"
+        ending = ending_of(self.last)
+        if ending == "lost":
+            n_lost = sum(ending_of(trial) == "lost" for trial in self.attempts)
+            return "open" if n_lost <= self.retries else "failed"
+        return "open" if ending == "stopped" else ending
+
+    @property
+    def reason(self) -> str:
+        """Why it was not completed."""
+        return str(self.last.user_attrs.get("reason", ""))
+
+
+def ending_of(trial: FrozenTrial) -> Ending:
+    """How a finished trial ended."""
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
+    if trial.state == TrialState.PRUNED:
+        return "pruned"
+    ending: Ending = trial.user_attrs.get("ending", "lost")
+    return ending
+
+
+@dataclass
+class SharedStudy:
+    """One process's view of a study."""
+
+    storage: optuna.storages.BaseStorage
+    name: str
+    space: Space
+    sampler: str
+    sampler_seed: int
+    pruner: optuna.pruners.BasePruner
+    pruner_name: str
+    total: int
+    """Slots: trials that count."""
+    retries: int
+    deadline: float
+    """Seconds."""
+    beats: int = 0
+    beaten: float = 0.0
+    seen: dict[int, tuple[object, float]] = field(default_factory=dict)
+    """Trial number of another process -> its heartbeat, and when this one saw it change."""
+
+    # ------------------------------------------------------------ looking
+
+    @property
+    def study_id(self) -> int:
+        """The storage's own number of the study."""
+        return self.storage.get_study_id_from_name(self.name)
+
+    def load(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
+        """The study as Optuna sees it."""
+        return optuna.load_study(
+            study_name=self.name,
+            storage=self.storage,
+            sampler=sampler or optuna.samplers.RandomSampler(),
+            pruner=self.pruner,
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials now in the storage."""
+        return self.storage.get_all_trials(self.study_id, deepcopy=False)
+
+    def slots(self) -> dict[int, Slot]:
+        """The slots that were begun: of several trials of one slot and attempt the first counts."""
+        first: dict[int, dict[int, FrozenTrial]] = {}
+        for trial in sorted(self.trials(), key=lambda trial: trial.number):
+            if "slot" in trial.user_attrs:
+                attempts = first.setdefault(trial.user_attrs["slot"], {})
+                attempts.setdefault(trial.user_attrs["attempt"], trial)
+        return {
+            number: Slot(number, tuple(attempts[k] for k in sorted(attempts)), self.retries)
+            for number, attempts in sorted(first.items())
+        }
+
+    def counts(self) -> Counter[str]:
+        """Slots of this study by state."""
+        return Counter(slot.state for number, slot in self.slots().items() if number < self.total)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every slot is settled."""
+        counts = self.counts()
+        return sum(counts[state] for state in SETTLED) >= self.total
+
+    # ------------------------------------------------------------ running
+
+    def claim(self) -> Claim | None:
+        """Begin a slot that nobody runs; ``None`` where there is none."""
+        pick: Callable[[Sequence[int]], int] = min
+        while True:
+            slots = self.slots()
+            free = [k for k in range(self.total) if k not in slots or slots[k].state == "open"]
+            if not free:
+                return None
+            k = pick(free)
+            attempt = len(slots[k].attempts) + 1 if k in slots else 1
+            marks = {"slot": k, "attempt": attempt, "host": here(), "pid": os.getpid(), "beat": 0}
+            trial_id = self.storage.create_new_trial(
+                self.study_id, optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=marks)
+            )
+            number = self.storage.get_trial(trial_id).number
+            if self.slots()[k].attempts[attempt - 1].number == number:
+                before = slots[k].last.params if k in slots else {}
+                return Claim(k, attempt, trial_id, number, self._propose(trial_id, k, before))
+            self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            pick = random.choice  # another process was faster: keep out of its way
+
+    def _propose(self, trial_id: int, slot: int, before: Mapping[str, Any]) -> dict[str, Any]:
+        """The slot's configuration: that of its earlier attempts, else the sampler's."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = (
+                Given(before)
+                if set(before) == set(self.space)
+                else samplers.sampler(
+                    self.sampler, self.space, seed=self.sampler_seed, slot=slot, pruner=self.pruner_name
+                )
+            )
+            trial = optuna.Trial(self.load(sampler), trial_id)
+            return {name: where.suggest(trial, name) for name, where in self.space.items()}
+
+    def end(self, number: int, result: Result) -> bool:
+        """Say how an attempt ended; False where somebody else had given it up."""
+        study = self.load()
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+        marks = {
+            "ending": result.ending,
+            "reason": result.reason,
+            "iterations": result.iterations,
+            "seconds": round(result.seconds, 3),
+        }
+        try:
+            for name, value in marks.items():
+                self.storage.set_trial_user_attr(trial_id, name, value)
+            if result.ending == "complete":
+                study.tell(number, list(result.values))
+            else:
+                state = TrialState.PRUNED if result.ending == "pruned" else TrialState.FAIL
+                study.tell(number, state=state)
+        except (UpdateFinishedTrialError, ValueError):
+            return False
+        return True
+
+    def beat(self, claims: Sequence[Claim]) -> None:
+        """Show that these attempts' process is alive, six times in a deadline."""
+        if time.monotonic() - self.beaten < self.deadline / 6:
+            return
+        self.beaten, self.beats = time.monotonic(), self.beats + 1
+        for claim in claims:
+            with suppress(UpdateFinishedTrialError):
+                self.storage.set_trial_user_attr(claim.trial_id, "beat", self.beats)
+
+    def bury(self, mine: Sequence[Claim]) -> None:
+        """Give up the attempts of other processes that are gone or have been silent too long."""
+        own, now = {claim.number for claim in mine}, time.monotonic()
+        for trial in self.trials():
+            if trial.state != TrialState.RUNNING or trial.number in own or "slot" not in trial.user_attrs:
+                continue
+            marks = trial.user_attrs
+            before, since = self.seen.get(trial.number, (None, now))
+            if marks["host"] == here() and not alive(marks["pid"]):
+                self.end(trial.number, Result("lost", reason=f"process {marks['pid']} is gone"))
+            elif marks["beat"] != before:
+                self.seen[trial.number] = (marks["beat"], now)
+            elif now - since > self.deadline:
+                self.end(trial.number, Result("lost", reason=f"silent for {self.deadline:g} s"))
+
+
+# ------------------------------------------------------------------ storages
+
+
+def begin(
+    storage: optuna.storages.BaseStorage,
+    name: str,
+    directions: Sequence[Direction],
+    request: Mapping[str, Any],
+) -> None:
+    """Create a study that answers a request, or join the one of this name.
+
+    Raises:
+        UsageError: it answers another request.
+    """
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=list(directions), load_if_exists=True
+    )
+    asked = json.loads(json.dumps(request))
+    begun = study.user_attrs.get("request", asked)
+    for key in asked:
+        if begun.get(key) != asked[key]:
+            raise UsageError(
+                f"--study: {name!r} was begun with {key} = {begun.get(key)}, not {asked[key]}; "
+                "give this search another name"
+            )
+    if "request" not in study.user_attrs:
+        study.set_user_attr("request", asked)
+
+
+def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
+    """The storage of ``--storage``, or the journal in the study's folder.
+
+    Raises:
+        UsageError: it cannot be reached or used.
+    """
+    from optuna.storages import RDBStorage, get_storage
+    from optuna.storages.journal import JournalFileBackend
+
+    with storage_errors(url, folder):
+        if url is not None:
+            return get_storage(RDBStorage(url, engine_kwargs={"connect_args": _patience(url)}))
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "journal.log"
+        try:
+            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        except (ValueError, LookupError, TypeError, AssertionError) as error:  # what replaying trips over
+            raise StorageError(
+                f"--storage {path} is damaged; move it away: the search begins anew and reuses finished runs"
+            ) from error
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """Connection arguments that keep an unreachable or locked database from hanging us."""
+    dialect, _, driver = url.partition(":")[0].partition("+")
+    names = {"sqlite": ["timeout"], "postgresql": ["connect_timeout"], "mysql": ["connect_timeout"]}
+    wanted = names.get(dialect, [])
+    if dialect == "mysql" and driver in (
+        "",
+        "mysqldb",
+        "pymysql",
+    ):  # for them, a greeting is a read
+        wanted += ["read_timeout", "write_timeout"]
+    return dict.fromkeys(wanted, PATIENCE)
+
+
+class StorageError(UsageError):
+    """A study's storage cannot be used; one line that names it."""
+
+
+@contextmanager
+def storage_errors(url: str | None, folder: Path) -> Iterator[None]:
+    """Turn what storages raise into one line.
+
+    Raises:
+        StorageError: naming the storage.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    where = f"--storage {shown(url)}" if url else f"--storage {folder / 'journal.log'}"
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, ImportError) as error:
+        cause = error.__cause__ or error
+        cause = getattr(cause, "orig", None) or cause
+        raise StorageError(f"{where} cannot be used: {cause}") from error
+    except OSError as error:
+        raise StorageError(f"{where} cannot be used: {error.strerror or error}") from error
+
+
+def shown(url: str) -> str:
+    """A storage's address without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return repr(url)
