@@ -62,11 +62,11 @@ class Claims:
             mine = folder / f"claim-{newest + 1}"
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                with mine.open("x", encoding="utf-8") as file:
-                    json.dump({"host": here(), "pid": os.getpid()}, file)
+                mine.touch(exist_ok=False)
             except FileExistsError:
                 return False
-        self.held[folder] = mine
+            self.held[folder] = mine
+            mine.write_text(json.dumps({"host": here(), "pid": os.getpid()}), encoding="utf-8")
         return True
 
     def release(self, folder: Path) -> None:

@@ -249,9 +249,11 @@ def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place)
     runs = sorted({f"{job.model}-{job.dataset}-{job.run_id}" for job in jobs})
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
-    place.out.mkdir(parents=True, exist_ok=True)
-    with (place.out / "commands.jsonl").open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    path = place.out / "commands.jsonl"
+    with store.writing(path):
+        place.out.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 def _print_plan(jobs: Sequence[Job], place: Place) -> int:
