@@ -95,7 +95,10 @@ Noise = Normal | Uniform
 
 
 class Optimizer(Protocol):
-    """A description that makes a ``torch.optim`` optimizer for given parameters."""
+    """A description that makes a ``torch.optim`` optimizer for given parameters.
+
+    It works element by element, and on a GPU it is ``capturable``: it looks at nothing on the host.
+    """
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
 
@@ -109,7 +112,9 @@ class Adam:
     eps: float = 1e-8
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(params, self.lr, self.betas, self.eps, fused=True)
+        params = list(params)
+        on_gpu = any(param.is_cuda for param in params)
+        return torch.optim.Adam(params, self.lr, self.betas, self.eps, fused=True, capturable=on_gpu)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,9 @@ class RMSprop:
     eps: float = 1e-8
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.RMSprop(params, self.lr, self.alpha, self.eps)
+        params = list(params)
+        on_gpu = any(param.is_cuda for param in params)
+        return torch.optim.RMSprop(params, self.lr, self.alpha, self.eps, capturable=on_gpu)
 
 
 @dataclass(frozen=True)

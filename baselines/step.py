@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from baselines.gan import Loss
 
@@ -28,10 +28,67 @@ class BoundNet:
         self.training, self.evaluating, self.tensors = training, evaluating, tensors
 
     def __call__(self, *inputs: Tensor) -> Any:
-        return functional_call(self.training, self.tensors, inputs)
+        return call(self.training, self.tensors, inputs)
 
     def eval(self, *inputs: Tensor) -> Any:
-        return functional_call(self.evaluating, self.tensors, inputs)
+        return call(self.evaluating, self.tensors, inputs)
+
+
+def call(module: nn.Module, tensors: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
+    """``module(*inputs)`` with these parameters and buffers in place of its own.
+
+    What ``torch.func.functional_call`` does, with the places looked up once and not at each call.
+    """
+    places = _places.get(module) or _places.setdefault(module, _find_places(module))
+    own = [held[key] for held, key, _ in places]
+    for held, key, name in places:
+        held[key] = tensors[name]
+    try:
+        return module(*inputs)
+    finally:
+        for (held, key, _), tensor in zip(places, own, strict=True):
+            held[key] = tensor
+
+
+Place = tuple[dict[str, Any], str, str]
+"""A module's dictionary, a key in it, and the full name of what it holds."""
+
+_places: WeakKeyDictionary[nn.Module, list[Place]] = WeakKeyDictionary()
+
+
+def _find_places(module: nn.Module) -> list[Place]:
+    """Every place of a parameter or buffer; one that layers share has several, and its first name."""
+    names: dict[Tensor, str] = {}
+    return [
+        (held, key, names.setdefault(tensor, f"{path}.{key}" if path else key))
+        for path, layer in module.named_modules()
+        for held in (layer._parameters, layer._buffers)
+        for key, tensor in held.items()
+        if tensor is not None
+    ]
+
+
+class Bf16Net(BoundNet):
+    """A network that computes in bfloat16 and answers in float32."""
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        with self.autocast(inputs):
+            return _to_float32(super().__call__(*inputs))
+
+    def eval(self, *inputs: Tensor) -> Any:
+        with self.autocast(inputs):
+            return _to_float32(super().eval(*inputs))
+
+    @staticmethod
+    def autocast(inputs: tuple[Tensor, ...]) -> torch.autocast:
+        """Without the cache of weights, which a CUDA graph cannot renew."""
+        return torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False)
+
+
+def _to_float32(output: Any) -> Any:
+    if isinstance(output, tuple):
+        return tuple(map(_to_float32, output))
+    return output.float() if output.dtype == torch.bfloat16 else output
 
 
 class DataBatch(Mapping[str, Tensor]):
@@ -40,7 +97,9 @@ class DataBatch(Mapping[str, Tensor]):
     def __init__(
         self, images: Tensor, labels: Tensor | None, index: Tensor, step: Tensor | None = None
     ) -> None:
-        self.entries: dict[str, Callable[[], Tensor]] = {"image": lambda: to_float(images[index])}
+        self.entries: dict[str, Callable[[], Tensor]] = {
+            "image": lambda: to_float(images.index_select(0, index))
+        }
         if labels is not None:
             self.entries["label"] = lambda: labels[index]
         if step is not None:
@@ -73,14 +132,17 @@ def loss_function(
     labels: Tensor | None,
     *,
     stacked: bool,
+    bf16: bool = False,
 ) -> Callable[[Tensors, dict[str, Tensor], Tensor], tuple[Tensor, Logs]]:
     """``loss`` as a function of (tensors, draw, step), of one seed or of S seeds stacked in front.
 
     Returns the loss () or (S,), and its logs, likewise.
     """
 
+    bound = Bf16Net if bf16 else BoundNet
+
     def one_seed(tensors: Tensors, draw: dict[str, Tensor], step: Tensor) -> tuple[Tensor, Logs]:
-        nets = {name: BoundNet(*pair, tensors[name]) for name, pair in modules.items()}
+        nets = {name: bound(*pair, tensors[name]) for name, pair in modules.items()}
         noise = {name: value for name, value in draw.items() if name != "index"}
         return loss(nets, DataBatch(images, labels, draw["index"], step), noise)
 

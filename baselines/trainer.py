@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.gan import Gan, Nets, Update
+from baselines.capture import Captured, Function
+from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.step import BoundNet, Tensors, loss_function
 from baselines.streams import Stream, derive
 
@@ -33,11 +34,25 @@ class Trainer:
         images: the training set (N, C, H, W), uint8, on the device that trains.
         labels: (N,) int64 on the same device, or ``None``.
         seeds: one lane each.
+        optims: per lane in place of ``gan.optim``, where lanes differ in a learning rate or the like.
+        capture: on a GPU, record one iteration as a CUDA graph and replay it.
+        bf16: training computes networks in bfloat16; weights, losses and optimizers stay float32.
     """
 
-    def __init__(self, gan: Gan, images: Tensor, labels: Tensor | None, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        gan: Gan,
+        images: Tensor,
+        labels: Tensor | None,
+        seeds: Sequence[int],
+        *,
+        optims: Sequence[Mapping[str, Optimizer]] = (),
+        capture: bool = True,
+        bf16: bool = False,
+    ) -> None:
         self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
         self.stacked = len(seeds) > 1
+        self.capture = capture and self.device.type == "cuda"
         lanes = [build(gan, seed, self.device) for seed in seeds]
         self.modules = {name: (net.train(), copy.deepcopy(net).eval()) for name, net in lanes[0].items()}
         self.params: Tensors = {}
@@ -45,13 +60,18 @@ class Trainer:
         for name in self.modules:
             named = [dict(lane[name].named_parameters()) for lane in lanes]
             self.params[name] = {
-                key: self._stack([p[key].detach() for p in named]).requires_grad_() for key in named[0]
+                key: self._stack([p[key].detach() for p in named]).contiguous().requires_grad_()
+                for key in named[0]
             }
             held = [dict(lane[name].named_buffers()) for lane in lanes]
             self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
-        self.optimizers = {name: optim.make(self.params[name].values()) for name, optim in gan.optim.items()}
+        self.groups = {name: self._groups(name, optims) for name in gan.optim}
+        self.optimizers = {
+            name: make_optimizer([lane[name] for lane in optims or (gan.optim,)], groups)
+            for name, groups in self.groups.items()
+        }
         self.losses = [
-            loss_function(update.loss, self.modules, images, labels, stacked=self.stacked)
+            loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gan.updates
         ]
         self.tensors = [self._seen_by(update) for update in gan.updates]
@@ -71,6 +91,7 @@ class Trainer:
         self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
         self._position = 0
         self._logs: dict[str, list[np.ndarray]] = defaultdict(list)
+        self._play = self._player()
 
     # ------------------------------------------------------------ training
 
@@ -78,8 +99,9 @@ class Trainer:
         """Train every lane for ``n_steps`` more iterations; returns what they logged, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
         for _ in range(n_steps):
-            for key, value in self._iterate(self._next_draw()):
+            for key, value in self._play(self._next_draw()):
                 rows[key].append(value)
+        self.step += n_steps
         logged = {  # (n_steps · logs per step, S) -> (n_steps, S)
             key: torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
             for key, values in rows.items()
@@ -95,17 +117,26 @@ class Trainer:
             params = list(self.params[update.net].values())
             own = {name: value[u] for name, value in draw.items()}
             loss, logs = self.losses[u](self.tensors[u], own, self._step)
-            for param, grad in zip(params, torch.autograd.grad(loss.sum(), params), strict=True):
-                param.grad = grad.contiguous()  # fused optimizers read memory in the parameter's order
-            self.optimizers[update.net].step()
+            self._descend(update.net, torch.autograd.grad(loss.sum(), params))
             if update.project is not None:
                 with torch.no_grad():
                     for param in params:
                         update.project(param)
             logged += [(key, value.detach()) for key, value in logs.items()]
         self._step += 1
-        self.step += 1
         return logged
+
+    def _descend(self, net: str, grads: Sequence[Tensor]) -> None:
+        """One optimizer step, in place, of all lanes at once or of each with its own numbers."""
+        groups = self.groups[net]
+        for lane, group in enumerate(groups):
+            for param, grad in zip(group, grads, strict=True):
+                own = grad[lane] if len(groups) > 1 else grad
+                param.grad = own.contiguous()  # fused optimizers read memory in the parameter's order
+        self.optimizers[net].step()
+
+    def _player(self) -> Function:
+        return Captured(self._iterate, self.device) if self.capture else self._iterate
 
     def _next_draw(self) -> dict[str, Tensor]:
         """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) for a stack."""
@@ -114,6 +145,11 @@ class Trainer:
             self._position = 0
         self._position += 1
         return {name: value[self._position - 1] for name, value in self._chunk.items()}
+
+    @property
+    def captured(self) -> bool:
+        """Whether iterations are replayed as a CUDA graph."""
+        return isinstance(self._play, Captured) and self._play.replays
 
     # ------------------------------------------------------------ looking
 
@@ -165,30 +201,37 @@ class Trainer:
         self._step.fill_(self.step)
         chunks = [stream.rewind(state["stream"]) for stream, state in zip(self.streams, states, strict=True)]
         self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
+        self._play = self._player()  # a graph would go on with the optimizers' old state
         self._logs.clear()
         for key in states[0]["history"]:
             lanes = [state["history"][key].numpy() for state in states]
             self._logs[key].append(np.stack(lanes, axis=1))
 
     def _optim_state(self, name: str, lane: int) -> dict[str, dict[str, Tensor]]:
-        params, state = self.params[name], self.optimizers[name].state
+        groups, state = self.groups[name], self.optimizers[name].state
+        own = groups[lane] if len(groups) > 1 else groups[0]
         return {
             key: {
-                field: (self._lane(value, lane) if value.shape == param.shape else value).clone()
+                field: (self._lane(value, lane) if value.shape == shared.shape else value).clone()
                 for field, value in state[param].items()
             }
-            for key, param in params.items()
+            for (key, shared), param in zip(self.params[name].items(), own, strict=True)
         }
 
     def _load_optim(self, name: str, states: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> None:
-        for key, param in self.params[name].items():
-            held = [state[key] for state in states]
-            self.optimizers[name].state[param] = {
-                field: self._stack([h[field].to(self.device) for h in held]).clone()
-                if value.ndim or field != "step"
-                else value.clone()
-                for field, value in held[0].items()
-            }
+        groups = self.groups[name]
+        for lane, group in enumerate(groups):
+            for key, param in zip(self.params[name], group, strict=True):
+                held = [state[key] for state in (states if len(groups) == 1 else [states[lane]])]
+                self.optimizers[name].state[param] = {
+                    field: self._merged(field, [h[field].to(self.device) for h in held]) for field in held[0]
+                }
+
+    @staticmethod
+    def _merged(field: str, lanes: Sequence[Tensor]) -> Tensor:
+        """One lane's value as it is; several stacked, but for the count of steps, which they share."""
+        shared = len(lanes) == 1 or (field == "step" and not lanes[0].ndim)
+        return lanes[0].clone() if shared else torch.stack(tuple(lanes))
 
     # ------------------------------------------------------------ stacking
 
@@ -203,6 +246,13 @@ class Trainer:
             for name in self.modules
         }
 
+    def _groups(self, name: str, optims: Sequence[Mapping[str, Optimizer]]) -> list[list[Tensor]]:
+        """What the optimizer of a network moves: each parameter whole, or a group of slices per lane."""
+        whole = [param.detach() for param in self.params[name].values()]
+        if not optims or not self.stacked:
+            return [whole]
+        return [[param[lane] for param in whole] for lane in range(len(self.seeds))]
+
     def _stack(self, lanes: Sequence[Tensor], dim: int = 0) -> Tensor:
         return torch.stack(tuple(lanes), dim) if self.stacked else lanes[0]
 
@@ -212,6 +262,16 @@ class Trainer:
 
     def _lane(self, tensor: Tensor, lane: int) -> Tensor:
         return tensor[lane] if self.stacked else tensor
+
+
+def make_optimizer(optims: Sequence[Optimizer], groups: Sequence[Sequence[Tensor]]) -> torch.optim.Optimizer:
+    """One optimizer whose groups of parameters each keep their own numbers."""
+    first, *others = (optim.make(group) for optim, group in zip(optims, groups, strict=True))
+    for other in others:
+        if type(other) is not type(first):
+            raise ValueError("the lanes of a stack share one kind of optimizer")
+        first.add_param_group(other.param_groups[0])
+    return first
 
 
 def build(gan: Gan, seed: int, device: torch.device) -> dict[str, nn.Module]:
