@@ -215,7 +215,13 @@ class Stack:
         if not common:
             return
         states = [states[max(common)] for states in found]
-        self.trainer.load_state_dict(states)
+        try:
+            self.trainer.load_state_dict(states)
+        except Exception:  # they do not fit: this attempt fails, the next one starts anew
+            for path in (lane.folder / name for lane in self.lanes for name in CHECKPOINTS):
+                if path.exists():
+                    store.set_aside(path)
+            raise
         for lane, state in zip(self.lanes, states, strict=True):
             notes = json.loads(state["notes"])
             self.train_s, self.eval_s = notes["train_s"], notes["eval_s"]
