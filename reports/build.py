@@ -59,7 +59,7 @@ def build(
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import page, plots, summary, tables
+    from reports import page, plots, searches, summary, tables
 
     runs = summary.load(roots)
     skipped = list(runs.attrs["skipped"])
@@ -77,9 +77,9 @@ def build(
     compared = {group.number: summary.comparisons(group, baseline) for group in groups}
     built: list[Table] = []
     for group in groups:
-        built += [tables.scores(group), tables.training(group)]
         against = tables.pairs(group, compared[group.number], "baseline")
-        built += [against] if against else []
+        several = (tables.scores(group), tables.training(group), tables.sources(group), against)
+        built += [table for table in several if table is not None]
     files: list[Path] = []
 
     def write(name: str, text: str) -> None:
@@ -93,6 +93,16 @@ def build(
             number = "" if group.number == 1 else f"-{group.number}"
             files += plots.save(figure, out / f"{name}{number}", kinds)
             pictures.append(page.Picture(group.number, caption, out / f"{name}{number}.png"))
+    found, unread = searches.load(roots)
+    skipped += unread
+    for k, alike in enumerate(sorted({search.alike for search in found}) if pictures and not quick else []):
+        mine = [search for search in found if search.alike == alike]
+        files += plots.save(plots.budget(mine), out / f"budget-{k + 1}", kinds)
+        caption = (
+            f"Expected best validation {mine[0].objective} of a search on {mine[0].dataset} against its "
+            "number of trials, with a 95 % band. Of a random search it is an estimate, of others a description."
+        )
+        pictures.append(page.Picture(0, caption, out / f"budget-{k + 1}.png"))
     if "markdown" in formats:
         shown = "\n".join(f"![{tables.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
         write("table.md", "\n".join(map(tables.markdown, built)) + "\n" + shown)

@@ -26,7 +26,7 @@ DOTS_PER_INCH = 200
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that was written: its group's number, what it shows, and its PNG."""
+    """A figure that was written: its group's number (0: of searches), what it shows, and its PNG."""
 
     group: int
     caption: str
@@ -62,6 +62,7 @@ def render(
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[_section(group, compared[group.number], pictures) for group in groups],
+        searches=_shown(pictures, 0),
         skipped=skipped,
     )
 
@@ -73,13 +74,10 @@ def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) 
         "sentence": protocol_sentence(group),
         "scores": tables.scores(group),
         "training": tables.training(group),
+        "sources": tables.sources(group),
         "against": tables.pairs(group, compared, "baseline"),
         "pairs": tables.pairs(group, compared, "all pairs"),
-        "pictures": [
-            {"caption": picture.caption, "source": _inline(picture.path), "width": _width(picture.path)}
-            for picture in pictures
-            if picture.group == group.number
-        ],
+        "pictures": _shown(pictures, group.number),
         "protocol": {name: _text(value) for name, value in group.protocol.items()},
         "configurations": [
             {
@@ -93,6 +91,15 @@ def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) 
             for row in group.summary.to_dict("records")
         ],
     }
+
+
+def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
+    """The pictures of a group as the template takes them."""
+    return [
+        {"caption": picture.caption, "source": _inline(picture.path), "width": _width(picture.path)}
+        for picture in pictures
+        if picture.group == number
+    ]
 
 
 def command(group: Group, run_id: str) -> str:

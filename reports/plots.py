@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.store import write_atomic
 from reports import stats
+from reports.searches import Search
 from reports.summary import Group, Score
 
 if TYPE_CHECKING:
@@ -362,29 +363,20 @@ def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
     return figure
 
 
-def budget(
-    studies: Mapping[str, Sequence[float]], *, label: str, better: stats.Better, seed: int = 0
-) -> Figure | None:
-    """Expected best score of a search against its number of trials, with a 95 % band (Dodge et al. 2019).
-
-    ``studies``: name -> the objective of each trial; a failed trial is given as the worst value.
-    """
+def budget(searches: Sequence[Search]) -> Figure:
+    """Expected best validation score of a search against its number of trials, with its 95 % band."""
     import seaborn
 
-    studies = {name: values for name, values in studies.items() if len(values) > 1}
-    if not studies:
-        return None
     palette = seaborn.color_palette("colorblind", 10)
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
-        for k, (name, values) in enumerate(studies.items()):
-            trials = list(range(1, len(values) + 1))
-            low, high = stats.expected_best_band(values, trials, better=better, seed=seed)
-            expected = stats.expected_best(values, trials, better=better)
-            color = palette[k % 10]
-            ax.plot(trials, expected, color=color, linestyle=LINES[k % len(LINES)], label=name)
-            ax.fill_between(trials, low, high, color=color, alpha=0.15, linewidth=0)
-        ax.set(xlabel="trials", ylabel=f"expected best {label}")
+        for k, search in enumerate(searches):
+            x, look = search.curve["trials"], {"color": palette[k % 10], "linestyle": LINES[k % len(LINES)]}
+            ax.plot(x, search.curve["expected"], label=_drawable(search.label), **look)
+            ax.fill_between(
+                x, search.curve["low"], search.curve["high"], color=palette[k % 10], alpha=0.15, linewidth=0
+            )
+        ax.set(xlabel="trials", ylabel=f"expected best validation {searches[0].objective}")
         _legend(figure, [ax])
     return figure
 
@@ -417,7 +409,7 @@ def grids(group: Group) -> Figure | None:
         for ax in flat:
             ax.axis("off")
         for ax, (label, [(_, image)]) in zip(flat, shown.items(), strict=False):
-            ax.imshow(image, interpolation="nearest")
+            ax.imshow(image)
             ax.set_title(label)
     return figure
 
@@ -439,7 +431,7 @@ def filmstrip(group: Group) -> Figure | None:
             for ax in row:
                 ax.axis("off")
             for ax, (step, image) in zip(row, frames, strict=False):
-                ax.imshow(image, interpolation="nearest")
+                ax.imshow(image)
                 ax.set_title(step if ax is not row[0] else f"{label}\n{step}", loc="left")
     return figure
 

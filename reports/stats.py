@@ -266,32 +266,7 @@ def _t_test_power(effect: float, n: int, level: float) -> float:
     return float(nct.sf(bound, freedom, shift) + nct.cdf(-bound, freedom, shift))
 
 
-# ---------------------------------------------------------------- searches and profiles
-
-
-def expected_best(values: ArrayLike, budgets: Sequence[int], *, better: Better) -> NDArray[np.float64]:
-    """Expected best of b trials drawn with replacement from the observed ones, for each budget b.
-
-    Dodge et al. 2019 (arXiv:1909.03004), equation 2, on the empirical distribution. A failed
-    trial belongs in it as the worst value that a search could have returned.
-    """
-    x = np.sort(_sample(values))
-    if better == "higher":
-        x = x[::-1]
-    worse = np.arange(x.size, -1, -1) / x.size  # share of trials from rank i on, (n + 1,)
-    powers = worse[None, :] ** np.asarray(budgets, dtype=np.float64)[:, None]
-    return np.asarray((powers[:, :-1] - powers[:, 1:]) @ x)
-
-
-def expected_best_band(
-    values: ArrayLike, budgets: Sequence[int], *, better: Better, confidence: float = 0.95, seed: int = 0
-) -> NDArray[np.float64]:
-    """Percentile bootstrap band (2, budgets) of :func:`expected_best`, resampling the trials."""
-    x = _sample(values)
-    picks = np.random.default_rng(seed).integers(x.size, size=(1_000, x.size))
-    curves = np.stack([expected_best(x[pick], budgets, better=better) for pick in picks])
-    tail = (1 - confidence) / 2
-    return np.asarray(np.quantile(curves, [tail, 1 - tail], axis=0))
+# ---------------------------------------------------------------- many models
 
 
 def profile(values: ArrayLike, thresholds: ArrayLike, *, better: Better) -> NDArray[np.float64]:

@@ -120,7 +120,15 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
     for key, value in run.items():
         if str(key).startswith(MEASURED) and key != "d_accuracy.threshold" and not _is_number(value):
             return f"{key} is not a number"
+        if str(key).startswith("draws.") and not _are_draws(value):
+            return f"{key} is not a list of numbers"
     return None
+
+
+def _are_draws(value: Any) -> bool:
+    """Whether a score of several sample draws is a list of numbers, or a gap."""
+    numbers = isinstance(value, list) and value and all(isinstance(draw, int | float) for draw in value)
+    return bool(numbers) or value is None or (isinstance(value, float) and np.isnan(value))
 
 
 def _is_number(value: Any) -> bool:
@@ -156,7 +164,8 @@ def summarise(runs: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) ->
     ``n`` runs, ``failures`` among them (diverged or failed), their ``seeds``, ``missing_seeds`` (that
     another configuration of the group has), ``near_half`` (runs that met the criterion); for each
     number of the record ``<name>.<statistic>`` over the runs that have it, see :data:`STATISTICS`:
-    ``n`` says how many have, ``ci_low`` and ``ci_high`` are :func:`reports.stats.mean_ci`.
+    ``n`` says how many have, ``ci_low`` and ``ci_high`` are :func:`reports.stats.mean_ci`. Where records
+    hold ``draws``, ``<name>.training_std`` and ``.sampling_std`` part the two sources of the spread.
     """
     if runs.empty:
         return pd.DataFrame()
@@ -189,8 +198,19 @@ def summarise(runs: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) ->
             "missing_seeds": sorted(expected[(task, protocol)] - set(seeds)),
             "near_half": int((near_half == 1).sum()),
         }
-        rows.append(row | _statistics(part[measured], confidence, seed))
+        rows.append(row | _statistics(part[measured], confidence, seed) | _sources(part))
     return pd.DataFrame(rows)
+
+
+def _sources(part: pd.DataFrame) -> dict[str, float]:
+    """Training and sampling spread of each score of which the runs have several sample draws."""
+    found: dict[str, float] = {}
+    for name in part:
+        if str(name).startswith("draws."):
+            split = stats.variance_components([draws for draws in part[name] if isinstance(draws, list)])
+            score = f"metrics.{str(name).removeprefix('draws.')}"
+            found |= {f"{score}.training_std": split.training, f"{score}.sampling_std": split.sampling}
+    return found
 
 
 def _statistics(part: pd.DataFrame, confidence: float, seed: int) -> dict[str, float]:
@@ -366,7 +386,8 @@ def protocol_sentence(group: Group) -> str:
         f"({ranges(seeds)}), trained for {length} generator updates on {group.dataset} "
         f"(data {_short(p.get('dataset.sha256', 'unknown'))})."
     )
-    n_fake, n_real, split = (p.get(name, "?") for name in ("n_fake", "n_real", "scored_on"))
+    n_fake, n_real = (_whole(p.get(name)) for name in ("n_fake", "n_real"))
+    split = p.get("scored_on", "unknown")
     if group.task == "super-resolution":
         return f"{trained} Scored on {n_real} images of the {split} split, at the final step."
     features = " and ".join(
@@ -378,6 +399,10 @@ def protocol_sentence(group: Group) -> str:
         f"{trained} {n_fake} samples per run against {n_real} images of the {split} split, with the "
         f"features of {features or 'no extractor'}, at the final step{best}."
     )
+
+
+def _whole(n: Any) -> str:
+    return f"{n:,}" if isinstance(n, int) else "an unknown number of"
 
 
 def ranges(numbers: Iterable[int]) -> str:

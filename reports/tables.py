@@ -110,20 +110,20 @@ def scores(group: Group) -> Table:
 
 def training(group: Group) -> Table:
     """The second table: the discriminator's accuracy, steps and cost."""
-    columns = [Column("", "Steps"), Column("", "Parameters")]
+    columns = [Column("", "Steps"), Column("", "Trainable")]
     cells = [[Cell(f"{int(n):,}", float(n)) for n in group.summary["steps"]]]
     cells.append([_whole(n) for n in group.summary["parameters"]])
 
-    def show(head: str, label: str, name: str, scale: float = 1.0, spread: bool = True) -> None:
-        if f"{name}.mean" in group.summary and group.summary[f"{name}.mean"].notna().any():
-            columns.append(Column(head, label))
-            cells.append(_mean_std(group, name, Score("", "", None, scale), spread=spread))
+    def show(head: str, score: Score, decimals: int | None = None, spread: bool = True) -> None:
+        if f"{score.key}.mean" in group.summary and group.summary[f"{score.key}.mean"].notna().any():
+            columns.append(Column(head, score.label))
+            cells.append(_mean_std(group, score.key, score, decimals, spread=spread))
 
     for where, head in (("train", "D accuracy in training (%)"), ("heldout", "D accuracy held out (%)")):
         for kind in ("real", "fake", "balanced"):
-            show(head, kind, f"d_accuracy.{where}.{kind}", scale=100)
-    show("", "Near ½ since step", "d_accuracy.near_half_since")
-    show("", "Best step", "best.step")
+            show(head, Score(f"d_accuracy.{where}.{kind}", kind, None, 100), 1)
+    show("", Score("d_accuracy.near_half_since", "Near ½ since step", None), 0)
+    show("", Score("best.step", "Best step", None), 0)
     for label, name in (
         ("train (s)", "train_s"),
         ("score (s)", "eval_s"),
@@ -131,7 +131,7 @@ def training(group: Group) -> Table:
         ("steps/s", "steps_per_s"),
         ("peak MB", "peak_memory_mb"),
     ):
-        show("Mean cost", label, f"cost.{name}", spread=False)
+        show("Mean cost", Score(f"cost.{name}", label, None), spread=False)
     notes = []
     if "d_accuracy.threshold" in group.runs:
         calibrated = [isinstance(threshold, str) for threshold in group.runs["d_accuracy.threshold"]]
@@ -148,6 +148,28 @@ def training(group: Group) -> Table:
         tuple(columns),
         tuple(_rows(group, cells)),
         tuple(notes),
+    )
+
+
+def sources(group: Group) -> Table | None:
+    """Where the spread comes from: training seeds or sample draws; None where no run has several draws."""
+    columns: list[Column] = []
+    cells: list[list[Cell]] = []
+    for extractor in group.extractors:
+        for score in group.scores(extractor):
+            for kind in ("training", "sampling"):
+                name = f"metrics.{extractor}.{score.key}.{kind}_std"
+                if name in group.summary:
+                    columns.append(Column(extractor, f"{score.label}, {kind}"))
+                    cells.append([_number(std * score.scale) for std in group.summary[name]])
+    if not columns:
+        return None
+    return Table(
+        f"Sources of spread: {group.title}",
+        f"Standard deviation between training seeds, freed of sampling, and between sample draws of one "
+        f"trained model: {group.title}.",
+        tuple(columns),
+        tuple(_rows(group, cells)),
     )
 
 
@@ -296,8 +318,11 @@ def _ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[fl
     return ranked, (reach * len(rest), len(rest))
 
 
-def _mean_std(group: Group, name: str, score: Score, *, spread: bool = True) -> list[Cell]:
-    decimals = _decimals(group, name, score)
+def _mean_std(
+    group: Group, name: str, score: Score, decimals: int | None = None, *, spread: bool = True
+) -> list[Cell]:
+    """A column's cells; its decimals follow from the spread where they are not given."""
+    decimals = _decimals(group, name, score) if decimals is None else decimals
     cells = []
     for mean, std in zip(group.summary[f"{name}.mean"], group.summary[f"{name}.std"], strict=True):
         if math.isnan(mean):

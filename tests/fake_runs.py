@@ -92,6 +92,7 @@ def run(
     select: str = "final",
     conditional: bool = False,
     images: bool = True,
+    n_draws: int = 0,
     fields: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one run folder and return it. ``fields`` replaces entries by dotted name before the hash."""
@@ -210,6 +211,9 @@ def run(
             "threshold": 0.0 if threshold else "calibrated",
         },
     }
+    if n_draws:
+        draws = [fid, *(fid + rng.normal(0, 0.3, n_draws - 1))]
+        record["draws"] = {name: {"fid": draws} for name in names}
     for name, value in (fields or {}).items():
         *parents, last = name.split(".")
         inner = record

@@ -93,6 +93,19 @@ def test_trace_names_the_records_behind_each_row(
     assert out.index("  dcgan") < out.index("  vanilla")
 
 
+def test_searches_beside_runs_are_drawn(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False)
+    folder = tmp_path / "studies" / "one"
+    folder.mkdir(parents=True)
+    request = {"model": "vanilla", "sampler": "random", "steps": 9, "seeds": [0], "objectives": ["fid"]}
+    request["protocol"] = {"dataset": {"name": "digits"}}
+    (folder / "summary.json").write_text(json.dumps({"request": request}))
+    (folder / "expected.csv").write_text("trials,expected,low,high\n1,9,8,10\n2,7,6,9\n")
+    build.build([tmp_path], tmp_path / "report", ("html",))
+    assert (tmp_path / "report" / "budget-1.png").exists()
+    assert '<h2 id="searches">' in (tmp_path / "report" / "report.html").read_text()
+
+
 def test_mixed_protocols_get_tables_of_their_own(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
     fake_runs.study(tmp_path, {"dcgan": 40}, seeds=range(2), images=False, fields={"protocol.n_fake": 100})
@@ -200,8 +213,8 @@ def test_help_is_fast_and_imports_neither_pandas_nor_torch() -> None:
 
 def test_reports_never_import_torch(results: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, reports.build\n"
-        f"assert reports.build.main([{str(results)!r}, '--out', {str(tmp_path)!r}]) == 0\n"
+        "import sys\nfrom pathlib import Path\nfrom reports.build import build\n"
+        f"build([Path({str(results)!r})], Path({str(tmp_path)!r}), ('html',), quick=True)\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, check=True)

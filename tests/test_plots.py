@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fake_runs
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import reports
-from reports import plots, summary
+from reports import plots, searches, summary
 from reports.summary import SCORES, Group
 
 FID = SCORES[0]
@@ -130,10 +131,30 @@ def test_profiles_count_the_diverged_run(group: Group) -> None:
     assert ends == {"vanilla": 1.0, "wgan_gp": 1.0, "dcgan": 0.75}
 
 
-def test_budget(group: Group) -> None:
-    figure = plots.budget({"random": [5.0, 3.0, 4.0], "lone": [1.0]}, label="FID", better="lower")
-    assert panels(figure) == [["random"]]
-    assert plots.budget({"lone": [1.0]}, label="FID", better="lower") is None
+def test_budget_curves_of_searches_that_may_be_compared(tmp_path: Path) -> None:
+    def write(name: str, **changes: object) -> Path:
+        request = {"model": name, "sampler": "random", "steps": 9, "seeds": [0], "objectives": ["fid"]}
+        request |= {"protocol": {"dataset": {"name": "digits"}}} | changes
+        folder = tmp_path / "studies" / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps({"request": request}))
+        (folder / "expected.csv").write_text("trials,expected,low,high\n1,9,8,10\n2,7,6,9\n")
+        return folder
+
+    write("vanilla")
+    write("dcgan")
+    write("longer", steps=10)
+    (write("broken") / "expected.csv").write_text("trials\n1\n")
+    (write("cut") / "summary.json").write_text("{")
+    found, skipped = searches.load([tmp_path])
+    assert len({search.alike for search in found}) == 2
+    assert [line.split(":")[0] for line in skipped] == [
+        str(tmp_path / "studies" / name / "summary.json") for name in ("broken", "cut")
+    ]
+    alike = [search for search in found if search.label != "longer (random)"]
+    figure = plots.budget(alike)
+    assert panels(figure) == [["dcgan (random)", "vanilla (random)"]]
+    assert figure.axes[0].get_ylabel() == "expected best validation fid"
 
 
 def test_grids_show_each_models_first_seed_with_a_picture(group: Group, tmp_path: Path) -> None:

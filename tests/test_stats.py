@@ -252,37 +252,7 @@ def test_seeds_needed_degenerate() -> None:
     assert stats.seeds_needed([1.0, 1.0], [2.0, 2.0], k=10) == 6  # 2/924 <= 0.005 < 2/252
 
 
-# ---------------------------------------------------------------- searches and profiles
-
-
-def test_expected_best_by_hand() -> None:
-    # Best of two drawn with replacement from {1, 2}: 1 in three of four cases.
-    assert stats.expected_best([2.0, 1.0], [1, 2], better="lower") == pytest.approx([1.5, 1.25])
-    assert stats.expected_best([2.0, 1.0], [2], better="higher") == pytest.approx([1.75])
-
-
-@given(st.lists(st.floats(0, 100), min_size=2, max_size=20))
-def test_expected_best_falls_from_the_mean_to_the_best(values: list[float]) -> None:
-    curve = stats.expected_best(values, [1, 2, 5, 10_000], better="lower")
-    assert curve[0] == pytest.approx(np.mean(values), abs=1e-9)
-    assert (np.diff(curve) <= 1e-9).all()
-    assert curve[-1] == pytest.approx(min(values), abs=1.0)
-
-
-def test_expected_best_agrees_with_drawing() -> None:
-    rng = np.random.default_rng(7)
-    values = rng.exponential(size=15)
-    drawn = rng.choice(values, size=(20_000, 4)).min(axis=1).mean()
-    assert stats.expected_best(values, [4], better="lower")[0] == pytest.approx(drawn, rel=0.03)
-
-
-def test_expected_best_band_holds_the_curve() -> None:
-    values = np.random.default_rng(8).exponential(size=30)
-    low, high = stats.expected_best_band(values, [1, 5, 20], better="lower")
-    curve = stats.expected_best(values, [1, 5, 20], better="lower")
-    assert (low <= curve).all()
-    assert (curve <= high).all()
-    assert (stats.expected_best_band(values, [1, 5, 20], better="lower")[0] == low).all()
+# ---------------------------------------------------------------- many models
 
 
 def test_profile_counts_failed_runs() -> None:

@@ -284,11 +284,27 @@ def test_best_step_beside_the_final_one(tmp_path: Path) -> None:
 def test_the_second_table(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "wgan_gp": 30}, images=False)
     table = tables.training(only_group(tmp_path))
-    assert cell(table, "vanilla", "Parameters").text == "920,641"
+    assert cell(table, "vanilla", "Trainable").text == "920,641"
     assert cell(table, "wgan_gp", "real").text == tables.NOTHING  # no training accuracy without a threshold
     assert [note for note in table.notes if note.startswith("wgan_gp: no natural threshold")]
     heads = [name for name, _ in tables.spans(table)]
     assert heads == ["", "D accuracy in training (%)", "D accuracy held out (%)", "", "Mean cost"]
+
+
+def test_sources_of_spread_where_there_are_several_draws(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    assert tables.sources(only_group(tmp_path)) is None
+    folders = fake_runs.study(tmp_path / "more", {"vanilla": 40}, images=False, n_draws=4)
+    table = tables.sources(only_group(tmp_path / "more"))
+    assert table is not None
+    draws = [json.loads((f / "run.json").read_text())["draws"]["classifier"]["fid"] for f in folders]
+    split = stats.variance_components(draws)
+    assert cell(table, "vanilla", "FID, training").value == pytest.approx(split.training)
+    assert cell(table, "vanilla", "FID, sampling").value == pytest.approx(split.sampling)
+    bad = fake_runs.run(tmp_path / "bad", images=False, fields={"draws": {"classifier": {"fid": ["low"]}}})
+    assert reports.load(tmp_path / "bad").attrs["skipped"] == [
+        f"{bad}/run.json: draws.classifier.fid is not a list of numbers"
+    ]
 
 
 def test_comparisons_with_the_baseline_and_of_all_pairs(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""What ``bench.tune`` left behind: how good a configuration a search finds with how many trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bench.store import digest
+
+CURVE = ["trials", "expected", "low", "high"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """One study, as far as it can be compared with others."""
+
+    label: str
+    """Model and sampler."""
+    model: str
+    dataset: str
+    objective: str
+    alike: str
+    """Hash of what must agree for two searches to share a figure: steps, seeds, protocol, objectives."""
+    curve: pd.DataFrame
+    """``trials``, the ``expected`` best validation score of so many, ``low`` and ``high`` of its band."""
+
+
+def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:
+    """The searches below ``<root>/studies``, and a line with its path for each that cannot be read."""
+    found, skipped = [], []
+    for root in roots:
+        for path in sorted((root / "studies").glob("*/summary.json")):
+            try:
+                found.append(_read(path.parent))
+            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+                skipped.append(f"{path}: not a search of this harness ({type(error).__name__})")
+    return found, skipped
+
+
+def _read(folder: Path) -> Search:
+    request = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["request"]
+    dataset = request["protocol"]["dataset"]["name"]
+    shared = {name: request[name] for name in ("steps", "seeds", "objectives", "protocol")}
+    return Search(
+        label=f"{request['model']} ({request['sampler']})",
+        model=str(request["model"]),
+        dataset=str(dataset),
+        objective=str(request["objectives"][0]),
+        alike=digest(shared),
+        curve=pd.read_csv(folder / "expected.csv")[CURVE].astype(float),
+    )
