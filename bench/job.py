@@ -31,7 +31,8 @@ from bench.features import load_extractor
 from bench.spec import Job, Place
 
 SLICE = 50
-"""Iterations between looks at the losses, at the clock and at a request to stop."""
+"""At most so many iterations between looks at the losses, at the clock and at a request to stop; fewer
+where they take longer than a second."""
 
 EXPLODED = 1e8
 """A loss beyond this is as good as infinite: the run has diverged."""
@@ -97,6 +98,7 @@ class Stack:
         self.lanes = [Lane(job, job.folder(place.out)) for job in jobs]
         self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
         self.train_s = self.eval_s = 0.0
+        self.slice = 1
         self.saved_at = time.monotonic()
         self.tell("training")
 
@@ -114,10 +116,12 @@ class Stack:
     def advance(self) -> None:
         """Train to the next look, and do what is due there."""
         step, every = self.trainer.step, self.job.eval_every
-        n = min(SLICE, every - step % every, self.job.steps - step)
+        n = min(self.slice, every - step % every, self.job.steps - step)
         start = time.perf_counter()
         logged = self.trainer.advance(n)
-        self.train_s += time.perf_counter() - start
+        took = time.perf_counter() - start
+        self.train_s += took
+        self.slice = max(1, min(SLICE, int(n / took)))
         self.notice_divergence(step, logged)
         if self.trainer.step % every == 0 or self.trainer.step == self.job.steps:
             self.evaluate()
