@@ -100,7 +100,7 @@ def build(
         files += plots.save(plots.budget(mine), out / f"budget-{k + 1}", kinds)
         caption = (
             f"Expected best validation {mine[0].objective} of a search on {mine[0].dataset} against its "
-            "number of trials, with a 95 % band. Of a random search it is an estimate, of others a description."
+            "number of trials, with a 95 % band. For random search an estimate, for others a description."
         )
         pictures.append(page.Picture(0, caption, out / f"budget-{k + 1}.png"))
     if "markdown" in formats:

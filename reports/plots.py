@@ -371,11 +371,10 @@ def budget(searches: Sequence[Search]) -> Figure:
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
         for k, search in enumerate(searches):
-            x, look = search.curve["trials"], {"color": palette[k % 10], "linestyle": LINES[k % len(LINES)]}
-            ax.plot(x, search.curve["expected"], label=_drawable(search.label), **look)
-            ax.fill_between(
-                x, search.curve["low"], search.curve["high"], color=palette[k % 10], alpha=0.15, linewidth=0
-            )
+            curve, color, line = search.curve, palette[k % 10], LINES[k % len(LINES)]
+            x, label = curve["trials"], _drawable(search.label)
+            ax.plot(x, curve["expected"], color=color, linestyle=line, label=label)
+            ax.fill_between(x, curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
         ax.set(xlabel="trials", ylabel=f"expected best validation {searches[0].objective}")
         _legend(figure, [ax])
     return figure
