@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,8 @@ class Progress:
         self.folders = {job.folder(out): job for job in jobs}
         self.total = sum(job.steps for job in jobs)
         self.done: set[Path] = set()
+        self.old = {folder for folder in self.folders if (folder / "run.json").exists()}
+        """Runs that failed in an earlier command and are not yet tried again."""
         self.started = self.told = time.monotonic()
         self.looked = 0.0
         self.first: int | None = None
@@ -64,7 +67,10 @@ class Progress:
         self.looked = now
         steps = 0
         lines = []
+        self.old = {folder for folder in self.old if (folder / "run.json").exists()}
         for folder, job in self.folders.items():
+            if folder in self.old:
+                continue
             told = _read(folder / "run.json") if folder not in self.done else None
             if told is not None:
                 self.done.add(folder)
@@ -72,9 +78,10 @@ class Progress:
             if folder in self.done:
                 steps += job.steps
             elif (told := _read(folder / "progress.json")) is not None:
-                steps += told["step"]
-                fid = "" if told["fid"] is None else f", FID {told['fid']:.2f}"
-                lines.append(f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}{fid}")
+                with suppress(KeyError, TypeError, ValueError):  # another version's, or damaged: not shown
+                    fid = "" if told["fid"] is None else f", FID {told['fid']:.2f}"
+                    lines.append(f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}{fid}")
+                    steps += int(told["step"])
         if self.console.is_terminal:
             self.bars.update(
                 self.task, completed=steps, description=f"{len(self.done)}/{len(self.jobs)} runs"
@@ -106,7 +113,8 @@ def _result(record: dict[str, Any]) -> str:
     metrics = record.get("metrics")
     if record.get("status") != "finished" or not isinstance(metrics, dict) or not metrics:
         return f"{record.get('status')}: {record.get('reason')}"
-    return f"finished, FID {next(iter(metrics.values()))['fid']:.2f}"
+    name, value = next(iter(next(iter(metrics.values())).items()))
+    return f"finished, {name.upper()} {value:.2f}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
