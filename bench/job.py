@@ -100,7 +100,6 @@ class Stack:
         self.train_s = self.eval_s = 0.0
         self.slice = 1
         self.saved_at = time.monotonic()
-        self.tell("training")
 
     @property
     def done(self) -> bool:
@@ -214,6 +213,10 @@ class Stack:
 
     def resume(self) -> None:
         """Go on from the last step of which all lanes have a checkpoint; without one, start anew."""
+        self._restore()
+        self.tell("training")
+
+    def _restore(self) -> None:
         found = [_checkpoints(lane.job, lane.folder, self.device) for lane in self.lanes]
         common = set.intersection(*map(set, found))
         if not common:
