@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from reports.page import Picture
     from reports.summary import Group
-    from reports.tables import Table
+    from reports.text import Table
 
 FORMATS = ("markdown", "latex", "csv", "html")
 
@@ -59,7 +59,7 @@ def build(
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import page, plots, searches, summary, tables
+    from reports import compare, page, plots, searches, summary, tables, text
 
     runs = summary.load(roots)
     skipped = list(runs.attrs["skipped"])
@@ -74,7 +74,7 @@ def build(
         )
     baseline = baseline or "vanilla"
     groups = summary.groups(runs)
-    compared = {group.number: summary.comparisons(group, baseline) for group in groups}
+    compared = {group.number: compare.comparisons(group, baseline) for group in groups}
     built: list[Table] = []
     for group in groups:
         against = tables.pairs(group, compared[group.number], "baseline")
@@ -104,13 +104,12 @@ def build(
         )
         pictures.append(page.Picture(0, caption, out / f"budget-{k + 1}.png"))
     if "markdown" in formats:
-        shown = "\n".join(f"![{tables.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
-        write("table.md", "\n".join(map(tables.markdown, built)) + "\n" + shown)
+        shown = "\n".join(f"![{text.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
+        write("table.md", "\n".join(map(text.markdown, built)) + "\n" + shown)
     if "latex" in formats:
         write(
             "table.tex",
-            LATEX_HEAD
-            + tables.join([part for table in built for part in tables.fitted(table)], tables.latex),
+            LATEX_HEAD + text.join([part for table in built for part in text.fitted(table)], text.latex),
         )
     if "html" in formats:
         write("report.html", page.render(runs, groups, compared, pictures, skipped))

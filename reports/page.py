@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench import store
 from bench.version import VERSION
-from reports import tables
+from reports import tables, text
 from reports.summary import Group, protocol_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -57,8 +57,8 @@ def render(
         style=style,
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
-        spans=tables.spans,
-        mark=tables.NOT_SEPARATED,
+        spans=text.spans,
+        mark=text.NOT_SEPARATED,
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[_section(group, compared[group.number], pictures) for group in groups],

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import UsageError
-from reports import build, summary
+from reports import build, compare
 from reports.build import main
 
 
@@ -224,4 +224,4 @@ def test_csv_of_nothing_is_still_a_csv(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False)  # one model: nothing to compare
     build.build([tmp_path], tmp_path / "report", ("csv",), quick=True)
     text = (tmp_path / "report" / "comparisons.csv").read_text()
-    assert list(pd.read_csv(io.StringIO(text)).columns) == ["table", *summary.COMPARED]
+    assert list(pd.read_csv(io.StringIO(text)).columns) == ["table", *compare.COMPARED]

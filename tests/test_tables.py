@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from reports import published, stats, summary, tables
+from reports import compare, published, stats, summary, tables
+from reports import text as to_text
 from reports.summary import Group
-from reports.tables import Table
+from reports.text import Table
 
 
 def only_group(root: Path) -> Group:
@@ -24,7 +25,7 @@ def only_group(root: Path) -> Group:
     return group
 
 
-def cell(table: Table, row: str, column: str) -> tables.Cell:
+def cell(table: Table, row: str, column: str) -> to_text.Cell:
     """The cell at a row's name and a column's label."""
     [found] = [r for r in table.rows if r.name == row]
     return found.cells[[c.label for c in table.columns].index(column)]
@@ -177,7 +178,7 @@ def test_a_model_that_always_fails_stays_in_the_table(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
     fake_runs.study(tmp_path, {"dcgan": 20}, seeds=range(2), images=False, status="diverged")
     table = tables.scores(only_group(tmp_path))
-    assert cell(table, "dcgan", "FID").text == tables.NOTHING
+    assert cell(table, "dcgan", "FID").text == to_text.NOTHING
     assert cell(table, "dcgan", "Failures").text == "2/2"
     assert table.rows[-1].name == "dcgan"
 
@@ -187,7 +188,7 @@ def test_a_group_in_which_every_run_failed(tmp_path: Path) -> None:
     group = only_group(tmp_path)
     assert [row.name for row in tables.scores(group).rows if row.kind == "model"] == ["vanilla"]
     assert tables.training(group).rows
-    assert summary.comparisons(group).empty
+    assert compare.comparisons(group).empty
 
 
 def test_the_caption_states_the_protocol(tmp_path: Path) -> None:
@@ -255,14 +256,14 @@ def test_optional_columns_appear_where_somebody_has_them(tmp_path: Path) -> None
     assert "Cond. acc." not in [c.label for c in tables.scores(only_group(tmp_path)).columns]
     fake_runs.study(tmp_path, {"cgan": 30}, seeds=range(2), images=False, conditional=True)
     table = tables.scores(only_group(tmp_path))
-    assert cell(table, "vanilla", "Cond. acc.").text == tables.NOTHING
+    assert cell(table, "vanilla", "Cond. acc.").text == to_text.NOTHING
     assert 0 < cell(table, "cgan", "Cond. acc.").value < 1
 
 
 def test_each_extractor_has_its_columns(tmp_path: Path) -> None:
     both = ("classifier", "inception-v3-compat")
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False, extractors=both)
-    spans = tables.spans(tables.scores(only_group(tmp_path)))
+    spans = to_text.spans(tables.scores(only_group(tmp_path)))
     assert [name for name, _ in spans] == [*both, ""]
 
 
@@ -285,9 +286,9 @@ def test_the_second_table(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "wgan_gp": 30}, images=False)
     table = tables.training(only_group(tmp_path))
     assert cell(table, "vanilla", "Trainable").text == "920,641"
-    assert cell(table, "wgan_gp", "real").text == tables.NOTHING  # no training accuracy without a threshold
+    assert cell(table, "wgan_gp", "real").text == to_text.NOTHING  # no training accuracy without a threshold
     assert [note for note in table.notes if note.startswith("wgan_gp: no natural threshold")]
-    heads = [name for name, _ in tables.spans(table)]
+    heads = [name for name, _ in to_text.spans(table)]
     assert heads == ["", "D accuracy in training (%)", "D accuracy held out (%)", "", "Mean cost"]
 
 
@@ -310,7 +311,7 @@ def test_sources_of_spread_where_there_are_several_draws(tmp_path: Path) -> None
 def test_comparisons_with_the_baseline_and_of_all_pairs(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 60, "a": 20, "b": 21}, spread=1.0, images=False)
     group = only_group(tmp_path)
-    found = summary.comparisons(group)
+    found = compare.comparisons(group)
     against = found[found["family"] == "baseline"].set_index("a")
     assert list(against["b"]) == ["vanilla", "vanilla"]
     assert against.loc["a", "p"] == pytest.approx(2 / 252)
@@ -318,7 +319,7 @@ def test_comparisons_with_the_baseline_and_of_all_pairs(tmp_path: Path) -> None:
     assert against.loc["a", "improvement"] == 1.0
     assert len(found[found["family"] == "all pairs"]) == 3
     assert tables.pairs(group, found, "baseline") is not None
-    assert summary.comparisons(group, "nobody")["family"].unique().tolist() == ["all pairs"]
+    assert compare.comparisons(group, "nobody")["family"].unique().tolist() == ["all pairs"]
 
 
 # ---------------------------------------------------------------- published figures
@@ -370,23 +371,23 @@ HOSTILE = [
 
 def a_table(name: str, text: str = "1.0 ± 0.1") -> Table:
     """One row."""
-    columns = (tables.Column("group", "FID", "lower"), tables.Column("group", "IS", "higher"))
-    row = tables.Row(name, "model", (tables.Cell(text, 1.0, 1), tables.Cell(text, 1.0, 2, True)))
+    columns = (to_text.Column("group", "FID", "lower"), to_text.Column("group", "IS", "higher"))
+    row = to_text.Row(name, "model", (to_text.Cell(text, 1.0, 1), to_text.Cell(text, 1.0, 2, True)))
     return Table(name, name, columns, (row,), (name,))
 
 
 def test_markdown() -> None:
-    text = tables.markdown(a_table("vanilla"))
-    assert "| Model | FID ↓ | IS ↑ |" in text
-    assert "| vanilla | **1.0 ± 0.1** | <ins>1.0 ± 0.1</ins>† |" in text
+    shown = to_text.markdown(a_table("vanilla"))
+    assert "| Model | FID ↓ | IS ↑ |" in shown
+    assert "| vanilla | **1.0 ± 0.1** | <ins>1.0 ± 0.1</ins>† |" in shown
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_breaks_a_markdown_table(name: str) -> None:
-    lines = [line for line in tables.markdown(a_table(name)).splitlines() if line.startswith("| ")]
+    lines = [line for line in to_text.markdown(a_table(name)).splitlines() if line.startswith("| ")]
     assert len(lines) == 3
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 4 for line in lines)
-    assert "<script" not in tables.markdown(a_table(name))
+    assert "<script" not in to_text.markdown(a_table(name))
 
 
 def braces_match(text: str) -> bool:
@@ -401,7 +402,7 @@ def braces_match(text: str) -> bool:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_latex_has_the_structure_of_a_booktabs_table(name: str) -> None:
-    text = tables.latex(a_table(name))
+    text = to_text.latex(a_table(name))
     for part in ("table*", "tabular"):
         assert text.count(rf"\begin{{{part}}}") == text.count(rf"\end{{{part}}}") == 1
     for rule in ("toprule", "midrule", "bottomrule"):
@@ -421,18 +422,18 @@ def test_what_is_too_wide_for_print_is_split_by_extractor(tmp_path: Path) -> Non
     both = ("classifier", "inception-v3-compat")
     fake_runs.study(tmp_path, {"cgan": 40}, images=False, extractors=both, conditional=True)
     table = tables.scores(only_group(tmp_path))
-    parts = tables.fitted(table)
+    parts = to_text.fitted(table)
     assert [{c.group for c in part.columns} for part in parts] == [{name, ""} for name in both]
     assert (
         cell(parts[1], "cgan", "FID") == table.rows[-1].cells[[c.group for c in table.columns].index(both[1])]
     )
     assert len({part.title for part in parts}) == 2
-    assert tables.fitted(a_table("narrow")) == [a_table("narrow")]
+    assert to_text.fitted(a_table("narrow")) == [a_table("narrow")]
 
 
 @given(st.text())
 def test_escaped_latex_holds_no_active_character(text: str) -> None:
-    escaped = tables.escape_latex(text)
+    escaped = to_text.escape_latex(text)
     rest = re.sub(r"\\text[a-z]+\{\}|\\texttt\{U\+[0-9A-F]+\}|\\[{}_%&#$]|\{[*\[\]]\}", "", escaped)
     for formula in ("$\\pm$", "$\\times$", "$\\cdot$", "$^3$", "$\\frac12$", "$\\downarrow$", "$\\uparrow$"):
         rest = rest.replace(formula, "")

@@ -1,0 +1,89 @@
+"""Which of a group's configurations differ, and by how much it can be said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports import stats
+from reports.summary import Group, Score
+
+LEVEL = 0.05
+MOST_PAIRS = 500
+"""All pairs are compared up to this many: 32 configurations."""
+
+
+def baseline_id(group: Group, baseline: str) -> str | None:
+    """The configuration that others are compared with: the best one of that model, or None."""
+    match = group.summary[(group.summary["label"] == baseline) | (group.summary["model"] == baseline)]
+    return None if match.empty else str(match["id"].iloc[0])
+
+
+def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
+    """Pairs of configurations by the first score of each extractor (FID, or PSNR).
+
+    One row per pair: ``family`` ("baseline" or "all pairs", each Holm-corrected on its own), the
+    ``score``, ``a`` and ``b`` (labels), their means, ``p``, ``p_holm``, ``improvement`` (probability that
+    a run of a beats one of b) with its interval, and ``seeds_needed`` per model to separate them.
+    """
+    reference = baseline_id(group, baseline)
+    labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
+    rows: list[dict[str, Any]] = []
+    for extractor in group.extractors:
+        for score in group.scores(extractor)[:1]:
+            name = f"metrics.{extractor}.{score.key}"
+            values = {run_id: group.values(run_id, name) for run_id in labels}
+            ids = [run_id for run_id in labels if values[run_id].size]
+            families = {
+                "baseline": [(a, reference) for a in ids if a != reference] if reference in ids else []
+            }
+            pairs = [(a, b) for k, a in enumerate(ids) for b in ids[k + 1 :]]
+            families["all pairs"] = pairs if len(pairs) <= MOST_PAIRS else []
+            for family, members in families.items():
+                p = [stats.permutation_p(values[a], values[b]) for a, b in members]
+                for (a, b), raw, adjusted in zip(members, p, stats.holm(p), strict=True):
+                    rows.append(
+                        {
+                            "family": family,
+                            "extractor": extractor,
+                            "score": score.label,
+                            "a": labels[a],
+                            "b": labels[b],
+                        }
+                        | _pair(values[a], values[b], score, len(members))
+                        | {"p": raw, "p_holm": adjusted}
+                    )
+    return pd.DataFrame(rows, columns=COMPARED)
+
+
+COMPARED = [
+    "family",
+    "extractor",
+    "score",
+    "a",
+    "b",
+    "mean_a",
+    "mean_b",
+    "p",
+    "p_holm",
+    "improvement",
+    "improvement_low",
+    "improvement_high",
+    "seeds_needed",
+]
+
+
+def _pair(a: NDArray[np.float64], b: NDArray[np.float64], score: Score, k: int) -> dict[str, float]:
+    better = score.better or "higher"
+    interval = stats.improvement_ci(a, b, better=better)
+    return {
+        "mean_a": float(a.mean()) * score.scale,
+        "mean_b": float(b.mean()) * score.scale,
+        "improvement": stats.improvement(a, b, better=better),
+        "improvement_low": interval.low,
+        "improvement_high": interval.high,
+        "seeds_needed": stats.seeds_needed(a, b, level=LEVEL, k=k),
+    }

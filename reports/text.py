@@ -1,0 +1,234 @@
+"""A table as plain values, and as markdown, LaTeX or plain text. ``page`` shows the same values as HTML."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from bench.store import slug
+from reports.stats import Better
+
+NOT_SEPARATED = "†"
+ARROWS = {"lower": "↓", "higher": "↑", None: ""}
+NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, how it ranks, and the number behind it (NaN: none)."""
+
+    text: str
+    value: float = math.nan
+    rank: int = 0
+    """1 best of its column, 2 second, 0 neither."""
+    tied: bool = False
+    """Not separable from the best at the corrected level."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head: the group of columns that it belongs to ("" for none), and its label."""
+
+    group: str
+    label: str
+    better: Better | None = None
+
+    @property
+    def head(self) -> str:
+        """Label and direction."""
+        return f"{self.label} {ARROWS[self.better]}".strip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named row. ``kind`` is ``model``, or ``reference`` for what is no contestant."""
+
+    name: str
+    kind: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """References first, then models; ``notes`` explain marks and gaps."""
+
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+# ---------------------------------------------------------------- as text
+
+
+def spans(table: Table) -> list[tuple[str, int]]:
+    """The upper row of heads: each group of columns with its width."""
+    return [(name, len(list(members))) for name, members in groupby(column.group for column in table.columns)]
+
+
+def markdown(table: Table) -> str:
+    """GitHub-flavoured markdown: bold best, underlined second."""
+    several = len({column.group for column in table.columns if column.group}) > 1
+
+    def head(column: Column) -> str:
+        return f"{column.head} ({column.group})" if several and column.group else column.head
+
+    def entry(cell: Cell) -> str:
+        text = escape_markdown(cell.text)
+        text = f"**{text}**" if cell.rank == 1 else f"<ins>{text}</ins>" if cell.rank == 2 else text
+        return text + (NOT_SEPARATED if cell.tied else "")
+
+    lines = [["Model", *(escape_markdown(head(column)) for column in table.columns)]]
+    lines.append(["---", *("---:" for _ in table.columns)])
+    for row in table.rows:
+        name = escape_markdown(row.name)
+        lines.append([f"*{name}*" if row.kind == "reference" else name, *map(entry, row.cells)])
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in table.notes)
+    return f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.caption)}\n\n{grid}\n" + (
+        f"{notes}\n" if notes else ""
+    )
+
+
+def plain(table: Table) -> str:
+    """Aligned text for a terminal: ``*`` best, ``+`` second."""
+    from tabulate import tabulate
+
+    marks = {0: "", 1: " *", 2: " +"}
+    rows = [
+        [
+            _one_line(row.name),
+            *(cell.text + marks[cell.rank] + (NOT_SEPARATED if cell.tied else "") for cell in row.cells),
+        ]
+        for row in table.rows
+    ]
+    heads = ["", *(column.head for column in table.columns)]
+    return tabulate(
+        rows, heads, tablefmt="simple", disable_numparse=True, stralign="right", colalign=("left",)
+    )
+
+
+MOST_COLUMNS = 16
+"""What fits a page of print."""
+
+
+def fitted(table: Table) -> list[Table]:
+    """The table; where it is too wide for print, one for each of its groups of columns."""
+    groups = list(dict.fromkeys(column.group for column in table.columns if column.group))
+    if len(table.columns) <= MOST_COLUMNS or len(groups) < 2:
+        return [table]
+    parts = []
+    for name in groups:
+        kept = [k for k, column in enumerate(table.columns) if column.group in (name, "")]
+        rows = tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows)
+        parts.append(
+            replace(
+                table,
+                title=f"{table.title}, {name}",
+                caption=f"{table.caption} Here: {name}.",
+                columns=tuple(table.columns[k] for k in kept),
+                rows=rows,
+            )
+        )
+    return parts
+
+
+def latex(table: Table) -> str:
+    r"""A booktabs table for the width of a page; needs booktabs, graphicx, textcomp and T1 fontenc."""
+    groups = spans(table)
+    lines = [
+        r"\begin{table*}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\label{{tab:{slug(table.title).lower()}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+    ]
+    if any(name for name, _ in groups):
+        heads, rules, at = [""], [], 2
+        for name, width in groups:
+            heads.append(
+                rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" if name else "&" * (width - 1)
+            )
+            rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if name else []
+            at += width
+        lines += [" & ".join(heads) + r" \\", "".join(rules)]
+    lines.append(" & ".join(["Model", *(escape_latex(column.head) for column in table.columns)]) + r" \\")
+    kind = ""
+    for row in table.rows:
+        lines += [r"\midrule"] if row.kind != kind else []
+        kind = row.kind
+        lines.append(" & ".join([escape_latex(row.name), *map(_latex_cell, row.cells)]) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
+    return text + (escape_latex(NOT_SEPARATED) if cell.tied else "")
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "³": "$^3$",
+    "½": r"$\frac12$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "†": r"$^\dagger$",
+    "—": "---",
+    "*": "{*}",  # after a line's end these three would be arguments of it
+    "[": "{[}",
+    "]": "{]}",
+    "'": r"\textquotesingle{}",
+    "`": r"\textasciigrave{}",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is; what plain pdflatex has no glyph for appears as its code point."""
+
+    def one(character: str) -> str:
+        if character in LATEX:
+            return LATEX[character]
+        if " " <= character <= "~" or "À" <= character <= "ÿ":
+            return character
+        return " " if character.isspace() else rf"\texttt{{U+{ord(character):04X}}}"
+
+    return "".join(map(one, text))
+
+
+def escape_markdown(text: str) -> str:
+    """Text that neither ends a table cell nor turns into markup."""
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", _one_line(text)).replace("<", "&lt;")
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def join(tables: Iterable[Table], render: Callable[[Table], str]) -> str:
+    """Several tables in one text."""
+    return "\n".join(render(table) for table in tables)
