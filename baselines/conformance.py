@@ -215,7 +215,11 @@ def check_updates(lab: Lab) -> Iterator[str]:
             yield f"an update of {update.net!r} moves none of its parameters"
         for other in sorted(moved - {update.net}):
             yield f"an update of {update.net!r} moves parameters of {other!r}"
-        update.loss({name: Plain(net) for name, net in plain.items()}, lab.batch(drawn.pop("index")), drawn)
+        nets = {name: Plain(net) for name, net in plain.items()}
+        loss, logs = update.loss(nets, lab.batch(drawn.pop("index")), drawn)
+        for key, value in {"loss": loss, **logs}.items():
+            if value.shape != ():
+                yield f"an update of {update.net!r} gives {key!r} the shape {tuple(value.shape)}, not ()"
         for name, net in plain.items():
             for key, buffer in net.named_buffers():
                 if not torch.allclose(buffer, trainer.buffers[name][key], atol=1e-5):
