@@ -199,12 +199,14 @@ class Trainer:
             self._load_optim(name, [state["optim"][name] for state in states])
         self.step = states[0]["step"]
         self._step.fill_(self.step)
-        chunks = [stream.rewind(state["stream"]) for stream, state in zip(self.streams, states, strict=True)]
+        chunks = [
+            stream.rewind(state["stream"].cpu()) for stream, state in zip(self.streams, states, strict=True)
+        ]
         self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
         self._play = self._player()  # a graph would go on with the optimizers' old state
         self._logs.clear()
         for key in states[0]["history"]:
-            lanes = [state["history"][key].numpy() for state in states]
+            lanes = [state["history"][key].cpu().numpy() for state in states]
             self._logs[key].append(np.stack(lanes, axis=1))
 
     def _optim_state(self, name: str, lane: int) -> dict[str, dict[str, Tensor]]:

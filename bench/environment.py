@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,19 @@ from typing import Any
 import torch
 
 
-def set_up(device: str) -> None:
-    """Threads and matmul path of a worker process: one thread on a CPU."""
+def set_up(device: str, matmul: str = "highest") -> None:
+    """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
+
+    One thread on a CPU. ``matmul``: float32 products on a GPU are exact with ``highest`` and rounded to
+    TF32 with ``tf32``; convolutions alike, which PyTorch would round unasked.
+    """
     if device == "cpu":
         torch.set_num_threads(1)
         torch.set_float32_matmul_precision(matmul_precision())
+    else:
+        torch.set_float32_matmul_precision("high" if matmul == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = matmul == "tf32"
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 @cache
@@ -41,8 +50,11 @@ def matmul_precision() -> str:
     return "medium" if error["medium"] <= 2 * error["highest"] else "highest"
 
 
-def describe(device: str) -> dict[str, Any]:
-    """What goes into a record: versions, device, arithmetic, commit."""
+def describe(device: str, matmul: str = "highest") -> dict[str, Any]:
+    """What goes into a record: versions, device, arithmetic, commit.
+
+    ``matmul`` is recorded as it was asked for, and ``highest`` as what stands for it on this machine.
+    """
     return {
         "python": platform.python_version(),
         **{
@@ -53,14 +65,30 @@ def describe(device: str) -> dict[str, Any]:
         "host": platform.node(),
         "cpu": _cpu(),
         "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
-        "matmul": torch.get_float32_matmul_precision(),
+        "matmul": torch.get_float32_matmul_precision() if matmul == "highest" else matmul,
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }
 
 
+def energy_j(device: str) -> float | None:
+    """Joules that a GPU has used since its driver was loaded; ``None`` where NVML does not tell."""
+    if device == "cpu":
+        return None
+    try:
+        nvml: Any = import_module("pynvml")
+        nvml.nvmlInit()
+        uuid = torch.cuda.get_device_properties(device).uuid
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+    except ImportError:
+        return None
+    except nvml.NVMLError:
+        return None
+
+
 def peak_memory_mb(device: str) -> float:
-    """Peak memory of this process so far, in MB: the GPU's where it trains on one."""
+    """Peak memory in MB: of the GPU since :func:`set_up`, or of this process since it started."""
     if device == "cpu":
         unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

@@ -1,0 +1,215 @@
+"""What a worker process runs while :mod:`bench.speed` holds the watch: MNIST's shapes, random pixels.
+
+Work is prepared under a name, and then timed by that name. A unit is a *seed-step*, one training
+iteration of one seed; or a floating-point operation, where that is said.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from baselines import registry
+from baselines.capture import WARM_UP, Captured
+from baselines.gan import DataSpec, Gan
+from baselines.trainer import Trainer
+from bench import environment
+from bench.datasets import Dataset, Images
+
+SHAPE, N_CLASSES, N_TRAIN, N_TEST = (1, 28, 28), 10, 60_000, 10_000
+
+Work = Callable[[], float]
+"""Does some work and waits for it to end; returns the units done."""
+
+_prepared: dict[str, Work] = {}
+
+
+def time_it(name: str, seconds: float) -> float:
+    """Units per second of what was prepared under this name."""
+    work, done, start = _prepared[name], 0.0, time.perf_counter()
+    while (taken := time.perf_counter() - start) < seconds:
+        done += work()
+    return done / taken
+
+
+def prepare(name: str, work: Work) -> None:
+    """Keep work under a name, warm."""
+    _prepared.pop(name, None)
+    gc.collect()
+    work()
+    _prepared[name] = work
+
+
+# ------------------------------------------------------------------ training
+
+
+def prepare_training(name: str, model: str, device: str, stack: int, capture: bool = True) -> bool:
+    """Train a stack of seeds as the runner does; returns whether it replays a CUDA graph."""
+    environment.set_up(device)
+    trainer = Trainer(gan(model), *data(device), range(stack), capture=capture)
+    trainer.advance(WARM_UP)
+    n_steps = 10 if device == "cpu" else 50
+
+    def work() -> float:
+        trainer.advance(n_steps)
+        return n_steps * stack
+
+    prepare(name, work)
+    return trainer.captured
+
+
+def try_stack(model: str, device: str, stack: int, seconds: float) -> dict[str, Any] | None:
+    """Seed-steps/s of a stack, eager and as a CUDA graph, and the graph's peak memory.
+
+    ``None`` where the stack does not fit; the rate of a graph is ``None`` where it cannot be recorded.
+    """
+    row: dict[str, Any] = {"stack": stack}
+    try:
+        for name, capture in (("eager", False), ("captured", True)):
+            replays = prepare_training("stack", model, device, stack, capture)
+            row[name] = time_it("stack", seconds) if replays or not capture else None
+            row["peak_memory_mb"] = environment.peak_memory_mb(device)
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        _prepared.pop("stack", None)
+        gc.collect()
+    return row
+
+
+# ------------------------------------------------------------------ arithmetic
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every matrix product and convolution that is computed within it, backward too."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._overloadpacket in flop_registry:
+            self.calls.append((func, args, kwargs))
+        return func(*args, **kwargs)
+
+    def __call__(self) -> None:
+        """Compute them again, on the same operands."""
+        with torch.no_grad():
+            for func, args, kwargs in self.calls:
+                func(*args, **kwargs)
+
+
+def count(model: str) -> dict[str, int]:
+    """``flops`` and ``products`` of one training iteration of one seed, counted while it runs."""
+    trainer = Trainer(gan(model), *data("cpu"), [0])
+    with FlopCounterMode(display=False) as counter, Products() as products:
+        trainer.advance(1)
+    return {"flops": counter.get_total_flops(), "products": len(products.calls)}
+
+
+def prepare_products(model: str, device: str, stack: int) -> None:
+    """The products of an iteration and nothing else, in its order and on its operands; and a large one.
+
+    ``products`` in seed-steps, ``square`` in floating-point operations.
+    """
+    environment.set_up(device)
+    trainer = Trainer(gan(model), *data(device), range(stack), capture=False)
+    with Products() as products:
+        trainer.advance(1)
+    n = 1024 if device == "cpu" else 8192
+    a, b = (torch.rand(n, n, device=device) for _ in range(2))
+    play = products if device == "cpu" else _captured(products, device)
+
+    def many(work: Callable[[], object], units: float) -> Work:
+        def repeated() -> float:
+            for _ in range(10):
+                work()
+            if device != "cpu":
+                torch.cuda.synchronize(device)
+            return 10 * units
+
+        return repeated
+
+    prepare("products", many(play, stack))
+    prepare("square", many(lambda: a @ b, 2 * n**3))
+
+
+def _captured(work: Callable[[], object], device: str) -> Callable[[], object]:
+    def nothing_to_tell(_: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        work()
+        return []
+
+    graph = Captured(nothing_to_tell, torch.device(device))
+    return lambda: graph({})
+
+
+# ------------------------------------------------------------------ scoring
+
+
+def time_scores(model: str, device: str) -> dict[str, float]:
+    """Seconds to score a generator on 10,000 samples with the classifier of MNIST.
+
+    ``score_s``: sampling, features and metrics, real features at hand; ``metrics_s``: metrics alone.
+    """
+    from bench import metrics
+    from bench.evaluate import Evaluator
+    from bench.features import load_extractor
+
+    environment.set_up(device)
+    rng = np.random.default_rng(0)
+
+    def noise(n: int) -> Images:
+        return Images(rng.integers(0, 256, (n, *SHAPE), np.uint8), rng.integers(0, N_CLASSES, n))
+
+    dataset = Dataset("mnist", noise(N_TEST), None, noise(N_TEST), N_CLASSES, sha256="")
+    with tempfile.TemporaryDirectory() as cache:
+        extractor = load_extractor("classifier", dataset, cache=Path(cache), device=device)
+        evaluator = Evaluator(dataset, "test", {"classifier": extractor}, Path(cache), torch.device(device))
+    trainer = Trainer(gan(model), *data(device), [0])
+    evaluator.evaluate(trainer.gan, trainer.nets(), seed=0)  # what depends on the real images is kept
+    start = time.perf_counter()
+    images = evaluator.evaluate(trainer.gan, trainer.nets(), seed=0).images
+    scored = time.perf_counter() - start
+    features = extractor(images)
+    start = time.perf_counter()
+    metrics.score(evaluator.real["classifier"], features, seed=0)
+    return {"score_s": scored, "metrics_s": time.perf_counter() - start}
+
+
+# ------------------------------------------------------------------ what they share
+
+
+def gan(model: str) -> Gan:
+    """The model with its defaults."""
+    return registry.get(model)(DataSpec(*SHAPE, n_classes=N_CLASSES))
+
+
+@cache
+def data(device: str) -> tuple[Tensor, Tensor]:
+    """As many images as MNIST has, uint8 (N, C, H, W), and labels (N,)."""
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (N_TRAIN, *SHAPE), dtype=torch.uint8, generator=rng)
+    return images.to(device), torch.randint(N_CLASSES, (N_TRAIN,), generator=rng).to(device)
+
+
+def default_threads() -> int:
+    """Threads that PyTorch uses in this process unless told otherwise."""
+    return torch.get_num_threads()
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The environment as records have it, of this process."""
+    environment.set_up(device)
+    return environment.describe(device)
