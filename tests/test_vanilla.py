@@ -118,7 +118,10 @@ def test_iterations_equal_a_hand_written_reference(seeds: list[int]) -> None:
         ("d_loss", "d_acc_real", "d_acc_fake", "g_loss"), zip(*logs, strict=True), strict=True
     ):
         torch.testing.assert_close(
-            torch.tensor(history[name]).double(), torch.tensor(column, dtype=torch.float64), rtol=1e-4, atol=1e-5
+            torch.tensor(history[name]).double(),
+            torch.tensor(column, dtype=torch.float64),
+            rtol=1e-4,
+            atol=1e-5,
         )
     weights = trainer.weights(lane)
     for name, net in nets.items():
