@@ -141,7 +141,7 @@ def _run(
     """waiting -> running -> recorded; or elsewhere, while another command computes it -> waiting."""
     waiting, elsewhere = deque(tasks), deque[Task]()
     running: dict[Worker | Here, Task] = {}
-    looked = -math.inf
+    looked, said = -math.inf, False
     with Claims() as claims:
         shared = Shared(tasks, out, claims)
         while running or ((waiting or elsewhere) and not stop.is_set()):
@@ -154,10 +154,11 @@ def _run(
                         running[worker] = mine
                         worker.give(mine)
             if elsewhere and not waiting and time.monotonic() - looked > LOOK_EVERY:
-                if not running and looked < 0:
+                looked = time.monotonic()
+                if not running and not said:
+                    said = True
                     folder = elsewhere[0].jobs[0].folder(out)
                     print(f"waiting for runs that {holder(folder)} computes", file=sys.stderr, flush=True)
-                looked = time.monotonic()
                 waiting, elsewhere = elsewhere, waiting
             tick()
             time.sleep(0.1)

@@ -94,15 +94,17 @@ def start(
     ``before`` is called first in its process; ``to`` is the folder of what it prints; ``variables`` are
     added to the environment of its workers.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    to = to or folder
+    for each in (folder, to):
+        each.mkdir(parents=True, exist_ok=True)
     ready, started = SERVER.Pipe(duplex=False)
     words = [str(argument) for argument in arguments]
-    process = SERVER.Process(target=_command, args=(started, folder, to or folder, words, before, variables))
+    process = SERVER.Process(target=_command, args=(started, folder, to, words, before, variables))
     process.start()
     started.close()
     ready.recv()  # it leads its group, and what it prints goes to files
     ready.close()
-    return Command(to or folder, process)
+    return Command(to, process)
 
 
 def run(folder: Path, *arguments: object, **options: Any) -> Command:
