@@ -121,9 +121,27 @@ def discriminator(width: int, data: DataSpec) -> nn.Sequential:
 # ---------------------------------------------------------------- content losses
 
 
+class Standardize(nn.Module):
+    """[-1, 1], one or three channels -> three channels with the mean and spread of ImageNet."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = ((x + 1) / 2 - self.mean) / self.std
+        return y
+
+
 @cache
 def vgg19() -> nn.Sequential:
     """VGG19 up to its last convolution's activation, φ5,4, with torchvision's ImageNet weights, frozen.
+
+    Images (B, 1 or 3, H, W) in [-1, 1] -> features (B, 512, H/16, W/16).
 
     Raises:
         ValueError: the weights are neither in torch.hub's folder nor to be downloaded.
@@ -144,17 +162,8 @@ def vgg19() -> nn.Sequential:
     finally:
         socket.setdefaulttimeout(patience)
     net = make_layers(cfgs["E"])[:36]
-    net.load_state_dict({key[9:]: v for key, v in state.items() if key[9:] in net.state_dict()})
-    frozen: nn.Sequential = net.eval().requires_grad_(False)
-    return frozen
-
-
-def vgg19_features(images: Tensor) -> Tensor:
-    """Images (B, 1 or 3, H, W) in [-1, 1] -> features (B, 512, H/16, W/16), scaled as in the paper."""
-    mean = images.new_tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-    std = images.new_tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-    features: Tensor = vgg19().to(images.device)(((images + 1) / 2 - mean) / std)
-    return features / 12.75
+    net.load_state_dict({key: state[f"features.{key}"] for key in net.state_dict()})
+    return nn.Sequential(Standardize(), *net).eval().requires_grad_(False)
 
 
 def pixel_loss(restored: Tensor, image: Tensor) -> Tensor:
@@ -163,8 +172,9 @@ def pixel_loss(restored: Tensor, image: Tensor) -> Tensor:
 
 
 def vgg19_loss(restored: Tensor, image: Tensor) -> Tensor:
-    """Equation 5: the mean squared error of VGG19's features φ5,4."""
-    return F.mse_loss(vgg19_features(restored), vgg19_features(image))
+    """Equation 5: the mean squared error of VGG19's features φ5,4, scaled as in section 3.2."""
+    vgg = vgg19().to(image.device)
+    return F.mse_loss(vgg(restored) / 12.75, vgg(image) / 12.75)
 
 
 # ---------------------------------------------------------------- the model

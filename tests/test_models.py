@@ -613,17 +613,18 @@ def fake_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("fake_vgg")
 def test_vgg_content_compares_features() -> None:
     image = torch.rand(2, 1, 16, 16) * 2 - 1
-    features = srgan.vgg19_features(image)
+    features = srgan.vgg19()(image)
     assert features.shape == (2, 512, 1, 1)
     assert (features >= 0).all()  # after the activation
     assert srgan.vgg19_loss(image, image).item() == 0
     other = image.clone().requires_grad_()
     loss = srgan.vgg19_loss(other + 0.3, image)
     (grad,) = torch.autograd.grad(loss, other)
-    assert loss.item() > 0
+    expected = ((srgan.vgg19()(image + 0.3) - features) ** 2).mean() / 12.75**2
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
     assert grad.abs().sum() > 0
     assert not any(p.requires_grad for p in srgan.vgg19().parameters())
-    colour = srgan.vgg19_features(image.expand(2, 3, 16, 16))
+    colour = srgan.vgg19()(image.expand(2, 3, 16, 16))
     assert torch.allclose(features, colour)
     gan = srgan.srgan(DataSpec(1, 16, 16), content="vgg19", n_blocks=1, width=4, batch_size=2)
     trainer = Trainer(gan, torch.randint(0, 256, (8, 1, 16, 16)).to(torch.uint8), None, [0, 1])
