@@ -58,6 +58,7 @@ def render(
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
         spans=text.spans,
+        legend=text.legend,
         mark=text.NOT_SEPARATED,
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),

@@ -359,8 +359,8 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
     models = len(group.summary)
     if smallest:
         notes.append(
-            f"Bold: best; underlined: second; {NOT_SEPARATED}: not separable from the best "
-            f"(exact permutation test, Holm-corrected over the column, {100 * LEVEL:.0f} %)."
+            f"{NOT_SEPARATED}: not separable from the best (exact permutation test, Holm-corrected over the "
+            f"column, {100 * LEVEL:.0f} %)."
         )
         reach, tests = max(smallest)
         if reach > LEVEL:
@@ -370,7 +370,7 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
                 f"could be told apart, whatever the scores; it takes {enough} seeds per model."
             )
     elif models > 1:
-        notes.append("Bold: best; underlined: second. One seed: no spread, no test.")
+        notes.append("One seed: no spread, no test.")
     missing: dict[str, list[str]] = {}
     for row in group.summary.to_dict("records"):
         if row["missing_seeds"]:

@@ -88,7 +88,8 @@ def markdown(table: Table) -> str:
         name = escape_markdown(row.name)
         lines.append([f"*{name}*" if row.kind == "reference" else name, *map(entry, row.cells)])
     grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"\n- {escape_markdown(note)}" for note in table.notes)
+    explained = (*legend(table), *table.notes)
+    notes = "".join(f"\n- {escape_markdown(note)}" for note in explained)
     return f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.caption)}\n\n{grid}\n" + (
         f"{notes}\n" if notes else ""
     )
@@ -96,20 +97,27 @@ def markdown(table: Table) -> str:
 
 def plain(table: Table) -> str:
     """Aligned text for a terminal: ``*`` best, ``+`` second."""
-    from tabulate import tabulate
 
-    marks = {0: "", 1: " *", 2: " +"}
-    rows = [
-        [
-            _one_line(row.name),
-            *(cell.text + marks[cell.rank] + (NOT_SEPARATED if cell.tied else "") for cell in row.cells),
-        ]
-        for row in table.rows
-    ]
-    heads = ["", *(column.head for column in table.columns)]
-    return tabulate(
-        rows, heads, tablefmt="simple", disable_numparse=True, stralign="right", colalign=("left",)
-    )
+    def column(c: int) -> list[str]:
+        cells = [row.cells[c] for row in table.rows]
+        room = 2 if any(cell.rank or cell.tied for cell in cells) else 0
+        marks = ["*+"[cell.rank - 1 : cell.rank] + NOT_SEPARATED * cell.tied for cell in cells]
+        shown = [cell.text + mark.ljust(room) for cell, mark in zip(cells, marks, strict=True)]
+        width = max(map(len, [table.columns[c].head, *shown]))
+        return [text.rjust(width) for text in (table.columns[c].head, *shown)]
+
+    names = ["", *(_one_line(row.name) for row in table.rows)]
+    names = [name.ljust(max(map(len, names))) for name in names]
+    grid = zip(names, *(column(c) for c in range(len(table.columns))), strict=True)
+    notes = map(_one_line, (*legend(table, "*", "+"), *table.notes))
+    lines = [_one_line(table.title), "", *map("  ".join, grid), "", *notes]
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def legend(table: Table, best: str = "Bold", second: str = "underlined") -> list[str]:
+    """What the marks of the first two mean, where there are any."""
+    ranked = any(cell.rank for row in table.rows for cell in row.cells)
+    return [f"{best}: best; {second}: second."] if ranked else []
 
 
 MOST_COLUMNS = 16
@@ -165,7 +173,8 @@ def latex(table: Table) -> str:
         kind = row.kind
         lines.append(" & ".join([escape_latex(row.name), *map(_latex_cell, row.cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [rf"\par\smallskip\raggedright {escape_latex(note)}" for note in table.notes]
+    notes = (*legend(table), *table.notes)
+    lines += [rf"\par\smallskip\raggedright {escape_latex(note)}" for note in notes]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
 
 

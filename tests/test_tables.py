@@ -268,9 +268,9 @@ def test_each_extractor_has_its_columns(tmp_path: Path) -> None:
 
 
 def test_super_resolution_has_bicubic_as_the_row_to_beat(tmp_path: Path) -> None:
-    fake_runs.study(tmp_path, {"srgan": 20}, images=False, task="super-resolution")
+    fake_runs.study(tmp_path, {"a-worse": 60, "srgan": 20}, images=False, task="super-resolution")
     table = tables.scores(only_group(tmp_path))
-    assert [row.name for row in table.rows] == ["bicubic", "srgan"]
+    assert [row.name for row in table.rows] == ["bicubic", "srgan", "a-worse"]  # more dB first
     assert cell(table, "bicubic", "PSNR (dB)").value == pytest.approx(24.1)
 
 
@@ -443,10 +443,13 @@ def test_escaped_latex_holds_no_active_character(text: str) -> None:
 
 def test_plain_text_is_aligned(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, images=False)
-    lines = tables.plain(tables.scores(only_group(tmp_path))).splitlines()
-    assert lines[0].split()[:2] == ["FID", "↓"]
-    assert len({len(line.rstrip()) for line in lines[1:2]}) == 1
-    assert any(line.startswith("dcgan") and " *" in line for line in lines)
+    title, _, head, *rows = tables.plain(tables.scores(only_group(tmp_path))).splitlines()
+    assert title == "Scores: generation on digits"
+    assert head.split()[:2] == ["FID", "↓"]
+    assert [row.split()[0] for row in rows[:3]] == ["real", "dcgan", "vanilla"]
+    assert len({row.index("±") for row in rows[1:3]}) == 1
+    assert rows[1].split()[3].endswith("*")
+    assert "*: best; +: second." in rows
 
 
 @pytest.mark.parametrize(
