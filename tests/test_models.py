@@ -558,6 +558,13 @@ def small_srgan(**hyper: Any) -> Gan:
     return srgan.srgan(DIGITS, n_blocks=1, width=4, **hyper)
 
 
+@pytest.mark.parametrize(("hyper", "scale"), [({}, 2), ({"scale": 4}, 4)], ids=str)
+def test_srgan_says_what_its_generator_is_given(hyper: dict[str, Any], scale: int) -> None:
+    image, low_resolution = torch.rand(2, 1, 8, 8), small_srgan(**hyper).low_resolution
+    assert low_resolution is not None
+    assert torch.equal(low_resolution({"image": image}), srgan.downsample(image, scale))
+
+
 def g_loss(gan: Gan, step: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """G's logs, and what they should be made of: the pixel loss and the adversarial loss."""
     modules = build(gan, 0, CPU)
