@@ -95,11 +95,10 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     frame = frame[keep].reset_index(drop=True)
     if frame.empty:
         frame = pd.DataFrame(columns=[*NEEDED, "folder", "protocol"])
-    for name in frame.columns:
-        if str(name).startswith(MEASURED) and frame[name].dtype == object:
-            frame[name] = _numbers(frame[name])
     if len(frame):
-        frame = frame.astype({"seed": int, "steps": int})
+        gappy = [name for name in frame if str(name).startswith(MEASURED) and frame[name].dtype == object]
+        kinds = {name: float for name in gappy if _holds_numbers(frame[name])} | {"seed": int, "steps": int}
+        frame = frame.astype(kinds).copy()  # in one piece: pandas warns of frames in many
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
         frame["protocol"] = [store.digest(_present(row)) for row in plain]
@@ -136,13 +135,9 @@ def _is_number(value: Any) -> bool:
     return value is None or isinstance(value, int | float) or value == {}
 
 
-def _numbers(column: pd.Series) -> pd.Series:
-    """The column as floats where it holds numbers and gaps only, else as it is."""
-    return (
-        column.astype(float)
-        if all(value is None or isinstance(value, int | float) for value in column)
-        else column
-    )
+def _holds_numbers(column: pd.Series) -> bool:
+    """Whether a column holds nothing but numbers and gaps."""
+    return all(value is None or isinstance(value, int | float) for value in column)
 
 
 def _present(row: Mapping[Hashable, Any]) -> dict[str, Any]:

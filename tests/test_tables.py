@@ -117,6 +117,14 @@ def test_a_score_that_is_no_number_is_no_score(tmp_path: Path) -> None:
     assert "metrics.classifier.fid is not a number" in runs.attrs["skipped"][0]
 
 
+def test_a_frame_with_many_gaps_is_read_without_a_warning(tmp_path: Path) -> None:
+    many = {f"score_{k}": 1.0 for k in range(150)}
+    fake_runs.run(tmp_path, images=False, fields={"metrics": {"classifier": many}})
+    none = dict.fromkeys(many)
+    fake_runs.run(tmp_path, images=False, seed=1, fields={"metrics": {"classifier": none}})
+    assert reports.load(tmp_path)["metrics.classifier.score_0"].dtype == float
+
+
 def test_labels_say_what_sets_configurations_apart(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False)
     fake_runs.run(tmp_path, images=False, hyperparameters={"lr": 1e-3})
