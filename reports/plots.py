@@ -39,7 +39,7 @@ MOST_PIXELS = 2**24
 """Larger pictures are not sample grids of this harness, and are left out."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -76,7 +76,7 @@ class Look:
 
 
 def looks(group: Group) -> dict[str, Look]:
-    """A look per configuration (id): colours repeat after ten, lines after six, never both at once."""
+    """A look per configuration (id): colour and line, and colour and marker, are one of a kind up to thirty."""
     import seaborn
 
     palette = seaborn.color_palette("colorblind", 10)

@@ -105,7 +105,7 @@ def sources(group: Group) -> Table | None:
         for score in group.scores(extractor):
             for kind in ("training", "sampling"):
                 name = f"metrics.{extractor}.{score.key}.{kind}_std"
-                if name in group.summary:
+                if name in group.summary and group.summary[name].notna().any():
                     columns.append(Column(extractor, f"{score.label}, {kind}"))
                     cells.append([_number(std * score.scale) for std in group.summary[name]])
     if not columns:
