@@ -22,8 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
@@ -115,11 +116,28 @@ def ending_of(trial: FrozenTrial) -> Ending:
     return ending
 
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _guarded(method: Method) -> Method:
+    """A method of a shared study whose storage may fail: StorageError, one line."""
+
+    @wraps(method)
+    def guarded(self: SharedStudy, *args: Any, **options: Any) -> Any:
+        with storage_errors(self.url, self.folder):
+            return method(self, *args, **options)
+
+    return cast(Method, guarded)
+
+
 @dataclass
 class SharedStudy:
-    """One process's view of a study."""
+    """One process's view of a study. Any method may raise :class:`StorageError`."""
 
     storage: optuna.storages.BaseStorage
+    url: str | None
+    """Of the storage; ``None``: the journal in ``folder``."""
+    folder: Path
     name: str
     space: Space
     sampler: str
@@ -132,7 +150,6 @@ class SharedStudy:
     deadline: float
     """Seconds."""
     beats: int = 0
-    beaten: float = 0.0
     seen: dict[int, tuple[object, float]] = field(default_factory=dict)
     """Trial number of another process -> its heartbeat, and when this one saw it change."""
 
@@ -143,6 +160,7 @@ class SharedStudy:
         """The storage's own number of the study."""
         return self.storage.get_study_id_from_name(self.name)
 
+    @_guarded
     def load(self, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """The study as Optuna sees it."""
         return optuna.load_study(
@@ -152,6 +170,7 @@ class SharedStudy:
             pruner=self.pruner,
         )
 
+    @_guarded
     def trials(self) -> list[FrozenTrial]:
         """All trials now in the storage."""
         return self.storage.get_all_trials(self.study_id, deepcopy=False)
@@ -180,6 +199,7 @@ class SharedStudy:
 
     # ------------------------------------------------------------ running
 
+    @_guarded
     def claim(self) -> Claim | None:
         """Begin a slot that nobody runs; ``None`` where there is none."""
         pick: Callable[[Sequence[int]], int] = min
@@ -215,6 +235,7 @@ class SharedStudy:
             trial = optuna.Trial(self.load(sampler), trial_id)
             return {name: where.suggest(trial, name) for name, where in self.space.items()}
 
+    @_guarded
     def end(self, number: int, result: Result) -> bool:
         """Say how an attempt ended; False where somebody else had given it up."""
         study = self.load()
@@ -237,15 +258,15 @@ class SharedStudy:
             return False
         return True
 
+    @_guarded
     def beat(self, claims: Sequence[Claim]) -> None:
-        """Show that these attempts' process is alive, six times in a deadline."""
-        if time.monotonic() - self.beaten < self.deadline / 6:
-            return
-        self.beaten, self.beats = time.monotonic(), self.beats + 1
+        """Show that these attempts' process is alive."""
+        self.beats += 1
         for claim in claims:
             with suppress(UpdateFinishedTrialError):
                 self.storage.set_trial_user_attr(claim.trial_id, "beat", self.beats)
 
+    @_guarded
     def bury(self, mine: Sequence[Claim]) -> None:
         """Give up the attempts of other processes that are gone or have been silent too long."""
         own, now = {claim.number for claim in mine}, time.monotonic()

@@ -1,0 +1,228 @@
+"""The end of a search: retrain the winner and the default on fresh seeds, score them on test, report.
+
+Both are retrained by ``bench.run`` itself, on all of the training data, from files that stay beside the
+study: ``best.toml`` and ``default.toml``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import findings, run, store
+from bench.objectives import DIRECTIONS, test_score
+from bench.search import Recipe
+from bench.spec import Place, Spec, plan
+from bench.study import SETTLED, SharedStudy, Slot, ending_of, shown
+from bench.version import NUMBERS, VERSION
+
+DEFAULT_SEEDS = 5
+"""In ``best.toml`` where nothing is retrained now."""
+
+
+def close(
+    shared: SharedStudy,
+    recipe: Recipe,
+    request: Mapping[str, Any],
+    place: Place,
+    *,
+    retrain: int,
+    where: Sequence[str],
+) -> int:
+    """Retrain, compare and report; returns the exit code. ``where``: flags of ``bench.run``."""
+    slots = list(shared.slots().values())
+    best = findings.best(slots, recipe.objectives)
+    code, comparison = 0, None
+    if best:
+        for file in _write_configurations(recipe, best[0].last.params, retrain or DEFAULT_SEEDS, place):
+            if retrain:
+                print(f"python -m bench.run --config {file}", flush=True)
+                code = max(code, run.main(["--config", str(file), *where]))
+            if code >= 128:
+                return code
+        if retrain:
+            comparison = compare(recipe, best[0].last.params, range(retrain), place)
+    summary = summarise(shared, recipe, request, best, comparison)
+    for line in findings.write_all(shared, recipe.folder, recipe.objectives, summary):
+        print(f"not drawn: {line}")
+    for line in ending(summary):
+        print(line, flush=True)
+    return code if best else 1
+
+
+def _write_configurations(
+    recipe: Recipe, params: Mapping[str, Any], n_seeds: int, place: Place
+) -> tuple[Path, Path]:
+    """``best.toml`` and ``default.toml``."""
+    job = recipe.template
+    content = {
+        "models": [job.model],
+        "dataset": [job.dataset],
+        "steps": job.steps,
+        "eval-every": job.eval_every,
+        "seeds": n_seeds,
+        "features": list(job.protocol["extractors"]),
+        "out": str(place.out),
+        "data-root": str(place.data_root),
+    }
+    best, default = recipe.folder / "best.toml", recipe.folder / "default.toml"
+    findings.write_configuration(best, content, {job.model: {**recipe.fixed, **params}})
+    findings.write_configuration(default, content, {job.model: recipe.fixed})
+    return best, default
+
+
+# ------------------------------------------------------------------ the comparison
+
+
+def compare(recipe: Recipe, params: Mapping[str, Any], seeds: Sequence[int], place: Place) -> dict[str, Any]:
+    """Test scores of the winner and of the default configuration over the same fresh seeds."""
+    best = _retrained(recipe, {**recipe.fixed, **params}, seeds, place)
+    default = _retrained(recipe, recipe.fixed, seeds, place)
+    return {
+        "seeds": list(seeds),
+        "failed": {"best": len(seeds) - len(best), "default": len(seeds) - len(default)},
+        "scores": {
+            name: _compared([test_score(r, name) for r in best], [test_score(r, name) for r in default])
+            for name in dict.fromkeys((*recipe.objectives, "fid"))
+        },
+    }
+
+
+def _retrained(
+    recipe: Recipe, values: Mapping[str, Any], seeds: Sequence[int], place: Place
+) -> list[store.Record]:
+    """The records of the runs that finished."""
+    job = recipe.template
+    spec = Spec(
+        models=[job.model],
+        datasets=[job.dataset],
+        seeds=seeds,
+        steps=job.steps,
+        eval_every=job.eval_every,
+        features=list(job.protocol["extractors"]),
+        hyperparameters={job.model: values},
+    )
+    records = [store.read_record(job.folder(place.out)) for job in plan(spec, place)]
+    return [record for record in records if record is not None and record["status"] == "finished"]
+
+
+def _compared(best: list[float], default: list[float]) -> dict[str, Any]:
+    """Mean, spread and p-value; ``None`` where there is too little to say."""
+    from reports.stats import permutation_p
+
+    p = permutation_p(best, default) if best and default else float("nan")
+    return {
+        "best": {"mean": _finite(np.mean(best)) if best else None, "std": _std(best), "values": best},
+        "default": {
+            "mean": _finite(np.mean(default)) if default else None,
+            "std": _std(default),
+            "values": default,
+        },
+        "p": _finite(p),
+    }
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return _finite(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _finite(value: float | np.floating[Any]) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+# ------------------------------------------------------------------ the summary
+
+
+def summarise(
+    shared: SharedStudy,
+    recipe: Recipe,
+    request: Mapping[str, Any],
+    best: Sequence[Slot],
+    comparison: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """All that a reader needs to judge and to repeat the search, as plain data."""
+    slots = list(shared.slots().values())
+    settled = [slot for slot in slots if slot.state in SETTLED]
+    attempts = [trial for slot in slots for trial in slot.attempts]
+    return {
+        "study": recipe.study,
+        "objectives": {name: DIRECTIONS[name] for name in recipe.objectives},
+        "trials": dict(Counter(slot.state for slot in settled)),
+        "attempts lost": sum(trial.state.is_finished() and ending_of(trial) == "lost" for trial in attempts),
+        "spent": {
+            "trials": len(settled),
+            "iterations": sum(slot.last.user_attrs.get("iterations", 0) for slot in settled),
+            "seconds": round(sum(slot.last.user_attrs.get("seconds", 0.0) for slot in settled), 1),
+        },
+        "best": [
+            {
+                "trial": slot.number,
+                "values": dict(zip(recipe.objectives, slot.last.values or (), strict=True)),
+                "params": dict(slot.last.params),
+            }
+            for slot in best
+        ],
+        "first failure": next(
+            (slot.reason for slot in settled if slot.state in ("diverged", "failed")), None
+        ),
+        "test": comparison,
+        "storage": shown(recipe.storage) if recipe.storage else str(recipe.folder / "journal.log"),
+        "request": dict(request),
+        "versions": {
+            "gan-bench": VERSION,
+            "numbers": NUMBERS,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in ("optuna", "torch", "numpy", "scipy", "cmaes")},
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def ending(summary: Mapping[str, Any]) -> list[str]:
+    """What is said at the end, line by line."""
+    spent, states = summary["spent"], summary["trials"]
+    counted = ", ".join(f"{n} {state}" for state, n in states.items())
+    cost = f"{spent['iterations']} iterations, {spent['seconds']:.0f} s of training and scoring"
+    lines = [f"{summary['request']['model']} spent {spent['trials']} trials ({counted}), {cost}"]
+    if not summary["best"]:
+        lines.append(f"no trial was completed: {summary['first failure']}")
+    for found in summary["best"]:
+        values = ", ".join(f"{name} {value:.5g}" for name, value in found["values"].items())
+        params = ", ".join(f"{name}={_short(value)}" for name, value in found["params"].items())
+        lines.append(f"best on validation: trial {found['trial']}, {values}: {params}")
+    if summary["test"] is not None:
+        seeds = summary["test"]["seeds"]
+        lines.append(f"on test, fresh seeds {seeds[0]} to {seeds[-1]}, best against default configuration:")
+        lines += [_comparison(name, scores) for name, scores in summary["test"]["scores"].items()]
+        if any(summary["test"]["failed"].values()):
+            failed = ", ".join(f"{n} of the {which}" for which, n in summary["test"]["failed"].items())
+            lines.append(f"runs that did not finish: {failed}")
+    return lines
+
+
+def _comparison(name: str, scores: Mapping[str, Any]) -> str:
+    """``fid: 10.1 ± 0.4 against 14.2 ± 0.9 (lower is better), p = 0.0079``."""
+    sides = []
+    for side in ("best", "default"):
+        mean, std = scores[side]["mean"], scores[side]["std"]
+        spread = "" if std is None else f" ± {std:.2g}"
+        sides.append("none" if mean is None else f"{mean:.4g}{spread}")
+    direction = "lower" if DIRECTIONS[name] == "minimize" else "higher"
+    p = "" if scores["p"] is None else f", permutation p = {scores['p']:.2g}"
+    return f"  {name}: {sides[0]} against {sides[1]} ({direction} is better){p}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,181 @@
+"""Search one study with worker processes: claim -> run -> tell, until every slot is settled.
+
+This process does the study's bookkeeping; its workers train, and report scores on the way.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from bench import record, samplers, store
+from bench.errors import UsageError, one_line
+from bench.executors import Here, Interrupt, Outcome, Worker
+from bench.spec import Job, Place, resolve
+from bench.study import Claim, Result, SharedStudy, StorageError, open_storage, storage_errors
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at what other processes do."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a configuration becomes runs, and where its study is: plain data, for workers."""
+
+    study: str
+    storage: str | None
+    folder: Path
+    template: Job
+    """A run like all others but for hyperparameters and seed."""
+    fixed: Mapping[str, Any]
+    seeds: Sequence[int]
+    objectives: Sequence[str]
+    pruner: str
+
+    def jobs(self, params: Mapping[str, Any]) -> list[Job]:
+        """The runs of a configuration, one per seed."""
+        values = resolve(self.template.model, {**self.fixed, **params})
+        return [replace(self.template, hyperparameters=values, seed=seed) for seed in self.seeds]
+
+
+def search(
+    shared: SharedStudy,
+    recipe: Recipe,
+    workers: Sequence[Worker | Here],
+    interrupt: Interrupt,
+    tick: Callable[[], None],
+) -> None:
+    """Run trials on these workers, beside any other process on the same study.
+
+    Returns when every slot of the study is settled, or when ``interrupt`` was signalled and every worker
+    has written its checkpoints.
+
+    Raises:
+        UsageError: the storage failed, or the runs lack a score that was asked for.
+        UnwritableError: the study's folder cannot be written.
+    """
+    running: dict[Worker | Here, Claim] = {}
+    looked = -math.inf
+    with _beating(shared, running):
+        while True:
+            if time.monotonic() - looked > LOOK_EVERY:
+                shared.bury(list(running.values()))
+                for worker in workers:
+                    if worker not in running:
+                        if interrupt.is_set() or (claim := shared.claim()) is None:
+                            break
+                        running[worker] = claim
+                        worker.give(Attempt(claim, recipe))
+                tick()
+                if not running and (interrupt.is_set() or shared.finished):
+                    return
+                looked = time.monotonic()
+            time.sleep(0.1)
+            for worker in list(running):
+                if (ended := worker.outcome()) is not None:
+                    shared.end(running[worker].number, _result(ended))
+                    del running[worker]
+                    looked = -math.inf
+
+
+@contextmanager
+def _beating(shared: SharedStudy, running: Mapping[Any, Claim]) -> Iterator[None]:
+    """Renew the heartbeats of what runs, six times in a deadline; what runs after an error is reopened."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(shared.deadline / 6):
+            with suppress(StorageError):
+                shared.beat(list(running.values()))
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        with suppress(StorageError):
+            for claim in running.values():
+                shared.end(claim.number, Result("stopped"))
+
+
+def _result(ended: Outcome) -> Result:
+    how, what = ended
+    if how == "unwritable":
+        raise store.UnwritableError(*what)
+    if isinstance(what, UsageError):
+        raise what
+    return what if isinstance(what, Result) else Result("lost", reason=what.partition("\n")[0])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a worker gets."""
+
+    claim: Claim
+    recipe: Recipe
+
+    def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
+        """Run the trial: a :class:`Result`, or why there is none."""
+        from bench import trial
+
+        jobs = self.recipe.jobs(self.claim.params)
+        try:
+            result = trial.run(
+                jobs,
+                place,
+                self.recipe.objectives,
+                attempt=self.claim.attempt,
+                report=self._reporter(jobs[0]),
+                stop=stop,
+            )
+        except StorageError as error:
+            return "failed", str(error)
+        except UsageError as error:
+            return "failed", error
+        except store.UnwritableError as error:
+            return "unwritable", (error.errno, error.strerror, error.filename)
+        except Exception as error:
+            with suppress(store.UnwritableError):
+                record.log(jobs[0].folder(place.out), traceback.format_exc())
+            return "failed", Result("failed", reason=one_line(error))
+        return "done", result
+
+    def _reporter(self, job: Job) -> Callable[[int, tuple[float, ...]], bool]:
+        """Tell the study a mean score, and ask whether to prune; searches of several scores do not prune."""
+        if len(self.recipe.objectives) > 1:
+            return lambda step, values: False
+        guard = (self.recipe.storage, self.recipe.folder)
+        with storage_errors(*guard):
+            study = optuna.load_study(
+                study_name=self.recipe.study,
+                storage=_storage(*guard),
+                sampler=optuna.samplers.RandomSampler(),
+                pruner=samplers.pruner(self.recipe.pruner, steps=job.steps, eval_every=job.eval_every),
+            )
+            optuna_trial = optuna.Trial(study, self.claim.trial_id)
+
+        def report(step: int, values: tuple[float, ...]) -> bool:
+            with storage_errors(*guard):
+                optuna_trial.report(values[0], step)
+                return optuna_trial.should_prune()
+
+        return report
+
+
+@lru_cache(maxsize=1)
+def _storage(url: str | None, folder: Path) -> BaseStorage:
+    """This worker's connection."""
+    return open_storage(url, folder)

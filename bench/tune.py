@@ -1,0 +1,324 @@
+"""Search a model's hyperparameters, then retrain the winner on fresh seeds and score it on test.
+
+    python -m bench.tune --model vanilla --trials 20 --seeds 2
+
+Any number of these commands, on one machine or several, search the same study together; stopped, the same
+command goes on. Exit codes: 0 done; 1 nothing was found, or a retrained run failed; 2 the request was
+wrong; 130 or 143 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import store
+from bench.cli import Parser, chosen, number, run_main, setting
+from bench.errors import UsageError
+from bench.executors import Here, Interrupt, started_workers
+from bench.objectives import DIRECTIONS
+from bench.run import FEATURES, place_of
+from bench.spec import Place, Spec, plan, resolve
+
+if TYPE_CHECKING:
+    from bench.search import Recipe
+    from bench.space import Space
+    from bench.study import SharedStudy
+
+SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
+PRUNERS = ("median", "hyperband", "none")
+
+FIRST_SEED = 1000
+"""Of the search: the seeds below are fresh, for what is reported."""
+
+STEPS_SHARE = 4
+"""A search trains a quarter of the data set's usual steps, unless told otherwise."""
+
+
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(
+        prog="bench.tune", description=__doc__.partition("\n\n")[0] if __doc__ else None, epilog=EPILOG
+    )
+    what = p.add_argument_group("what is searched")
+    what.add_argument(
+        "--model", "--models", dest="models", nargs="+", metavar="MODEL", help="one study each, equal budgets"
+    )
+    what.add_argument("--dataset", default="auto", metavar="NAME", help="as for bench.run")
+    what.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE.toml",
+        help="ranges that replace the declared ones",
+    )
+    what.add_argument(
+        "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE",
+        help="fixed, not searched",
+    )  # fmt: skip
+    what.add_argument(
+        "--objective", type=chosen(tuple(DIRECTIONS)), nargs="+", default=["fid"], metavar="NAME",
+        help=f"mean over seeds, on validation: {', '.join(DIRECTIONS)}; several give a Pareto front",
+    )  # fmt: skip
+    what.add_argument("--features", type=chosen(FEATURES), nargs="+", default=["classifier"], metavar="NAME")
+    how = p.add_argument_group("how")
+    how.add_argument("--trials", type=number(int, 1), default=20, metavar="N", help="in all (default 20)")
+    how.add_argument("--seeds", type=number(int, 1), default=2, metavar="N", help="per trial (default 2)")
+    how.add_argument(
+        "--steps", type=number(int, 1), metavar="N", help="default: a quarter of the data set's usual"
+    )
+    how.add_argument("--eval-every", type=number(int, 1), metavar="N", help="iterations; default a tenth")
+    how.add_argument(
+        "--sampler", type=chosen(SAMPLERS), default="tpe", metavar="NAME", help=", ".join(SAMPLERS)
+    )
+    how.add_argument("--sampler-seed", type=number(int, 0), default=0, metavar="N")
+    how.add_argument(
+        "--pruner", type=chosen(PRUNERS), metavar="NAME",
+        help=f"{', '.join(PRUNERS)}; default median, none for several objectives",
+    )  # fmt: skip
+    how.add_argument(
+        "--retrain", type=number(int, 0, FIRST_SEED), default=5, metavar="N",
+        help="fresh seeds for the winner and for the default configuration, scored on test (default 5)",
+    )  # fmt: skip
+    where = p.add_argument_group("where it runs")
+    where.add_argument(
+        "--study", metavar="NAME", help="default: by model, data set and a hash of the request"
+    )
+    where.add_argument("--storage", metavar="URL", help="a database; default a journal in the study's folder")
+    where.add_argument(
+        "--deadline", type=number(float, 1), default=60.0, metavar="SECONDS",
+        help="a trial whose process is silent for so long is given up and tried again (default 60)",
+    )  # fmt: skip
+    where.add_argument(
+        "--retries", type=number(int, 0), default=2, metavar="N", help="of a trial that is lost (default 2)"
+    )
+    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
+    where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
+    where.add_argument("--workers", type=number(int, 0), metavar="N", help="processes; 0: in this process")
+    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
+    where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    where.add_argument("--offline", action="store_true", help="never touch the network")
+    where.add_argument("--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS")
+    where.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
+    where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
+    where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    p.set_defaults(save_samples=0)
+    return p
+
+
+EPILOG = """examples:
+  python -m bench.tune --model vanilla --trials 20 --seeds 2
+  python -m bench.tune --models vanilla dcgan --sampler random --trials 50
+  python -m bench.tune --model dcgan --objective fid train_s --space ranges.toml
+"""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One model's search, as asked for."""
+
+    model: str
+    space: Space
+    fixed: Mapping[str, Any]
+    request: Mapping[str, Any]
+    """All that decides what the trials are."""
+    recipe: Recipe
+    total: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parser().parse(argv)
+    place, slots = place_of(args)
+    searches = _searches(args, place)
+    if args.dry_run:
+        for search in searches:
+            print(_headline(search))
+            for name, where in search.space.items():
+                print(f"  {name}: {where}")
+        return 0
+    from bench.study import StorageError
+
+    codes = []
+    for search in searches:
+        shared = _open(args, search)
+        try:
+            code = _run(args, search, shared, place, slots)
+        except StorageError as error:
+            print(f"stopped: {error}; the same command goes on", file=sys.stderr)
+            return 1
+        if code >= 128:
+            return code
+        codes.append(code)
+    return max(codes)
+
+
+# ------------------------------------------------------------------ the request
+
+
+def _searches(args: Namespace, place: Place) -> list[Search]:
+    """One search per model.
+
+    Raises:
+        UsageError: something asked for cannot be.
+    """
+    _check(args)
+    settings: dict[str, dict[str, str]] = {}
+    for model, name, value in args.set:
+        settings.setdefault(model, {})[name] = value
+    for model in args.models:
+        resolve(model, settings.get(model, {}))
+    from bench import datasets
+    from bench import space as spaces
+    from bench.search import Recipe
+
+    given = spaces.read(args.space) if args.space else {}
+    space = spaces.spaces(args.models, given, settings)
+    dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
+    if why:
+        print(why, flush=True)
+    steps = args.steps or max(1, datasets.default_steps(dataset) // STEPS_SHARE)
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    spec = Spec(
+        models=args.models,
+        datasets=[dataset],
+        seeds=seeds,
+        steps=steps,
+        eval_every=args.eval_every,
+        features=list(dict.fromkeys(args.features)),
+        hyperparameters=settings,
+        scored_on="val",
+    )
+    templates = {job.model: job for job in plan(spec, place)}
+    pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
+    searches = []
+    for model, template in templates.items():
+        fixed = settings.get(model, {})
+        request = {
+            "model": model,
+            "dataset": template.dataset,
+            "steps": steps,
+            "eval_every": template.eval_every,
+            "seeds": list(seeds),
+            "objectives": args.objective,
+            "sampler": args.sampler,
+            "sampler_seed": args.sampler_seed,
+            "pruner": pruner,
+            "space": spaces.describe(space[model]),
+            "fixed": {name: resolve(model, fixed)[name] for name in fixed},
+            "protocol": template.protocol,
+        }
+        name = args.study or f"{store.slug(model)}-{store.slug(template.dataset)}-{store.digest(request)}"
+        recipe = Recipe(
+            study=name,
+            storage=args.storage,
+            folder=place.out / "studies" / store.slug(name),
+            template=template,
+            fixed=fixed,
+            seeds=seeds,
+            objectives=args.objective,
+            pruner=pruner,
+        )
+        total = args.trials
+        if args.sampler == "grid":
+            total = min(total, len(spaces.grid(space[model])))
+        searches.append(Search(model, space[model], fixed, request, recipe, total))
+    return searches
+
+
+def _check(args: Namespace) -> None:
+    if not args.models:
+        raise UsageError("--model: name at least one; python -m bench.run --list shows them")
+    for flag, values in (("--models", args.models), ("--objective", args.objective)):
+        twice = [value for value, n in Counter(values).items() if n > 1]
+        if twice:
+            raise UsageError(f"{flag}: {twice[0]!r} is named twice")
+    if len(args.objective) > 1 and args.sampler == "cmaes":
+        raise UsageError(
+            "--sampler: 'cmaes' searches one objective; take tpe, random, grid or qmc for several"
+        )
+    if len(args.objective) > 1 and args.pruner not in (None, "none"):
+        raise UsageError(f"--pruner: {args.pruner!r} judges one objective; 'none' for several")
+    if args.study and len(args.models) > 1:
+        raise UsageError("--study: names one model's study; leave it out for several models")
+
+
+def _headline(search: Search) -> str:
+    job, recipe = search.recipe.template, search.recipe
+    return (
+        f"study {recipe.study}: {search.total} trials × {len(recipe.seeds)} seeds × {job.steps} steps of "
+        f"{search.model} on {job.dataset}, {search.request['sampler']} search of {', '.join(search.space)} "
+        f"by validation {' and '.join(recipe.objectives)}"
+    )
+
+
+def _open(args: Namespace, search: Search) -> SharedStudy:
+    """Create or join the study."""
+    from bench import samplers, study
+
+    recipe = search.recipe
+    storage = study.open_storage(recipe.storage, recipe.folder)
+    with study.storage_errors(recipe.storage, recipe.folder):
+        directions = [DIRECTIONS[name] for name in recipe.objectives]
+        study.begin(storage, recipe.study, directions, search.request)
+    job = recipe.template
+    return study.SharedStudy(
+        storage=storage,
+        url=recipe.storage,
+        folder=recipe.folder,
+        name=recipe.study,
+        space=search.space,
+        sampler=args.sampler,
+        sampler_seed=args.sampler_seed,
+        pruner=samplers.pruner(recipe.pruner, steps=job.steps, eval_every=job.eval_every),
+        pruner_name=recipe.pruner,
+        total=search.total,
+        retries=args.retries,
+        deadline=args.deadline,
+    )
+
+
+# ------------------------------------------------------------------ one model's search
+
+
+def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]) -> int:
+    """Search, then retrain and compare; returns the exit code."""
+    from bench.closing import close
+    from bench.search import search as run_search
+    from bench.study import SETTLED
+    from bench.study_progress import StudyProgress
+
+    recipe = search.recipe
+    done = sum(shared.counts()[state] for state in SETTLED)
+    print(f"{_headline(search)}; {done} done\n{recipe.folder}", flush=True)
+    trials_place = replace(place, out=recipe.folder, cache_root=place.out)
+    if done < search.total:
+        slots = slots[: search.total] if args.workers != 0 else []
+        with (
+            Interrupt().installed() as interrupt,
+            StudyProgress(shared, recipe.objectives[0]) as progress,
+            started_workers(trials_place, slots, interrupt, timeout=args.run_timeout) as (workers, _),
+        ):
+            here = [] if workers else [Here(trials_place, interrupt)]
+            run_search(shared, recipe, [*workers, *here], interrupt, progress.tick)
+        if interrupt.signal is not None and not shared.finished:
+            left = search.total - sum(shared.counts()[state] for state in SETTLED)
+            print(f"interrupted: {left} trials are left; the same command goes on", file=sys.stderr)
+            return 128 + interrupt.signal
+    return close(shared, recipe, search.request, place, retrain=args.retrain, where=_where(args))
+
+
+def _where(args: Namespace) -> list[str]:
+    """The flags that say where the retrained runs are computed."""
+    words = ["--device", args.device, "--checkpoint-every", str(args.checkpoint_every)]
+    for flag, value in (("--workers", args.workers), ("--inception-weights", args.inception_weights)):
+        words += [flag, str(value)] if value is not None else []
+    return words + ["--offline"] * args.offline
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,232 @@
+"""One trial of a search: the seeds of a configuration side by side, stopped, resumed, pruned, reused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import job, metrics, objectives, store, trial
+from bench.errors import UsageError
+from bench.job import CHECKPOINTS
+from bench.spec import Job, Place, Spec, plan
+from bench.study import Result
+
+STEPS, EVERY = 8, 4
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
+    """Runs of the vanilla GAN and of the one with faults, scored on validation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
+        small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
+        spec = Spec(
+            models=["vanilla", "faults:faulty"],
+            datasets=["digits"],
+            seeds=[1000],
+            steps=STEPS,
+            eval_every=EVERY,
+            hyperparameters={"vanilla": small},
+            scored_on="val",
+        )
+        place = Place(tmp_path_factory.mktemp("plan"), offline=True)
+        yield {job.model: job for job in plan(spec, place)}
+
+
+@pytest.fixture
+def jobs(templates: dict[str, Job]) -> list[Job]:
+    return [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
+
+
+@pytest.fixture
+def place(fast_path: Path) -> Place:
+    return Place(fast_path, offline=True, checkpoint_every=1e9)
+
+
+class Study:
+    """Notes reports; prunes at one step."""
+
+    def __init__(self, prune_at: int | None = None) -> None:
+        self.prune_at = prune_at
+        self.reports: dict[int, float] = {}
+
+    def report(self, step: int, values: tuple[float, ...]) -> bool:
+        self.reports[step] = values[0]
+        return step == self.prune_at
+
+
+def run(jobs: list[Job], place: Place, study: Study | None = None, *, stop_after: int = 10**9) -> Result:
+    """Run a trial, stopped at the n-th look."""
+    looks = iter(range(10**9))
+    return trial.run(
+        jobs,
+        place,
+        ["fid"],
+        attempt=1,
+        report=(study or Study()).report,
+        stop=lambda: next(looks) >= stop_after,
+    )
+
+
+def record(job: Job, place: Place) -> store.Record:
+    found = store.read_record(job.folder(place.out))
+    assert found is not None
+    return found
+
+
+def numbers(job: Job, place: Place) -> list[Any]:
+    """What a run computed, but for the time it took."""
+    kept = record(job, place)
+    evals = [{key: entry[key] for key in ("step", "metrics", "d_accuracy")} for entry in kept["evals"]]
+    return [kept["metrics"], kept["history_sha256"], evals]
+
+
+def test_the_objective_is_the_mean_of_validation_scores_over_seeds(jobs: list[Job], place: Place) -> None:
+    study = Study()
+    result = run(jobs, place, study)
+    records = [record(job, place) for job in jobs]
+    assert all(kept["protocol"]["scored_on"] == "val" for kept in records)
+    assert all(entry["scored_on"] == "val" for kept in records for entry in kept["evals"])
+    fids = [kept["metrics"]["classifier"]["fid"] for kept in records]
+    assert fids[0] != fids[1]
+    assert result.ending == "complete"
+    assert result.values == pytest.approx([sum(fids) / 2])
+    assert (result.iterations, result.seconds > 0) == (2 * STEPS, True)
+    for k, step in enumerate((4, 8)):
+        entries = [kept["evals"][k]["metrics"]["classifier"]["fid"] for kept in records]
+        assert study.reports[step] == pytest.approx(sum(entries) / 2)
+    assert not list(place.out.rglob("checkpoint*"))
+
+
+def test_a_run_of_a_trial_is_that_of_the_main_command(jobs: list[Job], place: Place, tmp_path: Path) -> None:
+    run(jobs, place)
+    alone = replace(place, out=tmp_path)
+    job.run(jobs[:1], alone)
+    assert numbers(jobs[0], alone) == numbers(jobs[0], place)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    templates: dict[str, Job], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Place, Study, Result]:
+    """A whole trial."""
+    jobs = [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
+    place, study = Place(tmp_path_factory.mktemp("whole"), offline=True), Study()
+    return place, study, run(jobs, place, study)
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 3])
+def test_stopped_anywhere_it_goes_on_exactly(
+    jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], looks: int
+) -> None:
+    whole, study, expected = uninterrupted
+    resumed = Study()
+    assert run(jobs, place, resumed, stop_after=looks).ending == "stopped"
+    result = run(jobs, place, resumed)
+    assert (result.ending, result.values) == (expected.ending, expected.values)
+    assert resumed.reports == study.reports
+    for each in jobs:
+        assert numbers(each, place) == numbers(each, whole)
+
+
+def test_pruned_at_an_evaluation_it_leaves_no_weights_and_no_record(jobs: list[Job], place: Place) -> None:
+    result = run(jobs, replace(place, checkpoint_every=0), Study(prune_at=4))
+    assert (result.ending, result.reason, result.iterations) == ("pruned", "at step 4", 8)
+    assert not list(place.out.rglob("run.json"))
+    assert not [path for name in CHECKPOINTS for path in place.out.rglob(name)]
+
+
+def test_at_its_last_evaluation_it_is_not_pruned(jobs: list[Job], place: Place) -> None:
+    assert run(jobs, place, Study(prune_at=STEPS)).ending == "complete"
+
+
+def test_finished_runs_are_reused_not_repeated(
+    jobs: list[Job], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, study = Study(), Study(prune_at=4)
+    result = run(jobs, place, first)
+    monkeypatch.setattr(trial, "Stack", None)  # nothing trains
+    again = run(jobs, place, study)
+    assert again == replace(result, seconds=again.seconds)
+    assert again.seconds == pytest.approx(result.seconds, rel=0.5)
+    assert study.reports == first.reports
+
+
+def test_only_the_seeds_that_are_missing_are_trained(jobs: list[Job], place: Place) -> None:
+    """As after a kill between the records of two seeds."""
+    expected = run(jobs, place)
+    folders = [job.folder(place.out) for job in jobs]
+    before = (folders[0] / "run.json").stat().st_mtime_ns
+    (folders[1] / "run.json").unlink()
+    assert run(jobs, place).values == pytest.approx(expected.values)
+    assert (folders[0] / "run.json").stat().st_mtime_ns == before
+    assert (folders[1] / "run.json").exists()
+
+
+def test_a_damaged_record_is_set_aside_and_computed_again(jobs: list[Job], place: Place) -> None:
+    expected = run(jobs, place)
+    path = jobs[0].folder(place.out) / "run.json"
+    content = json.loads(path.read_text())
+    content["evals"][-1]["metrics"]["classifier"]["fid"] = 0.0
+    path.write_text(json.dumps(content))
+    assert run(jobs, place).values == pytest.approx(expected.values)
+    assert list(path.parent.glob("run.json.damaged*"))
+
+
+def faulty(templates: dict[str, Job], fault: str, at: int) -> list[Job]:
+    template = templates["faults:faulty"]
+    values = {**template.hyperparameters, "fault": fault, "at": at}
+    return [replace(template, hyperparameters=values, seed=seed) for seed in (1000, 1001)]
+
+
+@pytest.mark.parametrize("fault", ["nan", "explodes"])
+def test_a_diverged_seed_ends_the_trial_at_once(
+    templates: dict[str, Job], place: Place, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = faulty(templates, fault, 6)
+    result = run(jobs, place)
+    assert result.ending == "diverged"
+    assert result.reason.startswith("seed 1000: a loss ")
+    assert "at step 6" in result.reason
+    assert result.values == ()
+    assert record(jobs[0], place)["status"] == "diverged"
+    assert store.read_record(jobs[1].folder(place.out)) is None
+    monkeypatch.setattr(job.Stack, "advance", None)
+    again = run(jobs, place)
+    assert (again.ending, again.reason) == ("diverged", result.reason)
+
+
+def test_a_collapsed_generator_has_a_score(templates: dict[str, Job], place: Place) -> None:
+    result = run(faulty(templates, "collapses", 1), place)
+    assert result.ending == "complete"
+    assert result.values[0] > 50
+
+
+def test_a_score_that_runs_do_not_have_is_one_line(jobs: list[Job], place: Place) -> None:
+    with pytest.raises(UsageError, match="--objective: these runs have no 'psnr'; they have fid, kid_mean"):
+        trial.run(jobs, place, ["fid", "psnr"], attempt=1, report=lambda *_: False, stop=lambda: False)
+
+
+ENTRY = {
+    "step": 4,
+    "metrics": {"classifier": {"fid": 3.0, "recall": 0.5}, "inception": {"fid": 30.0}},
+    "d_accuracy": {"real": 0.9, "fake": 0.3, "balanced": 0.6},
+    "train_s": 1.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fid", 3.0), ("recall", 0.5), ("d_accuracy_gap", 0.1), ("train_s", 1.5)]
+)
+def test_objectives_read_an_evaluation(name: str, value: float) -> None:
+    assert objectives.score(ENTRY, name) == pytest.approx(value)
+
+
+def test_objectives_are_averaged_over_seeds() -> None:
+    other = ENTRY | {"metrics": {"classifier": {"fid": 5.0}}, "train_s": 2.5}
+    assert objectives.mean_scores([ENTRY, other], ["fid", "train_s"]) == pytest.approx((4.0, 2.0))
