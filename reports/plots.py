@@ -76,7 +76,7 @@ class Look:
 
 
 def looks(group: Group) -> dict[str, Look]:
-    """A look per configuration (id): colour and line, and colour and marker, are one of a kind up to thirty."""
+    """A look per configuration (id): any two of colour, line and marker are one of a kind up to 18."""
     import seaborn
 
     palette = seaborn.color_palette("colorblind", 10)

@@ -304,7 +304,12 @@ def test_sources_of_spread_where_there_are_several_draws(tmp_path: Path) -> None
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
     assert tables.sources(only_group(tmp_path)) is None
     folders = fake_runs.study(tmp_path / "more", {"vanilla": 40}, images=False, n_draws=4)
-    table = tables.sources(only_group(tmp_path / "more"))
+    fake_runs.run(tmp_path / "more", dataset="mnist", images=False)
+    found = {
+        group.dataset: tables.sources(group) for group in summary.groups(reports.load(tmp_path / "more"))
+    }
+    assert found["mnist"] is None
+    table = found["digits"]
     assert table is not None
     draws = [json.loads((f / "run.json").read_text())["draws"]["classifier"]["fid"] for f in folders]
     split = stats.variance_components(draws)
