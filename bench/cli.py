@@ -102,7 +102,7 @@ def _text(value: Any) -> str:
 def number(kind: Callable[[str], Any], low: float, high: float = float("inf")) -> Callable[[str], Any]:
     """An argument type: a number between low and high, both allowed."""
     words = "a whole number" if kind is int else "a number"
-    bounds = f"{low:g} or more" if high == float("inf") else f"between {low:g} and {high:g}"
+    bounds = f"{low:g} or more" if high == float("inf") else f"between {low:g} and {high:.12g}"
 
     def parse(text: str) -> Any:
         try:

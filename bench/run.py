@@ -36,8 +36,10 @@ def parser() -> Parser:
     what = p.add_argument_group("what is trained")
     what.add_argument("--models", nargs="+", metavar="MODEL", help="names (see --list), or module:function")
     seeds = what.add_mutually_exclusive_group()
-    seeds.add_argument("--seeds", type=number(int, 1), metavar="N", help="seeds 0 to N-1 (default 5)")
-    seeds.add_argument("--seed-list", type=number(int, 0), nargs="+", metavar="SEED", help="these seeds")
+    seeds.add_argument("--seeds", type=number(int, 1, 10**6), metavar="N", help="0 to N-1 (default 5)")
+    seeds.add_argument(
+        "--seed-list", type=number(int, 0, 2**32 - 1), nargs="+", metavar="SEED", help="these seeds"
+    )
     what.add_argument(
         "--dataset",
         nargs="+",
@@ -84,7 +86,9 @@ def parser() -> Parser:
     how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
     where = p.add_argument_group("where it runs")
     where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
-    where.add_argument("--workers", type=number(int, 0), metavar="N", help="processes; 0: in this process")
+    where.add_argument(
+        "--workers", type=number(int, 0, 1024), metavar="N", help="processes; 0: in this process"
+    )
     where.add_argument("--stack", type=number(int, 1), metavar="N", help="seeds that train as one stack")
     where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
     where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
