@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import pickle
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as source
 
@@ -280,6 +282,14 @@ def test_the_command_refuses_in_one_line(
     assert not any(tmp_path.iterdir())
 
 
+def test_the_command_refuses_data_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(20):
+        Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
+    assert features.main(["train", "--dataset", f"folder:{tmp_path}", "--out", str(tmp_path / "x")]) == 2
+    assert "has no labels" in capsys.readouterr().err
+    assert not (tmp_path / "x.json").exists()
+
+
 # ---------------------------------------------------------------- kept features
 
 
@@ -371,10 +381,15 @@ def test_the_first_of_two_writers_wins_and_nothing_is_left_over(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["entry"]
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"):
-        tensorfiles.keep(tmp_path / "file" / "entry", {"x": torch.zeros(3)}, {})
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _: object) -> None:
+        path.write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(tensorfiles, "write_json", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*tensors\.json"):
+        tensorfiles.keep(tmp_path / "entry", {"x": torch.zeros(3)}, {})
+    assert not any(tmp_path.iterdir())
 
 
 RACER = """

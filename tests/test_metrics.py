@@ -274,6 +274,13 @@ def test_fewer_images_than_features(n: int) -> None:
     assert scores["fid"] > 0
 
 
+@pytest.mark.parametrize("d", [2, 64, 256])
+def test_rounding_does_not_make_fid_negative(d: int) -> None:
+    for seed in range(3):
+        same = gaussian(40, d, seed)  # with singular covariances, rounding is about -1e-5
+        assert 0 <= score(same, same, seed=0)["fid"] < 1e-6
+
+
 def test_a_single_class_has_an_is_of_one() -> None:
     logits = torch.zeros(50, 10)
     logits[:, 3] = 1e6
