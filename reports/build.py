@@ -207,7 +207,7 @@ def trace(group: Group) -> str:
     lines = [f"Table {group.number}: {group.title}"]
     for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
         lines.append(f"  {label}")
-        mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
+        mine = group.of(run_id)
         lines += [f"    {run['folder']}/run.json ({run['status']})" for run in mine.to_dict("records")]
     return "\n".join(lines)
 

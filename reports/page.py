@@ -105,11 +105,11 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
 
 def command(group: Group, run_id: str) -> str:
     """The command line that makes a configuration's runs again, every hyperparameter spelt out."""
-    mine = group.runs[group.runs["id"] == run_id]
+    mine = group.of(run_id)
     first = mine.iloc[0]
     model = str(first["model"])
     words = ["python", "-m", "bench.run", "--models", model, "--dataset", str(first["dataset"])]
-    words += ["--seed-list", *(str(seed) for seed in sorted(mine["seed"]))]
+    words += ["--seed-list", *(str(seed) for seed in mine["seed"])]
     words += ["--steps", str(first["steps"])]
     if evals := [evals for evals in mine.get("evals", []) if isinstance(evals, list) and evals]:
         words += ["--eval-every", str(evals[0][0].get("step", first["steps"]))]
@@ -124,23 +124,19 @@ def command(group: Group, run_id: str) -> str:
     return shlex.join(words)
 
 
-def _given(run: pd.Series, prefix: str) -> dict[str, Any]:
-    """The entries below ``prefix`` that a run's record has. A missing one is NaN in a frame."""
+def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
+    """Name -> the values that a configuration's runs have below ``prefix``, each once."""
+    mine = group.of(run_id)
+    names = [str(name) for name in mine if str(name).startswith(prefix)]
+    values = {name: [_text(value) for value in mine[name] if not _is_gap(value)] for name in names}
     return {
-        str(name).removeprefix(prefix): value
-        for name, value in run.items()
-        if str(name).startswith(prefix) and not (isinstance(value, float) and value != value)
+        name.removeprefix(prefix): " | ".join(dict.fromkeys(texts)) for name, texts in values.items() if texts
     }
 
 
-def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
-    """Name -> the values that a configuration's runs have, each once."""
-    mine = group.runs[group.runs["id"] == run_id]
-    values: dict[str, dict[str, None]] = {}
-    for _, run in mine.iterrows():
-        for name, value in _given(run, prefix).items():
-            values.setdefault(name, {})[_text(value)] = None
-    return {name: " | ".join(texts) for name, texts in values.items()}
+def _is_gap(value: Any) -> bool:
+    """Whether a frame's cell stands for a key that the record lacks."""
+    return isinstance(value, float) and value != value
 
 
 def _flag(value: Any) -> str:

@@ -130,26 +130,32 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 
 
 def histories(group: Group) -> dict[str, pd.DataFrame]:
-    """Each configuration's readable history.csv files in one frame, with a ``seed`` column."""
-    found: dict[str, list[pd.DataFrame]] = {}
-    for run in group.runs[["id", "seed", "folder", "steps"]].to_dict("records"):
-        try:
-            frame = pd.read_csv(Path(run["folder"]) / "history.csv")
-            frame = frame.astype(float)
-        except (OSError, ValueError):
-            continue
-        if "step" in frame and len(frame):
-            found.setdefault(str(run["id"]), []).append(
-                _windows(frame, int(run["steps"])).assign(seed=run["seed"])
-            )
-    return {run_id: pd.concat(frames, ignore_index=True) for run_id, frames in found.items()}
+    """Per configuration the readable history.csv files as means over POINTS windows, in one frame.
+
+    ``seed``, ``step`` (a window's end) and the columns of the files.
+    """
+    found = {}
+    for run_id, runs in group.runs.groupby("id", sort=False):
+        frames = [
+            history.assign(seed=seed)
+            for seed, folder in zip(runs["seed"], runs["folder"], strict=True)
+            if (history := _history(Path(folder))) is not None
+        ]
+        if frames:
+            whole = pd.concat(frames, ignore_index=True)
+            width = max(1.0, float(runs["steps"].iloc[0]) / POINTS)
+            whole["step"] = np.ceil(whole["step"] / width) * width
+            found[str(run_id)] = whole.groupby(["seed", "step"], as_index=False).mean()
+    return found
 
 
-def _windows(history: pd.DataFrame, steps: int) -> pd.DataFrame:
-    """Means over POINTS windows of equal length; ``step`` is each window's end."""
-    width = max(1.0, steps / POINTS)
-    window = np.ceil(history["step"] / width) * width
-    return history.drop(columns="step").groupby(window).mean().reset_index()
+def _history(folder: Path) -> pd.DataFrame | None:
+    """A run's history.csv, or None where it cannot be used."""
+    try:
+        history = pd.read_csv(folder / "history.csv", dtype=float)
+    except (OSError, ValueError):
+        return None
+    return history if "step" in history and len(history) else None
 
 
 def curves(group: Group) -> Figure | None:
@@ -162,7 +168,7 @@ def curves(group: Group) -> Figure | None:
         figure, axes = _figure(PAGE, 0.4 + 1.3 * len(shown), len(shown), 2)
         for (left, right), (run_id, label) in zip(axes, shown, strict=True):
             history = data[run_id]
-            end = float(group.runs.loc[group.runs["id"] == run_id, "steps"].max())
+            end = float(group.of(run_id)["steps"].max())
             _bands(left, history, end, LOSSES)
             _bands(right, history, end, ACCURACIES)
             left.set_title(label, loc="left", fontweight="bold")
@@ -319,7 +325,7 @@ def precision_recall(group: Group, extractor: str) -> Figure | None:
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.9)
         for run_id, how in looks(group).items():
-            part = group.runs.loc[group.runs["id"] == run_id, names].dropna()
+            part = group.of(run_id)[names].dropna()
             ax.scatter(
                 part[names[0]],
                 part[names[1]],
@@ -354,7 +360,7 @@ def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
         for run_id, how in looks(group).items():
-            mine = values[(group.runs["id"] == run_id).to_numpy()]
+            mine = group.of(run_id)[name].to_numpy(dtype=float) * score.scale
             share = stats.profile(mine, thresholds, better=score.better or "higher")
             ax.step(thresholds, share, color=how.color, linestyle=how.line, label=how.label, where="post")
         sign = "≤" if score.better == "lower" else "≥"
@@ -448,7 +454,7 @@ def _first_seed(
     """Per configuration (label) the images that ``find`` names in the folder of its lowest seed with any."""
     found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {}
     for run_id, how in looks(group).items():
-        mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
+        mine = group.of(run_id)
         for folder in mine["folder"]:
             images = [
                 (name, image) for name, path in find(Path(folder)) if (image := _read(path)) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -312,9 +313,17 @@ class Group:
             and self.summary[f"metrics.{extractor}.{score.key}.mean"].notna().any()
         ]
 
+    @cached_property
+    def _parts(self) -> dict[str, pd.DataFrame]:
+        return {str(run_id): part for run_id, part in self.runs.sort_values("seed").groupby("id")}
+
+    def of(self, run_id: str) -> pd.DataFrame:
+        """The runs of one configuration, by seed."""
+        return self._parts[run_id]
+
     def values(self, run_id: str, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """A configuration's numbers of this name, one per run that has it."""
-        column = self.runs.loc[self.runs["id"] == run_id, name].to_numpy(dtype=np.float64)
+        column = self.of(run_id)[name].to_numpy(dtype=np.float64)
         return np.asarray(column[np.isfinite(column)])
 
 

@@ -164,7 +164,7 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
 
 def seeds(group: Group, run_id: str) -> Table:
     """Every run of one configuration: how it ended, its scores, its folder."""
-    mine = group.runs[group.runs["id"] == run_id].sort_values("seed")
+    mine = group.of(run_id)
     columns = [Column("", "Status")]
     cells = [[Cell(str(status)) for status in mine["status"]]]
     for extractor in group.extractors:
@@ -376,7 +376,8 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
         if row["missing_seeds"]:
             missing.setdefault(ranges(row["missing_seeds"]), []).append(row["label"])
         if row["failures"]:
-            bad = group.runs[(group.runs["id"] == row["id"]) & (group.runs["status"] != "finished")]
+            mine = group.of(row["id"])
+            bad = mine[mine["status"] != "finished"]
             which = ", ".join(
                 f"{status} (seed {ranges(part['seed'])})" for status, part in bad.groupby("status")
             )
