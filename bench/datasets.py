@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAMES = ("digits", *CLASSES)
 """The data sets by name. Beside them, ``folder:PATH``, and ``auto``, which :func:`resolve` turns into one."""
 
-DEFAULT_STEPS: Mapping[str, int] = {"digits": 4_000} | dict.fromkeys(CLASSES, 30_000)
+DEFAULT_STEPS: Mapping[str, int] = {"digits": 3_000} | dict.fromkeys(CLASSES, 30_000)
 MAX_TEST = 10_000
 SPLIT_SEED = 0
 

@@ -202,6 +202,11 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]
 
     reference = dataset.val if spec.scored_on == "val" else dataset.test
     assert reference is not None
+    if len(reference) < metrics.ISC_SPLITS:
+        raise UsageError(
+            f"--dataset: {dataset.name} has {len(reference)} {spec.scored_on} images; scores need "
+            f"{metrics.ISC_SPLITS} or more"
+        )
     return {
         "dataset": dataset.describe(),
         "scored_on": spec.scored_on,

@@ -143,7 +143,7 @@ def test_known_names_stand_for_themselves() -> None:
 
 
 def test_default_steps() -> None:
-    assert datasets.default_steps("digits") == 4_000
+    assert datasets.default_steps("digits") == 3_000
     assert {datasets.default_steps(name) for name in ("mnist", "cifar10", "folder:x")} == {30_000}
 
 
