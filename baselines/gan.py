@@ -19,6 +19,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from baselines.optim import FusedAdam
+
 # ---------------------------------------------------------------- what a model is told
 
 
@@ -114,7 +116,7 @@ class Adam:
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         params = list(params)
         on_gpu = any(param.is_cuda for param in params)
-        return torch.optim.Adam(params, self.lr, self.betas, self.eps, fused=True, capturable=on_gpu)
+        return FusedAdam(params, self.lr, self.betas, self.eps, fused=True, capturable=on_gpu)
 
 
 @dataclass(frozen=True)

@@ -37,25 +37,29 @@ SEEDS, STEPS = 5, 30_000
 # ------------------------------------------------------------------ the textbook loop
 
 
-def textbook(gan: Gan, images: Tensor, labels: Tensor) -> Iterator[dict[str, float]]:
+def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[dict[str, float]]:
     """Train one seed as tutorials do: yields, after each iteration, what it logs.
 
-    A data set that scales one image at a time, a ``DataLoader``, ``zero_grad``, ``backward``, PyTorch's
-    default optimizers, losses read by ``.item()``, and as many threads as PyTorch takes.
+    torchvision's way from an image (C, H, W) to a tensor, a ``DataLoader``, ``zero_grad``, ``backward``,
+    PyTorch's default optimizers, losses read by ``.item()``, and as many threads as PyTorch takes.
     """
     import torch
+    from PIL import Image
     from torch.utils.data import DataLoader, Dataset
+    from torchvision.transforms import Compose, Normalize, ToTensor
 
     from baselines.streams import draw
+
+    to_tensor = Compose([ToTensor(), Normalize(0.5, 0.5)])
 
     class Pixels(Dataset[Any]):
         def __len__(self) -> int:
             return len(images)
 
-        def __getitem__(self, k: int) -> dict[str, Tensor]:
-            return {"image": images[k].float() / 127.5 - 1, "label": labels[k]}
+        def __getitem__(self, k: int) -> dict[str, Any]:
+            pixels = images[k].movedim(0, -1).squeeze(-1).numpy()
+            return {"image": to_tensor(Image.fromarray(pixels)), "label": labels[k]}
 
-    device = images.device
     nets = {name: net.to(device) for name, net in gan.build().items()}
     optimizers = {
         name: getattr(torch.optim, type(optim).__name__)(nets[name].parameters(), **asdict(optim))  # type: ignore[call-overload]
@@ -64,12 +68,13 @@ def textbook(gan: Gan, images: Tensor, labels: Tensor) -> Iterator[dict[str, flo
     generator = torch.Generator(device)
     step = torch.zeros((), dtype=torch.int64, device=device)
     while True:
-        for batch in DataLoader(Pixels(), gan.batch_size, shuffle=True, drop_last=True):
+        for loaded in DataLoader(Pixels(), gan.batch_size, shuffle=True, drop_last=True):
+            batch = {name: value.to(device) for name, value in loaded.items()} | {"step": step}
             logged: dict[str, float] = {}
             for update in gan.updates:
                 views = {name: TextbookNet(net, name == update.net) for name, net in nets.items()}
                 noise = draw(gan.noise, (gan.batch_size,), generator)
-                loss, logs = update.loss(views, batch | {"step": step}, noise)
+                loss, logs = update.loss(views, batch, noise)
                 optimizers[update.net].zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizers[update.net].step()
@@ -105,7 +110,7 @@ def prepare_textbook(model: str, device: str) -> int:
     """In a worker: get ready to time the loop; returns how many threads it has."""
     from bench import workloads
 
-    loop = textbook(workloads.gan(model), *workloads.data(device))
+    loop = textbook(workloads.gan(model), *workloads.data("cpu"), device)
 
     def iteration() -> float:
         next(loop)

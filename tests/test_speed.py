@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.gan import DataSpec, Update
+from baselines.step import to_float
 from baselines.trainer import Trainer
 from baselines.vanilla import vanilla
 from bench import run, speed, workloads
@@ -87,7 +89,7 @@ def test_a_rate_is_units_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_textbook_loop_learns_what_the_harness_learns() -> None:
     """Each update moves its own net; the logs bear the same names and, on average, the same values."""
     torch.manual_seed(0)
-    loop = speed.textbook(GAN, IMAGES, LABELS)
+    loop = speed.textbook(GAN, IMAGES, LABELS, "cpu")
     logged = [next(loop) for _ in range(60)]
     trainer = Trainer(GAN, IMAGES, LABELS, [0])
     trainer.advance(60)
@@ -108,10 +110,23 @@ def test_a_tutorial_detaches_fakes_and_wastes_the_discriminators_gradient() -> N
     assert disc.weight.grad is not None
 
 
+def test_the_textbook_loop_sees_the_same_pixels() -> None:
+    def loss(nets: Any, batch: Any, draw: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return nets["disc"](batch["image"]).sum(), {
+            "d_loss": (batch["image"] * (1 + batch["label"])[:, None, None, None]).sum()
+        }
+
+    seen = next(
+        speed.textbook(replace(GAN, updates=(Update("disc", loss),), batch_size=90), IMAGES, LABELS, "cpu")
+    )
+    expected = (to_float(IMAGES) * (1 + LABELS)[:, None, None, None]).sum()
+    assert seen["d_loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_the_textbook_loop_projects() -> None:
     clipped = replace(GAN, updates=(replace(GAN.updates[0], project=lambda p: p.zero_()),))
     assert isinstance(clipped.updates[0], Update)
-    next(loop := speed.textbook(clipped, IMAGES, LABELS))
+    next(loop := speed.textbook(clipped, IMAGES, LABELS, "cpu"))
     assert next(loop)["d_loss"] == pytest.approx(0.6931, abs=1e-4)  # ln 2: every logit is 0
 
 
