@@ -199,7 +199,7 @@ def test_auto_is_digits_without_a_network_and_says_so(cut: dict[str, str], tmp_p
 BAD = [
     (["--models", "vanila"], ["--models", "'vanila'", "did you mean 'vanilla'?"]),
     (["--models", "vanilla", "--sedes", "3"], ["'--sedes'", "did you mean '--seeds'?"]),
-    (["--models", "vanilla", "--seeds", "0"], ["--seeds", "'0'", "1 or more"]),
+    (["--models", "vanilla", "--seeds", "0"], ["--seeds", "'0'", "between 1 and"]),
     (["--models", "vanilla", "--seeds", "two"], ["--seeds", "'two'", "whole number"]),
     (["--models", "vanilla", "--seeds", "1", "--seed-list", "1"], ["--seed-list", "--seeds"]),
     (["--models", "vanilla", "--dataset", "mnst"], ["--dataset", "'mnst'", "did you mean 'mnist'?"]),
