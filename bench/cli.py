@@ -56,6 +56,8 @@ class Parser(argparse.ArgumentParser):
             if value is False or self._rival_given(actions[name], given):
                 continue
             words = _words(value)
+            if any("\0" in word for word in words):
+                raise UsageError(f"--config {path}: {key!r} holds a NUL character")
             try:
                 parsed = self.parse_known_args([f"--{name}", *words])[0]
             except UsageError as error:

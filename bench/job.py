@@ -99,7 +99,7 @@ class Stack:
         self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
         self.train_s = self.eval_s = 0.0
         self.slice = 1
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), 0
 
     @property
     def done(self) -> bool:
@@ -194,6 +194,8 @@ class Stack:
 
         The one before is kept: while some lanes have the new one already, all still have that.
         """
+        if self.saved_step == self.trainer.step:
+            return
         for k, lane in enumerate(self.lanes):
             notes = {
                 "run": [lane.job.run_id, lane.job.seed],
@@ -209,7 +211,7 @@ class Stack:
             if newest.exists():
                 newest.replace(before)
             _save(newest, self.trainer.state_dict(k) | more)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), self.trainer.step
 
     def resume(self) -> None:
         """Go on from the last step of which all lanes have a checkpoint; without one, start anew."""

@@ -80,14 +80,19 @@ class Crash(BaseException):
 def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two seeds in one stack: also where one has the newer checkpoint, or its record, and the other not."""
+    """Two seeds in one stack: also where one has the newer checkpoint, or its record, and the other not.
+
+    It goes on from the last checkpoint that was complete, or a later one.
+    """
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
     spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
     place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, place)
     job.run(jobs, place)
     expected = [numbers(each.folder(place.out)) for each in jobs]
-    renamed, calls, last = Path.replace, 0, 0
+    renamed, checkpoint, restore = Path.replace, job.Stack.checkpoint, job.Stack._restore
+    calls = last = saved = 0
+    resumed: list[int] = []
 
     def replace(self: Path, target: Path) -> Path:
         nonlocal calls
@@ -96,18 +101,31 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
             raise Crash
         return renamed(self, target)
 
+    def checkpointed(self: job.Stack) -> None:
+        nonlocal saved
+        checkpoint(self)
+        saved = self.trainer.step
+
+    def restored(self: job.Stack) -> None:
+        restore(self)
+        resumed.append(self.trainer.step)
+
     monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(job.Stack, "checkpoint", checkpointed)
+    monkeypatch.setattr(job.Stack, "_restore", restored)
     for point in range(100):
-        calls, last, place = 0, point, dataclasses.replace(place, out=fast_path / str(point))
+        calls, last, saved, place = 0, point, 0, dataclasses.replace(place, out=fast_path / str(point))
         try:
             job.run(jobs, place)
         except Crash:
-            last = 10**6
+            kept, last = saved, 10**6
             run_here([Task(jobs)], place, Interrupt(), retries=0)
         else:
             break
+        assert resumed[-1] >= kept
         assert [numbers(each.folder(place.out)) for each in jobs] == expected
     assert point > 15
+    assert {0, 60} <= set(resumed)
 
 
 # ------------------------------------------------------------------ signals

@@ -298,11 +298,13 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
     run: Run,
     fast_path: Path,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     damage: Callable[[Path], None],
     newest_only: bool,
 ) -> None:
     """It goes on from the checkpoint before, or begins anew; nothing in the file is executed."""
     it, place, folder = stopped(run, fast_path)
+    resumed = resumptions(monkeypatch)
     names = ["checkpoint.pt"] if newest_only else ["checkpoint.pt", "checkpoint-before.pt"]
     for name in names:
         damage(folder / name)
@@ -315,6 +317,33 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
         assert line.endswith(f"kept as {name}.damaged-0")
         assert (folder / f"{name}.damaged-0").exists()
     assert numbers(folder) == run[2]
+    assert len(resumed) == 1
+    assert (resumed[0] > 0) == newest_only
+
+
+def test_an_interrupted_run_goes_on_where_it_was_stopped(
+    run: Run, fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, place, folder = stopped(run, fast_path)
+    at = job._load(folder / "checkpoint.pt", CPU)["step"]
+    resumed = resumptions(monkeypatch)
+    run_here([Task([it])], place, Interrupt(), retries=0)
+    assert resumed == [at]
+    assert 0 < at < it.steps
+    assert numbers(folder) == run[2]
+
+
+def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step from which each stack goes on, from now on."""
+    steps: list[int] = []
+    restore = job.Stack._restore
+
+    def restored(self: job.Stack) -> None:
+        restore(self)
+        steps.append(self.trainer.step)
+
+    monkeypatch.setattr(job.Stack, "_restore", restored)
+    return steps
 
 
 def test_the_trap_would_have_sprung(tmp_path: Path) -> None:
