@@ -20,9 +20,9 @@ import optuna
 
 from bench import record, samplers, store
 from bench.errors import UsageError, one_line
-from bench.executors import Here, Interrupt, Outcome, Worker
 from bench.spec import Job, Place, resolve
 from bench.study import Claim, Result, SharedStudy, StorageError, open_storage, storage_errors
+from bench.workers import Here, Interrupt, Outcome, Worker
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

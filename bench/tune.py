@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from bench import store
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError
-from bench.executors import Here, Interrupt, started_workers
 from bench.objectives import DIRECTIONS
 from bench.run import FEATURES, place_of
 from bench.spec import Place, Spec, plan, resolve
+from bench.workers import Here, Interrupt, started_workers
 
 if TYPE_CHECKING:
     from bench.search import Recipe
@@ -37,7 +37,7 @@ FIRST_SEED = 1000
 """Of the search: the seeds below are fresh, for what is reported."""
 
 STEPS_SHARE = 4
-"""A search trains a quarter of the data set's usual steps, unless told otherwise."""
+"""A trial trains a quarter of the data set's usual steps, unless told otherwise."""
 
 
 def parser() -> Parser:
@@ -69,7 +69,7 @@ def parser() -> Parser:
     how.add_argument("--trials", type=number(int, 1), default=20, metavar="N", help="in all (default 20)")
     how.add_argument("--seeds", type=number(int, 1), default=2, metavar="N", help="per trial (default 2)")
     how.add_argument(
-        "--steps", type=number(int, 1), metavar="N", help="default: a quarter of the data set's usual"
+        "--steps", type=number(int, 1), metavar="N", help="of a trial; default a quarter of the usual"
     )
     how.add_argument("--eval-every", type=number(int, 1), metavar="N", help="iterations; default a tenth")
     how.add_argument(
@@ -84,6 +84,9 @@ def parser() -> Parser:
         "--retrain", type=number(int, 0, FIRST_SEED), default=5, metavar="N",
         help="fresh seeds for the winner and for the default configuration, scored on test (default 5)",
     )  # fmt: skip
+    how.add_argument(
+        "--retrain-steps", type=number(int, 1), metavar="N", help="default --steps, or else the usual"
+    )
     where = p.add_argument_group("where it runs")
     where.add_argument(
         "--study", metavar="NAME", help="default: by model, data set and a hash of the request"
@@ -128,6 +131,9 @@ class Search:
     """All that decides what the trials are."""
     recipe: Recipe
     total: int
+    """Trials."""
+    full_steps: int
+    """Of the retrained runs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -181,7 +187,9 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
     if why:
         print(why, flush=True)
-    steps = args.steps or max(1, datasets.default_steps(dataset) // STEPS_SHARE)
+    usual = datasets.default_steps(dataset)
+    steps = args.steps or max(1, usual // STEPS_SHARE)
+    full_steps = args.retrain_steps or args.steps or usual
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     spec = Spec(
         models=args.models,
@@ -226,7 +234,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
         total = args.trials
         if args.sampler == "grid":
             total = min(total, len(spaces.grid(space[model])))
-        searches.append(Search(model, space[model], fixed, request, recipe, total))
+        searches.append(Search(model, space[model], fixed, request, recipe, total, full_steps))
     return searches
 
 
@@ -287,7 +295,7 @@ def _open(args: Namespace, search: Search) -> SharedStudy:
 
 def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]) -> int:
     """Search, then retrain and compare; returns the exit code."""
-    from bench.closing import close
+    from bench.closing import Retraining, close
     from bench.search import search as run_search
     from bench.study import SETTLED
     from bench.study_progress import StudyProgress
@@ -309,7 +317,8 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
             left = search.total - sum(shared.counts()[state] for state in SETTLED)
             print(f"interrupted: {left} trials are left; the same command goes on", file=sys.stderr)
             return 128 + interrupt.signal
-    return close(shared, recipe, search.request, place, retrain=args.retrain, where=_where(args))
+    retraining = Retraining(args.retrain, search.full_steps, args.eval_every, _where(args))
+    return close(shared, recipe, search.request, place, retraining)
 
 
 def _where(args: Namespace) -> list[str]:
