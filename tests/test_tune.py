@@ -26,7 +26,7 @@ SMALL = (
     *("--seeds", "1", "--retrain", "0"),
 )
 QUICK = (*SMALL, "--steps", "4", "--eval-every", "4")
-LONG = (*SMALL, "--steps", "600", "--eval-every", "600")
+LONG = (*SMALL, "--steps", "4000", "--eval-every", "4000")
 """A trial is long enough to be caught in the middle of it."""
 
 
