@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from bench import findings, run, store
 from bench.objectives import DIRECTIONS, test_score
 from bench.search import Recipe
+from bench.space import Space
 from bench.spec import Place, Spec, plan
 from bench.study import SETTLED, SharedStudy, Slot, ending_of, shown
 from bench.version import NUMBERS, VERSION
@@ -26,51 +28,65 @@ DEFAULT_SEEDS = 5
 """In ``best.toml`` where nothing is retrained now."""
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """How the best and the default configuration are retrained."""
+
+    n_seeds: int
+    """0: they are not."""
+    steps: int
+    eval_every: int | None
+    flags: Sequence[str]
+    """Of ``bench.run``: where."""
+
+
 def close(
     shared: SharedStudy,
     recipe: Recipe,
     request: Mapping[str, Any],
     place: Place,
-    *,
-    retrain: int,
-    where: Sequence[str],
+    retraining: Retraining,
 ) -> int:
-    """Retrain, compare and report; returns the exit code. ``where``: flags of ``bench.run``."""
+    """Retrain, compare and report; returns the exit code."""
     slots = list(shared.slots().values())
     best = findings.best(slots, recipe.objectives)
     code, comparison = 0, None
     if best:
-        for file in _write_configurations(recipe, best[0].last.params, retrain or DEFAULT_SEEDS, place):
-            if retrain:
+        for file in _write_configurations(recipe, best[0].last.params, retraining, place):
+            if retraining.n_seeds:
                 print(f"python -m bench.run --config {file}", flush=True)
-                code = max(code, run.main(["--config", str(file), *where]))
+                code = max(code, run.main(["--config", str(file), *retraining.flags]))
             if code >= 128:
                 return code
-        if retrain:
-            comparison = compare(recipe, best[0].last.params, range(retrain), place)
+        if retraining.n_seeds:
+            comparison = compare(recipe, best[0].last.params, retraining, place)
     summary = summarise(shared, recipe, request, best, comparison)
-    for line in findings.write_all(shared, recipe.folder, recipe.objectives, summary):
+    for line in findings.write_all(shared, recipe.folder, recipe.objectives):
         print(f"not drawn: {line}")
+    text = in_words(summary, shared.space)
+    store.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
+    store.write_json(recipe.folder / "summary.json", summary)
     for line in ending(summary):
         print(line, flush=True)
     return code if best else 1
 
 
 def _write_configurations(
-    recipe: Recipe, params: Mapping[str, Any], n_seeds: int, place: Place
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, place: Place
 ) -> tuple[Path, Path]:
     """``best.toml`` and ``default.toml``."""
     job = recipe.template
-    content = {
+    content: dict[str, Any] = {
         "models": [job.model],
         "dataset": [job.dataset],
-        "steps": job.steps,
-        "eval-every": job.eval_every,
-        "seeds": n_seeds,
+        "steps": retraining.steps,
+        "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
         "out": str(place.out),
         "data-root": str(place.data_root),
     }
+    if retraining.eval_every is not None:
+        content["eval-every"] = retraining.eval_every
     best, default = recipe.folder / "best.toml", recipe.folder / "default.toml"
     findings.write_configuration(best, content, {job.model: {**recipe.fixed, **params}})
     findings.write_configuration(default, content, {job.model: recipe.fixed})
@@ -80,13 +96,17 @@ def _write_configurations(
 # ------------------------------------------------------------------ the comparison
 
 
-def compare(recipe: Recipe, params: Mapping[str, Any], seeds: Sequence[int], place: Place) -> dict[str, Any]:
+def compare(
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, place: Place
+) -> dict[str, Any]:
     """Test scores of the winner and of the default configuration over the same fresh seeds."""
-    best = _retrained(recipe, {**recipe.fixed, **params}, seeds, place)
-    default = _retrained(recipe, recipe.fixed, seeds, place)
+    best = _retrained(recipe, {**recipe.fixed, **params}, retraining, place)
+    default = _retrained(recipe, recipe.fixed, retraining, place)
+    n = retraining.n_seeds
     return {
-        "seeds": list(seeds),
-        "failed": {"best": len(seeds) - len(best), "default": len(seeds) - len(default)},
+        "seeds": list(range(n)),
+        "steps": retraining.steps,
+        "failed": {"best": n - len(best), "default": n - len(default)},
         "scores": {
             name: _compared([test_score(r, name) for r in best], [test_score(r, name) for r in default])
             for name in dict.fromkeys((*recipe.objectives, "fid"))
@@ -95,16 +115,16 @@ def compare(recipe: Recipe, params: Mapping[str, Any], seeds: Sequence[int], pla
 
 
 def _retrained(
-    recipe: Recipe, values: Mapping[str, Any], seeds: Sequence[int], place: Place
+    recipe: Recipe, values: Mapping[str, Any], retraining: Retraining, place: Place
 ) -> list[store.Record]:
     """The records of the runs that finished."""
     job = recipe.template
     spec = Spec(
         models=[job.model],
         datasets=[job.dataset],
-        seeds=seeds,
-        steps=job.steps,
-        eval_every=job.eval_every,
+        seeds=range(retraining.n_seeds),
+        steps=retraining.steps,
+        eval_every=retraining.eval_every,
         features=list(job.protocol["extractors"]),
         hyperparameters={job.model: values},
     )
@@ -203,8 +223,9 @@ def ending(summary: Mapping[str, Any]) -> list[str]:
         params = ", ".join(f"{name}={_short(value)}" for name, value in found["params"].items())
         lines.append(f"best on validation: trial {found['trial']}, {values}: {params}")
     if summary["test"] is not None:
-        seeds = summary["test"]["seeds"]
-        lines.append(f"on test, fresh seeds {seeds[0]} to {seeds[-1]}, best against default configuration:")
+        seeds, steps = summary["test"]["seeds"], summary["test"]["steps"]
+        fresh = f"on test, fresh seeds {seeds[0]} to {seeds[-1]} of {steps} steps"
+        lines.append(f"{fresh}, best against default configuration:")
         lines += [_comparison(name, scores) for name, scores in summary["test"]["scores"].items()]
         if any(summary["test"]["failed"].values()):
             failed = ", ".join(f"{n} of the {which}" for which, n in summary["test"]["failed"].items())
@@ -226,3 +247,27 @@ def _comparison(name: str, scores: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def in_words(summary: Mapping[str, Any], space: Space) -> str:
+    """The summary as Markdown."""
+    asked, spent = summary["request"], summary["spent"]
+    data = asked["protocol"]["dataset"]
+    extractors = asked["protocol"]["extractors"]
+    rows = {
+        "model": asked["model"],
+        "searched": "; ".join(f"{name} {where}" for name, where in space.items()),
+        "fixed": "; ".join(f"{name} {value}" for name, value in asked["fixed"].items()) or "nothing",
+        "objective": "; ".join(f"{direction} {name}" for name, direction in summary["objectives"].items()),
+        "sampler": f"{asked['sampler']}, seed {asked['sampler_seed']}; pruner {asked['pruner']}",
+        "budget": f"{spent['trials']} trials × {len(asked['seeds'])} seeds × {asked['steps']} steps, "
+        f"scored every {asked['eval_every']} on validation",
+        "data": f"{data['name']}: {data['n_train']} to train, {data['n_val']} to validate, "
+        f"{data['n_test']} to test; SHA-256 {data['sha256']}",
+        "extractors": "; ".join(f"{name}, SHA-256 {held['sha256']}" for name, held in extractors.items()),
+        "storage": summary["storage"],
+        "versions": "; ".join(f"{name} {number}" for name, number in summary["versions"].items()),
+    }
+    lines = [f"# Search {summary['study']}", "", "```text", *ending(summary), "```", "", "| | |", "|---|---|"]
+    cells = [(name, str(text).replace("|", "\\|")) for name, text in rows.items()]
+    return "\n".join([*lines, *(f"| {name} | {text} |" for name, text in cells)]) + "\n"

@@ -122,9 +122,7 @@ def budget_values(slots: Sequence[Slot], *, lower: bool) -> list[float]:
 # ------------------------------------------------------------------ files
 
 
-def write_all(
-    shared: SharedStudy, folder: Path, objectives: Sequence[str], summary: Mapping[str, Any]
-) -> list[str]:
+def write_all(shared: SharedStudy, folder: Path, objectives: Sequence[str]) -> list[str]:
     """Write tables and plots; returns what could not be drawn, and why."""
     slots = [slot for slot in shared.slots().values() if slot.state in SETTLED]
     rows = table(slots, objectives)
@@ -132,9 +130,6 @@ def write_all(
     if len(objectives) > 1:
         front = table(best(slots, objectives), objectives)
         store.write_atomic(folder / "pareto.csv", lambda path: front.to_csv(path, index=False))
-    store.write_json(folder / "summary.json", summary)
-    text = summary_text(summary)
-    store.write_atomic(folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
     left_out = draw(shared.load(), folder, objectives)
     lower = DIRECTIONS[objectives[0]] == "minimize"
     if values := budget_values(slots, lower=lower):
@@ -164,29 +159,6 @@ def _toml(value: Any) -> str:
         case list() | tuple():
             return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(str(value).lower() if value is None else str(value))
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary as Markdown."""
-    lines = [f"# Search {summary['study']}", ""]
-    for key, value in summary.items():
-        if isinstance(value, dict):
-            lines += ["", f"## {key}", "", *(f"- {name}: {_plain(item)}" for name, item in value.items())]
-        elif isinstance(value, list):
-            lines += ["", f"## {key}", "", *(f"- {_plain(item)}" for item in value)]
-        else:
-            lines.append(f"- {key}: {_plain(value)}")
-    return "\n".join(lines) + "\n"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return "none" if value is None else str(value)
 
 
 # ------------------------------------------------------------------ plots

@@ -1,7 +1,7 @@
 """Where a search looks: declared by the model's factory, narrowed or replaced by ``--space``.
 
 lr = {low = 1e-5, high = 1e-3, log = true}
-batch_size = {values = [64, 128]}
+batch_size = [64, 128]
 
 [dcgan]                        # for one of several models
 beta1 = {low = 0.0, high = 0.5}
@@ -186,8 +186,10 @@ def _declared(parameter: Hyperparameter) -> Range | Options:
 def _given(parameter: Hyperparameter, asked: Any) -> Range | Options:
     """One entry of a ``--space`` file, checked."""
     name = parameter.name
+    if isinstance(asked, list):
+        asked = {"values": asked}
     if not isinstance(asked, Mapping):
-        raise UsageError(f"--space: {name} = {asked!r}; write {{low = …, high = …}} or {{values = […]}}")
+        raise UsageError(f"--space: {name} = {asked!r}; write {{low = …, high = …}} or a list of values")
     for key in asked:
         if key not in ("low", "high", "log", "values"):
             keys = ("low", "high", "log", "values")
@@ -211,7 +213,7 @@ def _range(parameter: Hyperparameter, asked: Mapping[str, Any]) -> Range:
         raise UsageError(f"--space: {name} needs both low and high")
     low, high = (_parse(parameter, asked[end]) for end in ("low", "high"))
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)):
-        raise UsageError(f"--space: {name} is not a number: write {{values = […]}}")
+        raise UsageError(f"--space: {name} is not a number: write a list of values")
     log = asked.get("log", isinstance(parameter.search, Log))
     if not isinstance(log, bool):
         raise UsageError(f"--space: {name}: log = {log!r}; true or false")

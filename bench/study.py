@@ -28,6 +28,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import JournalStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from bench import samplers
@@ -217,7 +219,9 @@ class SharedStudy:
             number = self.storage.get_trial(trial_id).number
             if self.slots()[k].attempts[attempt - 1].number == number:
                 before = slots[k].last.params if k in slots else {}
-                return Claim(k, attempt, trial_id, number, self._propose(trial_id, k, before))
+                with suppress(UpdateFinishedTrialError):  # given up already: this process was suspended
+                    return Claim(k, attempt, trial_id, number, self._propose(trial_id, k, before))
+                continue
             self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
             pick = random.choice  # another process was faster: keep out of its way
 
@@ -318,20 +322,37 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     Raises:
         UsageError: it cannot be reached or used.
     """
-    from optuna.storages import RDBStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend
-
     with storage_errors(url, folder):
         if url is not None:
             return get_storage(RDBStorage(url, engine_kwargs={"connect_args": _patience(url)}))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "journal.log"
+        _mend(path)
         try:
-            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(JournalFileBackend(str(path)))
         except (ValueError, LookupError, TypeError, AssertionError) as error:  # what replaying trips over
             raise StorageError(
                 f"--storage {path} is damaged; move it away: the search begins anew and reuses finished runs"
             ) from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that was not written whole (on a full disk): it would spoil the next one."""
+    if not path.exists() or not path.stat().st_size or _tail(path) == b"\n":
+        return
+    lock = JournalFileSymlinkLock(str(path))
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()
 
 
 def _patience(url: str) -> dict[str, Any]:

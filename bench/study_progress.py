@@ -63,7 +63,8 @@ class StudyProgress:
         if self.console.is_terminal:
             self.bar.update(self.task, completed=len(settled), description=state)
         elif time.monotonic() - self.told > LINE_EVERY:
-            self._print(f"{len(settled)}/{self.shared.total} trials, {state}")
+            done = f"{len(settled)}/{self.shared.total}"
+            self._print("; ".join(filter(None, [f"{done} trials, {state}", self._running(slots)])))
 
     def _state(self, slots: list[Slot], settled: list[Slot]) -> str:
         """``best fid 12.3, 2 running, 3 pruned, 0 failed``."""
@@ -72,6 +73,15 @@ class StudyProgress:
         best = f"{pick(values):.5g}" if values else "none yet"
         counts = {name: sum(slot.state in states for slot in slots) for name, states in COUNTED.items()}
         return f"best {self.objective} {best}, " + ", ".join(f"{n} {name}" for name, n in counts.items())
+
+    def _running(self, slots: list[Slot]) -> str:
+        """``trial 3 at step 400: fid 35.1``, as far as it was scored."""
+        said = []
+        for slot in slots:
+            if slot.state == "running" and (reported := slot.last.intermediate_values):
+                step = max(reported)
+                said.append(f"trial {slot.number} at step {step}: {self.objective} {reported[step]:.5g}")
+        return "; ".join(said)
 
     def _ended(self, slot: Slot) -> str:
         if slot.state == "complete" and slot.last.values:

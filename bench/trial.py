@@ -6,14 +6,20 @@ mean over seeds is known at every evaluation, and the trial can be pruned there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench import environment, store
+from bench.claims import Claims
 from bench.job import CHECKPOINTS, Lane, Stack
 from bench.objectives import mean_scores
 from bench.spec import Job, Place
 from bench.study import Result
+
+LOOK_EVERY = 0.5
+"""Seconds between looks at another trial of the same configuration."""
 
 
 def run(
@@ -34,9 +40,33 @@ def run(
         UsageError: the runs have no such score.
     """
     environment.set_up(place.device)
-    trial = Trial(jobs, place)
+    with Claims() as claims:
+        if not _claimed(claims, [job.folder(place.out) for job in jobs], wait=attempt == 1, stop=stop):
+            return Result("stopped")
+        return _run(Trial(jobs, place), objectives, attempt, report, stop)
+
+
+def _claimed(claims: Claims, folders: Sequence[Path], *, wait: bool, stop: Callable[[], bool]) -> bool:
+    """Wait while another trial of the same configuration runs, to reuse its runs; False after a stop.
+
+    A further attempt does not wait: the claims that it finds are those of the lost one.
+    """
+    while not all(claims.take(folder) for folder in folders) and wait:
+        if stop():
+            return False
+        time.sleep(LOOK_EVERY)
+    return True
+
+
+def _run(
+    trial: Trial,
+    objectives: Sequence[str],
+    attempt: int,
+    report: Callable[[int, tuple[float, ...]], bool],
+    stop: Callable[[], bool],
+) -> Result:
     values: tuple[float, ...] = ()
-    for k in range(-(-jobs[0].steps // jobs[0].eval_every)):
+    for k in range(trial.n_evals):
         if not trial.advance(k, stop):
             return trial.result("stopped")
         if reason := trial.divergence():
@@ -59,8 +89,8 @@ class Trial:
         records = [_record(job, place) for job in jobs]
         self.records = [record for record in records if record is not None]
         todo = [job for job, record in zip(jobs, records, strict=True) if record is None]
-        groups = [[job] for job in todo] if place.device == "cpu" else [todo] if todo else []
-        self.stacks = [Stack(group, place) for group in groups]
+        self.stacks = [Stack(group, place) for group in groups(todo, place.device)]
+        self.n_evals = -(-jobs[0].steps // jobs[0].eval_every)
         for stack in self.stacks:
             stack.resume()
 
@@ -122,6 +152,13 @@ class Trial:
         seconds = [record["cost"]["device_s"] for record in self.records]
         seconds += [stack.train_s + stack.eval_s for stack in self.stacks]
         return Result(ending, values, reason, sum(steps), sum(seconds))
+
+
+def groups(jobs: Sequence[Job], device: str) -> list[Sequence[Job]]:
+    """Which runs train as one stack: none on a CPU, all on a GPU."""
+    if device == "cpu":
+        return [[job] for job in jobs]
+    return [jobs] if jobs else []
 
 
 def _record(job: Job, place: Place) -> store.Record | None:

@@ -111,8 +111,8 @@ def command(group: Group, run_id: str) -> str:
     words = ["python", "-m", "bench.run", "--models", model, "--dataset", str(first["dataset"])]
     words += ["--seed-list", *(str(seed) for seed in mine["seed"])]
     words += ["--steps", str(first["steps"])]
-    if evals := [evals for evals in mine.get("evals", []) if isinstance(evals, list) and evals]:
-        words += ["--eval-every", str(evals[0][0].get("step", first["steps"]))]
+    if (every := _first_step(mine)) is not None:
+        words += ["--eval-every", str(every)]
     words += ["--features", *(group.extractors or ["classifier"])]
     if group.protocol.get("select") == "best":
         words += ["--select", "best"]
@@ -122,6 +122,16 @@ def command(group: Group, run_id: str) -> str:
     if settings := record.get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
     return shlex.join(words)
+
+
+def _first_step(runs: pd.DataFrame) -> int | None:
+    """The step of the first evaluation, that is, the interval between them; None where there was none."""
+    for evals in runs["evals"] if "evals" in runs else []:
+        if isinstance(evals, list) and evals and isinstance(evals[0], dict):
+            step = evals[0].get("step")
+            if isinstance(step, int):
+                return step
+    return None
 
 
 def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:

@@ -54,6 +54,21 @@ STATUSES = ("finished", "diverged", "failed")
 MEASURED = ("metrics.", "floor.", "best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost.")
 """Columns that hold a run's results start so."""
 
+NUMERIC = (*MEASURED, "parameters.")
+"""Columns that hold nothing but numbers start so."""
+
+SECTIONS = (
+    "hyperparameters",
+    "parameters",
+    "protocol",
+    "environment",
+    "cost",
+    "metrics",
+    "floor",
+    "d_accuracy",
+)
+"""Keys of a record that hold objects: columns of their own only where those are empty."""
+
 NEEDED: Mapping[str, type] = {
     "id": str,
     "model": str,
@@ -118,7 +133,9 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
     if run["status"] not in STATUSES:
         return f"status {run['status']!r} is none of {', '.join(STATUSES)}"
     for key, value in run.items():
-        if str(key).startswith(MEASURED) and key != "d_accuracy.threshold" and not _is_number(value):
+        if key in SECTIONS and not _is_gap(value):
+            return f"{key} is not an object"
+        if str(key).startswith(NUMERIC) and key != "d_accuracy.threshold" and not _is_number(value):
             return f"{key} is not a number"
         if str(key).startswith("draws.") and not _are_draws(value):
             return f"{key} is not a list of numbers"
@@ -127,13 +144,17 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
 
 def _are_draws(value: Any) -> bool:
     """Whether a score of several sample draws is a list of numbers, or a gap."""
-    numbers = isinstance(value, list) and value and all(isinstance(draw, int | float) for draw in value)
-    return bool(numbers) or value is None or (isinstance(value, float) and np.isnan(value))
+    return _is_gap(value) or (isinstance(value, list) and bool(value) and all(map(_is_number, value)))
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a result is a number or a gap: nothing, or an empty part of the record."""
-    return value is None or isinstance(value, int | float) or value == {}
+    """Whether a result is a number that can be reckoned with, or a gap."""
+    return _is_gap(value) or (isinstance(value, int | float) and abs(value) < 1e100)
+
+
+def _is_gap(value: Any) -> bool:
+    """Whether there is nothing: no such key in the record, null, or an empty object."""
+    return value is None or value == {} or (isinstance(value, float) and np.isnan(value))
 
 
 def _holds_numbers(column: pd.Series) -> bool:
@@ -146,7 +167,7 @@ def _present(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     return {
         str(name): int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in row.items()
-        if not (value is None or (isinstance(value, float) and np.isnan(value)))
+        if not _is_gap(value)
     }
 
 
@@ -242,8 +263,7 @@ def _parameters(part: pd.DataFrame) -> float:
     counts = [
         name for name in part if str(name).startswith("parameters.") and str(name).endswith(".trainable")
     ]
-    total = part[counts].iloc[0].sum(min_count=1)
-    return float(total)
+    return float(part[counts].iloc[0].astype(float).sum(min_count=1))
 
 
 def _labels(runs: pd.DataFrame) -> dict[str, str]:

@@ -5,6 +5,7 @@ Forking takes milliseconds where starting Python and importing PyTorch takes sec
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import time
@@ -119,6 +120,14 @@ def without_report() -> None:
     from reports import build
 
     build.build = lambda *arguments, **options: None  # type: ignore[assignment]
+
+
+def without_privileges() -> None:
+    """For ``before``: what the permissions of files say holds for the administrator too."""
+    without_report()
+    if os.geteuid() == 0:
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None).capset(header, nothing) == 0
 
 
 def _command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -194,16 +193,3 @@ def test_a_plot_that_fails_does_not_take_the_others_along(
     monkeypatch.setattr(optuna.visualization.matplotlib, "plot_edf", fails)
     assert findings.draw(optimised(tmp_path, 1, 3), tmp_path, ["fid"]) == ["edf.png: no"]
     assert len(list(tmp_path.glob("*.png"))) == 4
-
-
-def test_summary_says_everything_in_markdown() -> None:
-    summary = {
-        "study": "s",
-        "trials": {"complete": 3, "pruned": 1},
-        "best": [{"trial": 2, "values": {"fid": 1.23456789}, "params": {"lr": 1e-4, "clip": None}}],
-        "test": None,
-    }
-    text = findings.summary_text(summary)
-    for part in ("# Search s", "complete: 3", "fid 1.23457", "lr 0.0001", "clip none"):
-        assert part in text
-    json.dumps(summary)

@@ -22,7 +22,18 @@ from typing import Any
 import commands
 import pytest
 import torch
-from commands import SMALL, begun, folders, numbers, processes, progress, start, wait_for, without_report
+from commands import (
+    SMALL,
+    begun,
+    folders,
+    numbers,
+    processes,
+    progress,
+    start,
+    wait_for,
+    without_privileges,
+    without_report,
+)
 from tasks import Ending, Failing, Greeting, Sleeper, supervise
 
 from bench import job, metrics, store
@@ -512,12 +523,20 @@ def test_a_folder_that_turns_read_only_is_one_line(small_disk: Path, read_only: 
     assert_one_line(again, "Read-only file system")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere")
+@LINUX
 def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir(mode=0o500)
-    command = commands.run(tmp_path, *RUN)
+    results = tmp_path / "results"
+    results.mkdir(mode=0o500)
+    command = commands.run(tmp_path, *RUN, before=without_privileges)
+    assert command.wait() == 1
+    assert_one_line(command, "results/commands.jsonl: Permission denied")
+    results.chmod(0o700)
+    command = start(tmp_path, *LONG, "--seeds", "1", "--workers", "0", before=without_privileges)
+    wait_for(begun(tmp_path))
+    folders(tmp_path)[0].chmod(0o500)
     assert command.wait() == 1
     assert_one_line(command, "Permission denied")
+    folders(tmp_path)[0].chmod(0o700)
 
 
 def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(

@@ -65,7 +65,7 @@ def test_a_file_replaces_and_adds(tmp_path: Path) -> None:
         lr = {low = 1e-4, high = 1e-3}
         depth = {low = 1, high = 4, log = false}
         [toy]
-        batch_size = {values = [64, 128]}
+        batch_size = [64, 128]
         widths = {values = [[8], [4, 4]]}
         clip = {values = ["none", 1.0]}
         """

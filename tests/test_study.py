@@ -324,6 +324,16 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path) -> None:
     assert "journal.log is damaged; move it away" in unusable(None, tmp_path)
 
 
+def test_a_line_that_was_not_written_whole_is_cut_off(tmp_path: Path) -> None:
+    """As a full disk leaves it."""
+    shared = shared_study(tmp_path)
+    shared.end(claimed(shared).number, Result("complete", (1.0,)))
+    with (tmp_path / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":8,"worker')
+    assert list(run_all(shared_study(tmp_path))) == [0, 1, 2, 3, 4]
+    assert list(shared_study(tmp_path).slots()) == [0, 1, 2, 3, 4]
+
+
 def test_a_journal_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in unusable(None, tmp_path / "file" / "study")

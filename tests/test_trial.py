@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench import job, metrics, objectives, store, trial
+from bench.claims import Claims
 from bench.errors import UsageError
 from bench.job import CHECKPOINTS
 from bench.spec import Job, Place, Spec, plan
@@ -182,6 +184,32 @@ def faulty(templates: dict[str, Job], fault: str, at: int) -> list[Job]:
     template = templates["faults:faulty"]
     values = {**template.hyperparameters, "fault": fault, "at": at}
     return [replace(template, hyperparameters=values, seed=seed) for seed in (1000, 1001)]
+
+
+def test_as_one_stack_the_seeds_give_the_same(
+    jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; equal but for the order of floating-point sums."""
+    monkeypatch.setattr(trial, "groups", lambda jobs, device: [jobs])
+    study = Study()
+    assert run(jobs, place, study, stop_after=1).ending == "stopped"
+    result = run(jobs, place, study)
+    assert result.values == pytest.approx(uninterrupted[2].values, rel=1e-2)
+    assert study.reports == pytest.approx(uninterrupted[1].reports, rel=1e-2)
+    assert {record(job, place)["cost"]["stack"] for job in jobs} == {2}
+
+
+def test_two_trials_of_one_configuration_do_not_run_at_once(jobs: list[Job], place: Place) -> None:
+    """The second waits, and reuses what the first has done; a further attempt does not wait."""
+    looks = itertools.count()
+    with Claims() as first:
+        assert first.take(jobs[1].folder(place.out))
+        waited = trial.run(
+            jobs, place, ["fid"], attempt=1, report=lambda *_: False, stop=lambda: next(looks) == 2
+        )
+        assert (waited, next(looks)) == (Result("stopped"), 3)
+        retried = trial.run(jobs, place, ["fid"], attempt=2, report=lambda *_: False, stop=lambda: False)
+        assert retried.ending == "complete"
 
 
 @pytest.mark.parametrize("fault", ["nan", "explodes"])

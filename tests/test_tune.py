@@ -90,12 +90,14 @@ def summary(folder: Path) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ one study, several processes
 
+FULL = ("--retrain-steps", "6")
+
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Command]]:
     """Five trials of two seeds by two commands that were started at once, winner and default retrained."""
     folder = tmp_path_factory.mktemp("searched")
-    words = (*QUICK, "--trials", "5", "--seeds", "2", "--retrain", "2", "--workers", "0")
+    words = (*QUICK, "--trials", "5", "--seeds", "2", "--retrain", "2", "--workers", "0", *FULL)
     both = [start(folder, *words, to=name, plots=True) for name in ("a", "b")]
     for command in both:
         assert command.wait() == 0, command.err
@@ -123,6 +125,7 @@ def test_the_winner_and_the_default_are_compared_on_test_over_fresh_seeds(
         (0, "test"), (1, "test"),
     }  # fmt: skip
     assert all(record["protocol"]["dataset"]["n_val"] == 0 for record in records)
+    assert {record["steps"] for record in records} == {6}
     best = summary(folder)["best"][0]["params"]
     means = {}
     for which, values in (("best", best), ("default", {"lr": 2e-4, "beta1": 0.5})):
@@ -137,7 +140,7 @@ def test_the_winner_and_the_default_are_compared_on_test_over_fresh_seeds(
         assert (sorted(told["values"]), told["mean"]) == (sorted(fids), pytest.approx(means[which]))
     line = f"  fid: {means['best']:.4g} ± "
     for command in both:
-        assert "on test, fresh seeds 0 to 1, best against default configuration:" in command.out
+        assert "on test, fresh seeds 0 to 1 of 6 steps, best against default configuration:" in command.out
         assert line in command.out
         assert f" against {means['default']:.4g} ± " in command.out
         assert "(lower is better), permutation p = " in command.out
@@ -174,7 +177,19 @@ def test_artefacts(searched: tuple[Path, list[Command]]) -> None:
     assert found["spent"]["iterations"] == 5 * 2 * 4
     assert found["versions"]["optuna"]
     assert found["storage"].endswith("journal.log")
-    assert found["study"] in (study_folder(folder) / "summary.md").read_text()
+    text = (study_folder(folder) / "summary.md").read_text()
+    for part in (
+        f"# Search {found['study']}",
+        "| searched | latent_dim 16…256, log; lr 1e-05…0.01, log; beta1 0…0.9; beta2 0.9…0.999 |",
+        "| fixed | g_widths (16,); d_widths (16,); batch_size 32 |",
+        "| sampler | random, seed 0; pruner none |",
+        "| budget | 5 trials × 2 seeds × 4 steps, scored every 4 on validation |",
+        found["request"]["protocol"]["dataset"]["sha256"],
+        found["storage"],
+        "best on validation: trial ",
+        "  fid: ",
+    ):
+        assert part in text
 
 
 def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
@@ -196,7 +211,7 @@ def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
     searched: tuple[Path, list[Command]],
 ) -> None:
     folder, _ = searched
-    words = (*QUICK, "--seeds", "2", "--retrain", "2", "--workers", "0")
+    words = (*QUICK, "--seeds", "2", "--retrain", "2", "--workers", "0", *FULL)
     before = {record["id"] for record in trial_runs(folder)}
     again = start(folder, *words, "--trials", "5", to="again")
     assert again.wait() == 0, again.err
