@@ -126,7 +126,7 @@ def command(group: Group, run_id: str) -> str:
 
 def _first_step(runs: pd.DataFrame) -> int | None:
     """The step of the first evaluation, that is, the interval between them; None where there was none."""
-    for evals in runs["evals"] if "evals" in runs else []:
+    for evals in runs.get("evals", []):
         if isinstance(evals, list) and evals and isinstance(evals[0], dict):
             step = evals[0].get("step")
             if isinstance(step, int):
