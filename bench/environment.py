@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -25,10 +26,24 @@ def set_up(device: str, matmul: str = "highest") -> None:
     if device == "cpu":
         torch.set_num_threads(1)
         torch.set_float32_matmul_precision(matmul_precision())
+        keep_freed_memory()
     else:
         torch.set_float32_matmul_precision("high" if matmul == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = matmul == "tf32"
         torch.cuda.reset_peak_memory_stats(device)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, where it can be told to (glibc).
+
+    It would return every large tensor to the kernel and get fresh pages for the next: 14,000 page
+    faults, a tenth of the time, in an iteration of a small convolutional network.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        libc.mallopt(trim_threshold, 2**30)
+        libc.mallopt(mmap_threshold, 2**30)
 
 
 @cache
