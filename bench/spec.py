@@ -16,6 +16,10 @@ from bench.errors import UsageError, nearest
 from bench.version import NUMBERS
 
 
+FEWEST_SCORED = 10
+"""Images: IS is a mean over ten splits."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: everything that can change its numbers, as plain data."""
@@ -202,10 +206,10 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]
 
     reference = dataset.val if spec.scored_on == "val" else dataset.test
     assert reference is not None
-    if len(reference) < metrics.ISC_SPLITS:
+    if len(reference) < FEWEST_SCORED:
         raise UsageError(
             f"--dataset: {dataset.name} has {len(reference)} {spec.scored_on} images; scores need "
-            f"{metrics.ISC_SPLITS} or more"
+            f"{FEWEST_SCORED} or more"
         )
     return {
         "dataset": dataset.describe(),
