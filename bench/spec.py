@@ -15,7 +15,6 @@ from bench import datasets, store
 from bench.errors import UsageError, nearest
 from bench.version import NUMBERS
 
-
 FEWEST_SCORED = 10
 """Images: IS is a mean over ten splits."""
 
