@@ -251,11 +251,11 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
         for at in run["evals"] if isinstance(run["evals"], list) else []:
             try:
                 value = float(at["metrics"][extractor][score.key]) * score.scale
-                rows.append(
-                    (run["id"], run["seed"], int(at["step"]), float(at.get("train_s") or math.nan), value)
-                )
-            except (KeyError, TypeError, ValueError):
+                numbers = float(at["step"]), float(at["train_s"]), value
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # scored with another extractor, or not at all
+            if max(map(abs, numbers)) < 1e100:
+                rows.append((run["id"], run["seed"], *numbers))
     return pd.DataFrame(rows, columns=["id", "seed", "step", "train_s", "value"])
 
 

@@ -6,15 +6,17 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import fake_runs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reports
-from reports import compare, published, stats, summary, tables
+from bench import store
+from reports import compare, page, published, stats, summary, tables
 from reports import text as to_text
 from reports.summary import Group
 from reports.text import Table
@@ -115,6 +117,89 @@ def test_a_score_that_is_no_number_is_no_score(tmp_path: Path) -> None:
     runs = reports.load(tmp_path)
     assert list(runs["seed"]) == [0]
     assert "metrics.classifier.fid is not a number" in runs.attrs["skipped"][0]
+
+
+VALUES = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        -1,
+        3.5,
+        1e308,
+        10**30,
+        "",
+        "x",
+        "\x00",
+        [],
+        [1],
+        ["a"],
+        [[1]],
+        {},
+        {"a": 1},
+        {"a": {"b": [1]}},
+    ]
+)
+
+
+def change(record: dict[str, Any], data: st.DataObject) -> None:
+    """Replace, drop or add one entry somewhere in a record, in place."""
+    inner: Any = record
+    while True:
+        key = data.draw(st.sampled_from(sorted(inner)))
+        if not isinstance(inner[key], dict) or not inner[key] or data.draw(st.booleans()):
+            break
+        inner = inner[key]
+    match data.draw(st.sampled_from(["replace", "replace", "drop", "add"])):
+        case "replace":
+            inner[key] = data.draw(VALUES)
+        case "drop":
+            del inner[key]
+        case "add":
+            inner[data.draw(st.sampled_from(["new", "metrics", "a.b", "é"]))] = data.draw(VALUES)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of every kind, to be changed by :func:`test_no_sealed_record_is_a_traceback`."""
+    root = tmp_path_factory.mktemp("whole")
+    options: dict[str, Any] = {
+        "n_evals": 2,
+        "select": "best",
+        "conditional": True,
+        "n_draws": 2,
+        "images": False,
+    }
+    fake_runs.study(root, {"vanilla": 40}, seeds=range(2), **options)
+    fake_runs.run(root, model="wgan", images=False)
+    fake_runs.run(root, model="srgan", task="super-resolution", images=False)
+    return root
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_sealed_record_is_a_traceback(whole: Path, data: st.DataObject) -> None:
+    paths = sorted(whole.glob("runs/*/*/run.json"))
+    before = [path.read_text() for path in paths]
+    try:
+        for path in paths:
+            record = json.loads(path.read_text())
+            for _ in range(data.draw(st.integers(0, 2))):
+                change(record, data)
+            path.write_text(json.dumps(store.sealed(record)))
+        runs = reports.load(whole)
+        found = summary.groups(runs)
+        compared = {group.number: compare.comparisons(group) for group in found}
+        for group in found:
+            for table in (tables.scores(group), tables.training(group), tables.sources(group)):
+                if table is not None:
+                    assert to_text.plain(table)
+                    assert to_text.latex(table)
+        assert page.render(runs, found, compared, [], [])
+        assert len(runs) + len(runs.attrs["skipped"]) == len(paths)
+    finally:
+        for path, text in zip(paths, before, strict=True):
+            path.write_text(text)
 
 
 def test_a_frame_with_many_gaps_is_read_without_a_warning(tmp_path: Path) -> None:
