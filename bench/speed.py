@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import Parser, number, run_main
@@ -127,7 +129,7 @@ class Worker:
     """A process that works when told; ``threads``: 1 as the runner's workers, or PyTorch's default."""
 
     def __init__(self, threads: int | None) -> None:
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"))
+        self.pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent)
         before = os.environ.pop("OMP_NUM_THREADS", None)
         try:
             if threads is not None:
@@ -137,6 +139,18 @@ class Worker:
             os.environ.pop("OMP_NUM_THREADS", None)
             if before is not None:
                 os.environ["OMP_NUM_THREADS"] = before
+
+
+def end_with_parent() -> None:
+    """In a worker: end when the process that started it does, however that ends."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

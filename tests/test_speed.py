@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -325,3 +326,15 @@ def test_large_tensors_keep_their_pages_in_a_worker() -> None:
         return int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
 
     assert n_faults("told") < 1000 < n_faults()
+
+
+def test_workers_end_with_a_command_that_is_killed() -> None:
+    """Its output ends when the last process that holds it has ended."""
+    code = """if True:
+        import os, signal
+        from bench import speed
+        if __name__ == "__main__":
+            with speed.workers(1, threads=1):
+                os.kill(os.getpid(), signal.SIGKILL)"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
