@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -201,16 +202,23 @@ Run = tuple[Job, Place, dict[str, Any], dict[str, bytes]]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A job, where it ran whole, its numbers, and the files that it had left when it was stopped midway."""
-    folder = tmp_path_factory.mktemp("store")
-    place = Place(folder, offline=True, checkpoint_every=0)
+    place = Place(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
     (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), place)
-    looks = iter([False, True])
-    with pytest.raises(job.StoppedError):
-        job.run([it], place, stop=lambda: next(looks))
-    midway = {path.name: path.read_bytes() for path in it.folder(folder).iterdir()}
-    assert {"checkpoint.pt", "checkpoint-before.pt"} <= midway.keys()
     job.run([it], place)
-    return it, place, numbers(it.folder(folder)), midway
+    other = dataclasses.replace(place, out=tmp_path_factory.mktemp("stopped"), cache_root=place.out)
+    folder = it.folder(other.out)
+    looks = 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += (folder / "samples-000050.png").exists()
+        return looks == 2
+
+    with pytest.raises(job.StoppedError):
+        job.run([it], other, stop=stop)
+    midway = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {"checkpoint.pt", "checkpoint-before.pt"} <= midway.keys()
+    return it, place, numbers(it.folder(place.out)), midway
 
 
 def stopped(run: Run, fast_path: Path) -> tuple[Job, Place, Path]:
@@ -330,7 +338,7 @@ def test_an_interrupted_run_goes_on_where_it_was_stopped(
     resumed = resumptions(monkeypatch)
     run_here([Task([it])], place, Interrupt(), retries=0)
     assert resumed == [at]
-    assert 0 < at < it.steps
+    assert 50 < at < it.steps
     assert numbers(folder) == run[2]
 
 
