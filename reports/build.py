@@ -124,7 +124,7 @@ def build(
 LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
 
 
-MOST_DRAWN = 16
+MOST_DRAWN = 12
 """Configurations in a figure: more cannot be told apart. Tables show all of them."""
 
 
