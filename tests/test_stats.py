@@ -189,6 +189,13 @@ def test_holm_agrees_with_its_definition(p: list[float]) -> None:
         assert set(np.flatnonzero(adjusted <= level)) == rejected
 
 
+@pytest.mark.parametrize("n", [1, 2, 9, 40])
+def test_holm_is_statsmodels(n: int) -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
+    p = np.random.default_rng(n).uniform(size=n) ** 3
+    assert stats.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1])
+
+
 def test_improvement_by_hand() -> None:
     assert stats.improvement([1, 2], [2, 3], better="lower") == (1 + 1 + 0.5 + 1) / 4
     assert stats.improvement([1, 2], [2, 3], better="higher") == 0.125
@@ -236,6 +243,13 @@ def test_seeds_needed_is_the_t_tests_size() -> None:
 @pytest.mark.parametrize(("effect", "n"), [(0.5, 64), (0.8, 26), (2.0, 6)])
 def test_t_test_sizes_of_the_textbook(effect: float, n: int) -> None:
     assert stats._t_test_size(effect, 0.8, 0.05) == n
+
+
+@pytest.mark.parametrize(("effect", "n"), [(0.3, 5), (1.0, 17), (3.0, 3)])
+def test_power_is_statsmodels(effect: float, n: int) -> None:
+    power = pytest.importorskip("statsmodels.stats.power", reason="statsmodels is not installed")
+    expected = power.TTestIndPower().power(effect, n, 0.05)
+    assert stats._t_test_power(effect, n, 0.05) == pytest.approx(expected)
 
 
 def test_seeds_needed_keep_their_promise() -> None:
