@@ -220,9 +220,9 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
         figure, [axes] = _figure(PAGE, 2.4, 1, 2)
         for run_id, how in looks(group).items():
             part = points[points["id"] == run_id]
-            for ax, name in zip(axes, ("step", "train_s"), strict=True):
-                at = part.groupby("step").agg({"train_s": "mean", "value": ["mean", "min", "max"]})
-                x = at.index if name == "step" else at["train_s"]["mean"]
+            for ax, name in zip(axes, ("step", "device_s"), strict=True):
+                at = part.groupby("step").agg({"device_s": "mean", "value": ["mean", "min", "max"]})
+                x = at.index if name == "step" else at["device_s"]["mean"]
                 ax.plot(
                     x,
                     at["value"]["mean"],
@@ -235,28 +235,35 @@ def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
                 ax.fill_between(
                     x, at["value"]["min"], at["value"]["max"], color=how.color, alpha=0.15, linewidth=0
                 )
-        for ax, name in zip(axes, ("step", "training time (s)"), strict=True):
+        for ax, name in zip(axes, ("step", "device seconds of training"), strict=True):
             ax.set_xlabel(name)
             ax.set_ylabel(f"{score.label} ({extractor})")
             if points["value"].min() > 0 and points["value"].max() > 20 * points["value"].min():
                 ax.set_yscale("log")
+                ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # mathematics is not parsed
+                ax.yaxis.set_minor_formatter("")
+            ax.locator_params(axis="x", nbins=5)
         _legend(figure, axes)
     return figure
 
 
 def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
-    """The scores taken along the way: id, seed, step, train_s, value; one row per evaluation that has it."""
+    """The scores taken along the way: id, seed, step, device_s, value; one row per evaluation that has it.
+
+    ``device_s``: seconds of training so far, divided by how many seeds trained in the same stack.
+    """
     rows = []
-    for run in group.runs.reindex(columns=["id", "seed", "evals"]).to_dict("records"):
+    for run in group.runs.reindex(columns=["id", "seed", "evals", "cost.stack"]).to_dict("records"):
+        stack = run["cost.stack"] if run["cost.stack"] > 0 else 1.0
         for at in run["evals"] if isinstance(run["evals"], list) else []:
             try:
                 value = float(at["metrics"][extractor][score.key]) * score.scale
-                numbers = float(at["step"]), float(at["train_s"]), value
+                numbers = float(at["step"]), float(at["train_s"]) / stack, value
             except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # scored with another extractor, or not at all
             if max(map(abs, numbers)) < 1e100:
                 rows.append((run["id"], run["seed"], *numbers))
-    return pd.DataFrame(rows, columns=["id", "seed", "step", "train_s", "value"])
+    return pd.DataFrame(rows, columns=["id", "seed", "step", "device_s", "value"])
 
 
 # ---------------------------------------------------------------- scores
@@ -409,7 +416,8 @@ def grids(group: Group) -> Figure | None:
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
     with style():
-        figure, axes = _figure(PAGE * columns / 4, rows * (PAGE / 4 + 0.22), rows, columns)
+        side = PAGE / max(2, columns)
+        figure, axes = _figure(side * columns, rows * (side + 0.22), rows, columns)
         flat = [ax for row in axes for ax in row]
         for ax in flat:
             ax.axis("off")

@@ -113,9 +113,25 @@ def test_the_strip_shows_the_floor(group: Group) -> None:
 def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) -> None:
     points = plots.evaluations(group, "classifier", FID)
     assert len(points) == 9 * 4  # the diverged run has none
+    assert sorted(set(points["device_s"])) == [2.0, 4.0, 6.0, 8.0]
     assert panels(plots.convergence(group, "classifier", FID))[0] == list(group.summary["label"])
+    stacked = fake_runs.run(tmp_path / "stack", n_evals=2, images=False, fields={"cost.stack": 4})
+    points = plots.evaluations(group_of(stacked.parents[2]), "classifier", FID)
+    assert list(points["device_s"]) == [1.0, 2.0]
     fake_runs.run(tmp_path, images=False)
     assert plots.convergence(group_of(tmp_path), "classifier", FID) is None
+
+
+def test_a_wide_range_is_logarithmic_with_plain_numbers(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 3, "b": 300}, seeds=range(2), n_evals=3, spread=0.1, images=False)
+    figure = plots.convergence(group_of(tmp_path), "classifier", FID)
+    assert figure is not None
+    plots.save(figure, tmp_path / "figure")
+    for ax in figure.axes:
+        assert ax.get_yscale() == "log"
+        labels = [label.get_text() for label in (*ax.get_yticklabels(), *ax.get_yticklabels(minor=True))]
+        assert {"10", "100"} <= set(labels)
+        assert not [label for label in labels if "$" in label]
 
 
 def test_precision_and_recall_have_a_mark_per_seed(group: Group) -> None:
