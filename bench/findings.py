@@ -145,7 +145,8 @@ def write_configuration(
     """A file for ``bench.run --config``: top-level keys, and hyperparameters under ``[set.MODEL]``."""
     lines = [f"{key} = {_toml(value)}" for key, value in content.items()]
     for model, values in settings.items():
-        lines += ["", f"[set.{json.dumps(model)}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
+        if values:
+            lines += ["", f"[set.{json.dumps(model)}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
     text = "\n".join(lines) + "\n"
     store.write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 

@@ -144,6 +144,12 @@ def test_a_configuration_is_what_the_main_command_reads(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_configuration_without_settings_is_read_too(tmp_path: Path) -> None:
+    findings.write_configuration(tmp_path / "default.toml", {"models": ["vanilla"]}, {"vanilla": {}})
+    args = run.parser().parse(["--config", str(tmp_path / "default.toml")])
+    assert (args.models, args.set) == (["vanilla"], [])
+
+
 def optimised(folder: Path, n_objectives: int, n_trials: int) -> optuna.Study:
     study = optuna.create_study(
         directions=["minimize"] * n_objectives, sampler=optuna.samplers.RandomSampler(0)
