@@ -112,9 +112,14 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     if frame.empty:
         frame = pd.DataFrame(columns=[*NEEDED, "folder", "protocol"])
     if len(frame):
-        gappy = [name for name in frame if str(name).startswith(MEASURED) and frame[name].dtype == object]
-        kinds = {name: float for name in gappy if _holds_numbers(frame[name])} | {"seed": int, "steps": int}
-        frame = frame.astype(kinds).copy()  # in one piece: pandas warns of frames in many
+        gappy = [n for n in frame if str(n).startswith(NUMERIC) and frame[n].dtype == object]
+        numbers = {
+            name: [np.nan if _is_gap(value) else float(value) for value in frame[name]]
+            for name in gappy
+            if name != "d_accuracy.threshold"
+        }
+        # In one piece: pandas warns of frames in many.
+        frame = frame.assign(**numbers).astype({"seed": int, "steps": int}).copy()
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
         frame["protocol"] = [store.digest(_present(row)) for row in plain]
@@ -155,11 +160,6 @@ def _is_number(value: Any) -> bool:
 def _is_gap(value: Any) -> bool:
     """Whether there is nothing: no such key in the record, null, or an empty object."""
     return value is None or value == {} or (isinstance(value, float) and np.isnan(value))
-
-
-def _holds_numbers(column: pd.Series) -> bool:
-    """Whether a column holds nothing but numbers and gaps."""
-    return all(value is None or isinstance(value, int | float) for value in column)
 
 
 def _present(row: Mapping[Hashable, Any]) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) ->
     stacked = fake_runs.run(tmp_path / "stack", n_evals=2, images=False, fields={"cost.stack": 4})
     points = plots.evaluations(group_of(stacked.parents[2]), "classifier", FID)
     assert list(points["device_s"]) == [1.0, 2.0]
+    unknown = fake_runs.run(tmp_path / "unknown", n_evals=1, images=False, fields={"cost.stack": {}})
+    assert list(plots.evaluations(group_of(unknown.parents[2]), "classifier", FID)["device_s"]) == [8.0]
     fake_runs.run(tmp_path, images=False)
     assert plots.convergence(group_of(tmp_path), "classifier", FID) is None
 
