@@ -114,7 +114,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     if len(frame):
         gappy = [n for n in frame if str(n).startswith(NUMERIC) and frame[n].dtype == object]
         numbers = {
-            name: [np.nan if _is_gap(value) else float(value) for value in frame[name]]
+            str(name): [np.nan if _is_gap(value) else float(value) for value in frame[name]]
             for name in gappy
             if name != "d_accuracy.threshold"
         }
