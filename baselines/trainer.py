@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.capture import Captured, Function
+from baselines.capture import Captured
 from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.step import BoundNet, Tensors, loss_function
 from baselines.streams import Stream, derive
@@ -91,15 +91,16 @@ class Trainer:
         self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
         self._position = 0
         self._logs: dict[str, list[np.ndarray]] = defaultdict(list)
-        self._play = self._player()
+        self._graph = self._unrecorded()
 
     # ------------------------------------------------------------ training
 
     def advance(self, n_steps: int) -> dict[str, np.ndarray]:
         """Train every lane for ``n_steps`` more iterations; returns what they logged, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
+        iterate = self._graph or self._iterate
         for _ in range(n_steps):
-            for key, value in self._play(self._next_draw()):
+            for key, value in iterate(self._next_draw()):
                 rows[key].append(value)
         self.step += n_steps
         logged = {  # (n_steps · logs per step, S) -> (n_steps, S)
@@ -135,9 +136,6 @@ class Trainer:
                 param.grad = own.contiguous()  # fused optimizers read memory in the parameter's order
         self.optimizers[net].step()
 
-    def _player(self) -> Function:
-        return Captured(self._iterate, self.device) if self.capture else self._iterate
-
     def _next_draw(self) -> dict[str, Tensor]:
         """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) for a stack."""
         if self._position == len(self._chunk["index"]):
@@ -149,7 +147,10 @@ class Trainer:
     @property
     def captured(self) -> bool:
         """Whether iterations are replayed as a CUDA graph."""
-        return isinstance(self._play, Captured) and self._play.replays
+        return self._graph is not None and self._graph.replays
+
+    def _unrecorded(self) -> Captured | None:
+        return Captured(self._iterate, self.device) if self.capture else None
 
     # ------------------------------------------------------------ looking
 
@@ -203,7 +204,7 @@ class Trainer:
             stream.rewind(state["stream"].cpu()) for stream, state in zip(self.streams, states, strict=True)
         ]
         self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
-        self._play = self._player()  # a graph would go on with the optimizers' old state
+        self._graph = self._unrecorded()  # the old one would go on with the optimizers' old state
         self._logs.clear()
         for key in states[0]["history"]:
             lanes = [state["history"][key].cpu().numpy() for state in states]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import platform
 import resource
@@ -30,6 +31,10 @@ def set_up(device: str, matmul: str = "highest") -> None:
     else:
         torch.set_float32_matmul_precision("high" if matmul == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = matmul == "tf32"
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.set_device(device)
+        gc.collect()  # a trainer and its CUDA graph refer to each other
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 

@@ -6,7 +6,6 @@ iteration of one seed; or a floating-point operation, where that is said.
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -45,8 +44,6 @@ def time_it(name: str, seconds: float) -> float:
 
 def prepare(name: str, work: Work) -> None:
     """Keep work under a name, warm."""
-    _prepared.pop(name, None)
-    gc.collect()
     work()
     _prepared[name] = work
 
@@ -56,6 +53,7 @@ def prepare(name: str, work: Work) -> None:
 
 def prepare_training(name: str, model: str, device: str, stack: int, capture: bool = True) -> bool:
     """Train a stack of seeds as the runner does; returns whether it replays a CUDA graph."""
+    _prepared.pop(name, None)
     environment.set_up(device)
     trainer = Trainer(gan(model), *data(device), range(stack), capture=capture)
     trainer.advance(WARM_UP)
@@ -84,7 +82,6 @@ def try_stack(model: str, device: str, stack: int, seconds: float) -> dict[str, 
         return None
     finally:
         _prepared.pop("stack", None)
-        gc.collect()
     return row
 
 

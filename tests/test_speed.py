@@ -26,7 +26,7 @@ from baselines.gan import DataSpec, Update
 from baselines.step import to_float
 from baselines.trainer import Trainer
 from baselines.vanilla import vanilla
-from bench import run, speed, workloads
+from bench import environment, run, speed, workloads
 from bench.workloads import Products
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -338,3 +338,21 @@ def test_workers_end_with_a_command_that_is_killed() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)"""
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("matmul", "rounds"), [("highest", False), ("tf32", True)])
+def test_a_gpu_rounds_to_tf32_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch, matmul: str, rounds: bool
+) -> None:
+    """Neither products nor convolutions, which PyTorch by itself would round."""
+    for name in ("init", "set_device", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *arguments: None)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        environment.set_up("cuda:0", matmul)
+        assert torch.get_float32_matmul_precision() == ("high" if rounds else "highest")
+        assert torch.backends.cudnn.allow_tf32 is rounds
+        assert environment.describe("cpu", matmul)["matmul"] == matmul
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

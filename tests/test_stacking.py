@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from baselines import capture
-from baselines.capture import Captured
 from baselines.gan import Adam, DataSpec, Optimizer, RMSprop
 from baselines.trainer import Trainer
 from baselines.vanilla import vanilla
@@ -151,7 +150,7 @@ class Recorder:
             monkeypatch.setattr(torch.cuda, name, stand_in)
         self.device = None
         trainer.capture = True
-        trainer._play = trainer._player()
+        trainer._graph = trainer._unrecorded()
 
     def wait_stream(self, other: object) -> None:
         assert other is self
@@ -177,8 +176,8 @@ class Recorder:
         assert all(
             a is b or a.data_ptr() == b.data_ptr() for a, b in zip(self.recorded, self.tensors(), strict=True)
         )
-        play = self.trainer._play
-        assert isinstance(play, Captured)
+        play = self.trainer._graph
+        assert play is not None
         for (_, static), (_, value) in zip(play.results, play.function(play.arguments), strict=True):
             static.copy_(value)
 
