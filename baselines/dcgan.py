@@ -3,7 +3,9 @@
 Networks as commonly configured for MNIST in Keras: upsampling and 3×3 convolutions instead of the
 paper's fractionally strided ones, dropout in the discriminator, Glorot-uniform weights instead of
 N(0, 0.02). Losses and procedure are those of ``vanilla``. The first spatial size is a quarter of the
-image's, so 8×8, 28×28 and 32×32 all fit.
+image's, so 8×8, 28×28 and 32×32 all fit. The discriminator halves the image down to 4×4, which is three
+times for 28×28 as in that code, and once for 8×8: three times would leave single pixels, too little
+for dropout and BatchNorm to train on.
 
 Deviation from that Keras code: stride-2 convolutions pad one pixel on every side, where Keras pads
 right and bottom. Batches of 32 are that code's; the paper's are 128.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import ceil
+from math import ceil, log2
 from typing import Annotated
 
 from torch import nn
@@ -47,22 +49,28 @@ def generator(latent_dim: int, widths: tuple[int, int], data: DataSpec) -> nn.Se
 
 
 def features(widths: Sequence[int], data: DataSpec, dropout: float, *, norm: bool = True) -> nn.Sequential:
-    """Images (B, C, H, W) -> features (B, n): 3×3 convolutions, all but the last with stride 2.
+    """Images (B, C, H, W) -> features (B, n): 3×3 convolutions, with stride 2 down to 4×4.
 
     BatchNorm (where ``norm``) from the second on.
     """
     layers: list[nn.Module] = []
+    shrink = halvings(data)
     for i, (n_in, n_out) in enumerate(pairwise((data.channels, *widths))):
-        layers.append(nn.Conv2d(n_in, n_out, 3, stride=2 if i < len(widths) - 1 else 1, padding=1))
+        layers.append(nn.Conv2d(n_in, n_out, 3, stride=2 if i < shrink else 1, padding=1))
         if norm and i > 0:
             layers.append(batch_norm(n_out))
         layers += [nn.LeakyReLU(0.2), Dropout(dropout)]
     return glorot(nn.Sequential(*layers, nn.Flatten()))
 
 
+def halvings(data: DataSpec) -> int:
+    """How many convolutions halve the image: all but the last of four for 28×28, one for 8×8."""
+    return min(3, ceil(log2(min(data.height, data.width) / 4)))
+
+
 def n_features(widths: Sequence[int], data: DataSpec) -> int:
     """The n of :func:`features`."""
-    shrink: int = 2 ** (len(widths) - 1)
+    shrink: int = 2 ** halvings(data)
     return widths[-1] * ceil(data.height / shrink) * ceil(data.width / shrink)
 
 

@@ -343,6 +343,20 @@ def test_dcgan_counts_are_those_of_its_keras_code() -> None:
     assert disc + norms == 393_729  # as Keras prints it
 
 
+@pytest.mark.parametrize(
+    ("data", "strides"), [(DIGITS, [2, 1, 1, 1]), (MNIST, [2, 2, 2, 1]), (CIFAR, [2, 2, 2, 1])]
+)
+def test_dcgan_discriminator_halves_down_to_four_pixels(data: DataSpec, strides: list[int]) -> None:
+    disc = build(dcgan(data), 0, CPU)["disc"]
+    layers = [m for m in disc.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.stride[0] for m in layers] == strides
+    x = torch.zeros(2, *data.shape)
+    for layer in layers:
+        x = x.new_zeros(2, layer.in_channels, *x.shape[2:])
+        x = layer(x)
+    assert x.shape[2:] == (4, 4)
+
+
 def test_cgan_counts() -> None:
     nets = build(registry.get("cgan")(MNIST), 0, CPU)
     assert count(nets["gen"])[1] == 1_493_520 + 10 * 100  # vanilla's and the embedding
