@@ -258,12 +258,24 @@ def check_randomness(lab: Lab) -> Iterator[str]:
 def check_stack(lab: Lab) -> Iterator[str]:
     """Training a stack of seeds."""
     gan = replace(lab.gan, optim={name: SGD() for name in lab.gan.optim})
-    stack = lab.trainer(0, 1, gan=gan)
+    lab = replace(lab, gan=gan)
+    stack = lab.trainer(0, 1)
     if not _differing(_params(stack, 0), _params(stack, 1)):
         yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
+    # a rounding error that carries an activation over a kink is rare: it does not happen at three starts
+    for seeds in ((0, 1), (2, 3), (4, 5)):
+        gap = _stack_gap(lab, seeds)
+        if not gap:
+            return
+    yield gap
+
+
+def _stack_gap(lab: Lab, seeds: tuple[int, ...]) -> str:
+    """Where a stack's step is not that of each seed alone; empty where it is."""
+    stack = lab.trainer(*seeds)
     stack.advance(1)
-    for lane, seed in enumerate(stack.seeds):
-        solo = lab.trainer(seed, gan=gan)
+    for lane, seed in enumerate(seeds):
+        solo = lab.trainer(seed)
         before = _copy(_state(solo))
         solo.advance(1)
         stacked = _state(stack, lane)
@@ -271,8 +283,8 @@ def check_stack(lab: Lab) -> Iterator[str]:
             gap = (alone - stacked[key]).abs().max()
             allowed = ABSOLUTE + RELATIVE * (alone - before[key]).abs().max()
             if gap > (allowed if alone.is_floating_point() else 0):
-                yield f"seed {seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
-                return
+                return f"seed {seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
+    return ""
 
 
 @dataclass(frozen=True)
