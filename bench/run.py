@@ -22,11 +22,11 @@ from bench import store
 from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError, nearest
-from bench.executors import Task, run_here, run_local
+from bench.executors.local import Task, run_here, run_local
+from bench.executors.workers import Interrupt
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
 from bench.spec import Job, Place, Spec, plan
-from bench.workers import Interrupt
 
 FEATURES = ("classifier", "inception-v3-compat")
 

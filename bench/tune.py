@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 from bench import store
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError
-from bench.objectives import DIRECTIONS
+from bench.executors.workers import Here, Interrupt, started_workers
 from bench.run import FEATURES, place_of
+from bench.search.objectives import DIRECTIONS
 from bench.spec import Place, Spec, plan, resolve
-from bench.workers import Here, Interrupt, started_workers
 
 if TYPE_CHECKING:
-    from bench.search import Recipe
-    from bench.space import Space
-    from bench.study import SharedStudy
+    from bench.search.space import Space
+    from bench.search.study import SharedStudy
+    from bench.search.worker import Recipe
 
 SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
 PRUNERS = ("median", "hyperband", "none")
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, where in search.space.items():
                 print(f"  {name}: {where}")
         return 0
-    from bench.study import StorageError
+    from bench.search.study import StorageError
 
     codes = []
     for search in searches:
@@ -179,8 +179,8 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     for model in args.models:
         resolve(model, settings.get(model, {}))
     from bench import datasets
-    from bench import space as spaces
-    from bench.search import Recipe
+    from bench.search import space as spaces
+    from bench.search.worker import Recipe
 
     given = spaces.read(args.space) if args.space else {}
     space = spaces.spaces(args.models, given, settings)
@@ -266,7 +266,7 @@ def _headline(search: Search) -> str:
 
 def _open(args: Namespace, search: Search) -> SharedStudy:
     """Create or join the study."""
-    from bench import samplers, study
+    from bench.search import samplers, study
 
     recipe = search.recipe
     storage = study.open_storage(recipe.storage, recipe.folder)
@@ -295,10 +295,10 @@ def _open(args: Namespace, search: Search) -> SharedStudy:
 
 def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]) -> int:
     """Search, then retrain and compare; returns the exit code."""
-    from bench.closing import Retraining, close
-    from bench.search import search as run_search
-    from bench.study import SETTLED
-    from bench.study_progress import StudyProgress
+    from bench.search.closing import Retraining, close
+    from bench.search.progress import StudyProgress
+    from bench.search.study import SETTLED
+    from bench.search.worker import search as run_search
 
     recipe = search.recipe
     done = sum(shared.counts()[state] for state in SETTLED)

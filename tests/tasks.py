@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench.executors.workers import Interrupt, Outcome, started_workers
 from bench.spec import Place
-from bench.workers import Interrupt, Outcome, started_workers
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
-from bench import findings, run
-from bench.study import Slot
+from bench import run
+from bench.search import findings
+from bench.search.study import Slot
 
 finite = st.floats(-1e6, 1e6)
 

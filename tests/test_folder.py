@@ -17,8 +17,8 @@ from data_checks import NOWHERE, flip, parts, refused, targets, well_formed, wit
 from PIL import Image
 
 from baselines.gan import DataSpec
-from bench import datasets, folder
-from bench.datasets import Dataset, load
+from bench import datasets
+from bench.datasets import Dataset, folder, load
 
 
 def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5), seed: int = 0) -> Path:

@@ -38,9 +38,9 @@ from tasks import Ending, Failing, Greeting, Sleeper, supervise
 
 from bench import job, metrics, store
 from bench.claims import alive
-from bench.executors import Task, run_here
+from bench.executors.local import Task, run_here
+from bench.executors.workers import Interrupt, Outcome, Worker, started_workers
 from bench.spec import Job, Place, Spec, plan
-from bench.workers import Interrupt, Outcome, Worker, started_workers
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
 FAULTY = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from baselines import registry
 from baselines.gan import Choice, DataSpec, Gan, Linear, Log, card
-from bench import space
 from bench.errors import UsageError
-from bench.space import Options, Range
+from bench.search import space
+from bench.search.space import Options, Range
 
 
 @card(paper="a made-up one", year=2026)

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 
 import reports
 from bench import job, metrics, record, store
-from bench.executors import Task, run_here
+from bench.executors.local import Task, run_here
+from bench.executors.workers import Interrupt
 from bench.spec import Job, Place, Spec, plan
-from bench.workers import Interrupt
 from reports import build
 
 CPU = torch.device("cpu")

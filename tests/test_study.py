@@ -22,10 +22,10 @@ import pytest
 from optuna.storages.journal import _file as journal_file
 from optuna.trial import TrialState
 
-from bench import samplers, study
 from bench.errors import UsageError
-from bench.space import Options, Range, Space
-from bench.study import Claim, Result, SharedStudy
+from bench.search import samplers, study
+from bench.search.space import Options, Range, Space
+from bench.search.study import Claim, Result, SharedStudy
 
 SPACE: Space = {
     "lr": Range(1e-5, 1e-2, log=True, whole=False),
@@ -148,7 +148,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_study import shared_study, score
-from bench.study import Result
+from bench.search.study import Result
 folder = Path(sys.argv[1])
 shared = shared_study(folder, total=30)
 (folder / f"ready-{sys.argv[3]}").touch()

@@ -26,8 +26,8 @@ import numpy as np
 import pytest
 from data_checks import DIGITS, MNIST, flip, refused, targets, well_formed, within
 
-from bench import datasets, torchvision_sets
-from bench.datasets import Dataset, Images, load, resolve
+from bench import datasets
+from bench.datasets import Dataset, Images, load, resolve, torchvision_sets
 
 # torchvision unpacks CIFAR-10's archive, whose MD5 it has checked, in a way that Python 3.12 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")

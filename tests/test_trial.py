@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from bench import job, metrics, objectives, store, trial
+from bench import job, metrics, store
 from bench.claims import Claims
 from bench.errors import UsageError
 from bench.job import CHECKPOINTS
+from bench.search import objectives, trial
+from bench.search.study import Result
 from bench.spec import Job, Place, Spec, plan
-from bench.study import Result
 
 STEPS, EVERY = 8, 4
 

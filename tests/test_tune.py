@@ -17,8 +17,9 @@ import pytest
 from commands import Command, wait_for, without_report
 from optuna.trial import TrialState
 
-from bench import cli, findings, metrics, run, store, study, tune
+from bench import cli, metrics, run, store, tune
 from bench.errors import UsageError
+from bench.search import findings, study
 
 SMALL = (
     *("--model", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16", "vanilla.batch_size=32"),

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from bench import record, samplers, store
+from bench import record, store
 from bench.errors import UsageError, one_line
+from bench.executors.workers import Here, Interrupt, Outcome, Worker
+from bench.search import samplers
+from bench.search.study import Claim, Result, SharedStudy, StorageError, open_storage, storage_errors
 from bench.spec import Job, Place, resolve
-from bench.study import Claim, Result, SharedStudy, StorageError, open_storage, storage_errors
-from bench.workers import Here, Interrupt, Outcome, Worker
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -129,7 +130,7 @@ class Attempt:
 
     def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
         """Run the trial: a :class:`Result`, or why there is none."""
-        from bench import trial
+        from bench.search import trial
 
         jobs = self.recipe.jobs(self.claim.params)
         try:

@@ -8,8 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.objectives import DIRECTIONS
-from bench.study import SETTLED, SharedStudy, Slot
+from bench.search.objectives import DIRECTIONS
+from bench.search.study import SETTLED, SharedStudy, Slot
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal and nothing happened."""

@@ -32,12 +32,12 @@ from optuna.storages import JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
-from bench import samplers
 from bench.claims import alive, here
 from bench.errors import UsageError
-from bench.objectives import Direction
-from bench.samplers import Given
-from bench.space import Space
+from bench.search import samplers
+from bench.search.objectives import Direction
+from bench.search.samplers import Given
+from bench.search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # But say when a journal's lock is held for long: that of a killed process blocks the others for 30 s.

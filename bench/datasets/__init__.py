@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.datasets.folder import read_folder
+from bench.datasets.torchvision_sets import CLASSES, read_torchvision
 from bench.errors import UsageError, nearest
-from bench.folder import read_folder
-from bench.torchvision_sets import CLASSES, read_torchvision
 
 if TYPE_CHECKING:
     from baselines.gan import DataSpec

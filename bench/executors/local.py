@@ -18,8 +18,8 @@ from pathlib import Path
 from bench import record, store
 from bench.claims import Claims, holder
 from bench.errors import one_line
+from bench.executors.workers import Here, Interrupt, Outcome, Worker, started_workers
 from bench.spec import Job, Place
-from bench.workers import Here, Interrupt, Outcome, Worker, started_workers
 
 LOOK_EVERY = 2.0
 """Seconds between looks at runs that another command computes."""

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bench import findings, run, store
-from bench.objectives import DIRECTIONS, test_score
-from bench.search import Recipe
-from bench.space import Space
+from bench import run, store
+from bench.search import findings
+from bench.search.objectives import DIRECTIONS, test_score
+from bench.search.space import Space
+from bench.search.study import SETTLED, SharedStudy, Slot, ending_of, shown
+from bench.search.worker import Recipe
 from bench.spec import Place, Spec, plan
-from bench.study import SETTLED, SharedStudy, Slot, ending_of, shown
 from bench.version import NUMBERS, VERSION
 
 DEFAULT_SEEDS = 5

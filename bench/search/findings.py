@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from optuna.trial import TrialState
 
 from bench import store
-from bench.objectives import DIRECTIONS
-from bench.study import SETTLED, SharedStudy, Slot
+from bench.search.objectives import DIRECTIONS
+from bench.search.study import SETTLED, SharedStudy, Slot
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,9 @@ from typing import Any
 from bench import environment, store
 from bench.claims import Claims
 from bench.job import CHECKPOINTS, Lane, Stack
-from bench.objectives import mean_scores
+from bench.search.objectives import mean_scores
+from bench.search.study import Result
 from bench.spec import Job, Place
-from bench.study import Result
 
 LOOK_EVERY = 0.5
 """Seconds between looks at another trial of the same configuration."""

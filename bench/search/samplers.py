@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
-from bench import space as spaces
-from bench.space import Space
+from bench.search import space as spaces
+from bench.search.space import Space
 
 SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
 PRUNERS = ("median", "hyperband", "none")
