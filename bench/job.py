@@ -246,7 +246,6 @@ class Stack:
         history = {key: values[: lane.diverged_at] for key, values in self.trainer.history(k).items()}
         status = "finished" if lane.diverged_at is None else "diverged"
         result = record.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
-        result["task"] = self.card.task
         result["parameters"] = record.count_parameters(self.trainer)
         result["environment"] = environment.describe(self.place.device)
         result["evals"] = lane.evals

@@ -21,11 +21,13 @@ HISTORY_ROWS = 1000
 
 def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> store.Record:
     """A record with all its keys and no result yet: as it stays where a run failed."""
+    from baselines import registry  # late: it imports PyTorch
+
     return {
         "schema": store.SCHEMA,
         "id": job.run_id,
         "model": job.model,
-        "task": "generation",
+        "task": registry.card(registry.get(job.model)).task,
         "dataset": job.dataset,
         "seed": job.seed,
         "steps": job.steps,
