@@ -13,6 +13,7 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from baselines import registry
 from baselines.gan import Batch, Card, DataSpec, Draw, Gan, Optimizer
 from baselines.hyperparameters import declared
+from baselines.lanes import may_differ
 from baselines.step import DataBatch
 from baselines.streams import draw
 from baselines.trainer import Trainer, build
@@ -51,10 +53,11 @@ def check(factory: Callable[..., Gan], data: DataSpec, **hyper: Any) -> list[str
     problems = list(check_signature(factory))
     if problems:
         return problems
-    gan = replace(factory(data, **hyper), batch_size=BATCH_SIZE)
     images = torch.randint(0, 256, (N_IMAGES, *data.shape), generator=torch.Generator().manual_seed(0))
     labels = torch.arange(N_IMAGES) % data.n_classes if "label" in registry.card(factory).needs else None
-    lab = Lab(gan, images.to(torch.uint8), labels, data)
+    hyper = {name: one.default for name, one in declared(factory).items()} | hyper
+    lab = Lab(_in_small_batches(factory), images.to(torch.uint8), labels, data, hyper)
+    _ = lab.gan  # may refuse
     for checking in CHECKS:
         try:
             found = list(checking(lab))
@@ -67,18 +70,33 @@ def check(factory: Callable[..., Gan], data: DataSpec, **hyper: Any) -> list[str
     return problems
 
 
+def _in_small_batches(factory: Callable[..., Gan]) -> Callable[..., Gan]:
+    def make(data: DataSpec, **hyper: Any) -> Gan:
+        return replace(factory(data, **hyper), batch_size=BATCH_SIZE)
+
+    return make
+
+
 @dataclass(frozen=True)
 class Lab:
     """A model, and a little data to try it on."""
 
-    gan: Gan
+    make: Callable[..., Gan]
+    """The factory."""
     images: Tensor
     labels: Tensor | None
     data: DataSpec
+    hyper: Mapping[str, Any]
+    """All of them."""
 
-    def trainer(self, *seeds: int, gan: Gan | None = None) -> Trainer:
+    @cached_property
+    def gan(self) -> Gan:
+        """The model with its default hyperparameters, or as told."""
+        return self.make(self.data, **self.hyper)
+
+    def trainer(self, *seeds: int, gan: Gan | None = None, lanes: Sequence[Gan] = ()) -> Trainer:
         """A fresh trainer, of seed 0 unless told."""
-        return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,))
+        return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,), lanes=lanes)
 
     @cached_property
     def trained(self) -> Trainer:
@@ -257,25 +275,48 @@ def check_randomness(lab: Lab) -> Iterator[str]:
 
 def check_stack(lab: Lab) -> Iterator[str]:
     """Training a stack of seeds."""
-    gan = replace(lab.gan, optim={name: SGD() for name in lab.gan.optim})
-    lab = replace(lab, gan=gan)
-    stack = lab.trainer(0, 1)
+    gan = _with_sgd(lab.gan)
+    stack = lab.trainer(0, 1, gan=gan)
     if not _differing(_params(stack, 0), _params(stack, 1)):
         yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
     # a rounding error that carries an activation over a kink is rare: it does not happen at three starts
     for seeds in ((0, 1), (2, 3), (4, 5)):
-        gap = _stack_gap(lab, seeds)
+        gap = _stack_gap(lab, seeds, (gan, gan))
         if not gap:
             return
-    yield gap
+    yield f"seed {gap}"
 
 
-def _stack_gap(lab: Lab, seeds: tuple[int, ...]) -> str:
+def check_lanes(lab: Lab) -> Iterator[str]:
+    """Training a stack whose seeds differ in numbers."""
+    other = dict(lab.hyper)
+    for name, value in lab.hyper.items():
+        half = value / 2 if isinstance(value, float) else value
+        with suppress(ValueError):  # refused
+            if may_differ(lab.make, lab.data, lab.hyper, name, half):
+                other[name] = half
+    gans = tuple(_with_sgd(lab.make(lab.data, **hyper)) for hyper in (lab.hyper, other))
+    names = ", ".join(name for name in other if other[name] != lab.hyper[name])
+    for seeds in ((0, 1), (2, 3), (4, 5)):
+        gap = _stack_gap(lab, seeds, gans)
+        if not gap:
+            return
+    yield (
+        f"one of {names} changes an optimizer or a number of a loss, and something else too, so that a stack "
+        f"cannot hold two values of it: seed {gap}"
+    )
+
+
+def _with_sgd(gan: Gan) -> Gan:
+    return replace(gan, optim={name: SGD() for name in gan.optim})
+
+
+def _stack_gap(lab: Lab, seeds: tuple[int, ...], gans: Sequence[Gan]) -> str:
     """Where a stack's step is not that of each seed alone; empty where it is."""
-    stack = lab.trainer(*seeds)
+    stack = lab.trainer(*seeds, gan=gans[0], lanes=gans)
     stack.advance(1)
-    for lane, seed in enumerate(seeds):
-        solo = lab.trainer(seed)
+    for lane, (seed, gan) in enumerate(zip(seeds, gans, strict=True)):
+        solo = lab.trainer(seed, gan=gan)
         before = _copy(_state(solo))
         solo.advance(1)
         stacked = _state(stack, lane)
@@ -283,7 +324,7 @@ def _stack_gap(lab: Lab, seeds: tuple[int, ...]) -> str:
             gap = (alone - stacked[key]).abs().max()
             allowed = ABSOLUTE + RELATIVE * (alone - before[key]).abs().max()
             if gap > (allowed if alone.is_floating_point() else 0):
-                return f"seed {seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
+                return f"{seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
     return ""
 
 
@@ -341,6 +382,7 @@ CHECKS: tuple[Callable[[Lab], Iterator[str]], ...] = (
     check_updates,
     check_randomness,
     check_stack,
+    check_lanes,
     check_optimizers,
     check_state,
 )

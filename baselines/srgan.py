@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Literal
 
 import torch
@@ -229,7 +229,7 @@ def srgan(
         loss = cross_entropy(real, real=True) + cross_entropy(fake, real=False)
         return loss, {"d_loss": loss, "d_acc_real": share(real > 0), "d_acc_fake": share(fake <= 0)}
 
-    def g(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def g(nets: Nets, batch: Batch, draw: Draw, adversarial: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Equation 3: content + 1e-3 times the adversarial loss of equation 6, -log D(G(low))."""
         image = batch["image"]
         restored = nets["gen"](downsample(image, r))
@@ -242,7 +242,7 @@ def srgan(
     return Gan(
         build=lambda: {"gen": generator(r, n_blocks, width, data), "disc": discriminator(width, data)},
         noise={},
-        updates=(Update("disc", d), Update("gen", g)),
+        updates=(Update("disc", d), Update("gen", partial(g, adversarial=adversarial))),
         generate=restore,
         discriminate=lambda nets, batch: nets["disc"].eval(batch["image"]),
         optim={"gen": adam, "disc": adam},

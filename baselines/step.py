@@ -133,19 +133,23 @@ def loss_function(
     *,
     stacked: bool,
     bf16: bool = False,
-) -> Callable[[Tensors, dict[str, Tensor], Tensor], tuple[Tensor, Logs]]:
-    """``loss`` as a function of (tensors, draw, step), of one seed or of S seeds stacked in front.
+) -> Callable[[Tensors, dict[str, Tensor], Tensor, dict[str, Tensor]], tuple[Tensor, Logs]]:
+    """``loss`` as a function of (tensors, draw, step, numbers), of one seed or of S seeds stacked in front.
+
+    ``numbers`` take the place of the loss's own keywords in the lanes that have other ones.
 
     Returns the loss () or (S,), and its logs, likewise.
     """
 
     bound = Bf16Net if bf16 else BoundNet
 
-    def one_seed(tensors: Tensors, draw: dict[str, Tensor], step: Tensor) -> tuple[Tensor, Logs]:
+    def one_seed(
+        tensors: Tensors, draw: dict[str, Tensor], step: Tensor, numbers: dict[str, Tensor]
+    ) -> tuple[Tensor, Logs]:
         nets = {name: bound(*pair, tensors[name]) for name, pair in modules.items()}
         noise = {name: value for name, value in draw.items() if name != "index"}
-        return loss(nets, DataBatch(images, labels, draw["index"], step), noise)
+        return loss(nets, DataBatch(images, labels, draw["index"], step), noise, **numbers)
 
     if not stacked:
         return one_seed
-    return torch.vmap(one_seed, in_dims=(0, 0, None))
+    return torch.vmap(one_seed, in_dims=(0, 0, None, 0))

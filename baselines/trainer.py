@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from baselines.capture import Captured
 from baselines.gan import Gan, Nets, Optimizer, Update
+from baselines.lanes import differing
 from baselines.step import BoundNet, Tensors, loss_function
 from baselines.streams import Stream, derive
 
@@ -34,7 +35,7 @@ class Trainer:
         images: the training set (N, C, H, W), uint8, on the device that trains.
         labels: (N,) int64 on the same device, or ``None``.
         seeds: one lane each.
-        optims: per lane in place of ``gan.optim``, where lanes differ in a learning rate or the like.
+        lanes: the model of each lane, where they differ in a learning rate or the like (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
         bf16: training computes networks in bfloat16; weights, losses and optimizers stay float32.
     """
@@ -46,33 +47,38 @@ class Trainer:
         labels: Tensor | None,
         seeds: Sequence[int],
         *,
-        optims: Sequence[Mapping[str, Optimizer]] = (),
+        lanes: Sequence[Gan] = (),
         capture: bool = True,
         bf16: bool = False,
     ) -> None:
         self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
         self.stacked = len(seeds) > 1
         self.capture = capture and self.device.type == "cuda"
-        lanes = [build(gan, seed, self.device) for seed in seeds]
-        self.modules = {name: (net.train(), copy.deepcopy(net).eval()) for name, net in lanes[0].items()}
+        gans = tuple(lanes) or (gan,) * len(seeds)
+        built = [build(lane, seed, self.device) for lane, seed in zip(gans, seeds, strict=True)]
+        self.modules = {name: (net.train(), copy.deepcopy(net).eval()) for name, net in built[0].items()}
         self.params: Tensors = {}
         self.buffers: Tensors = {}
         for name in self.modules:
-            named = [dict(lane[name].named_parameters()) for lane in lanes]
+            named = [dict(nets[name].named_parameters()) for nets in built]
             self.params[name] = {
                 key: self._stack([p[key].detach() for p in named]).contiguous().requires_grad_()
                 for key in named[0]
             }
-            held = [dict(lane[name].named_buffers()) for lane in lanes]
+            held = [dict(nets[name].named_buffers()) for nets in built]
             self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
-        self.groups = {name: self._groups(name, optims) for name in gan.optim}
-        self.optimizers = {
-            name: make_optimizer([lane[name] for lane in optims or (gan.optim,)], groups)
-            for name, groups in self.groups.items()
-        }
+        self.groups: dict[str, list[list[Tensor]]] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        for name in gan.optim:
+            optims = [lane.optim[name] for lane in gans]
+            self.groups[name] = self._groups(name, optims)
+            self.optimizers[name] = make_optimizer(optims[: len(self.groups[name])], self.groups[name])
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
-            for update in gan.updates
+            for update in gans[0].updates
+        ]
+        self.numbers = [
+            differing([lane.updates[u].loss for lane in gans], self.device) for u in range(len(gan.updates))
         ]
         self.tensors = [self._seen_by(update) for update in gan.updates]
         self.streams = [
@@ -117,7 +123,7 @@ class Trainer:
         for u, update in enumerate(self.gan.updates):
             params = list(self.params[update.net].values())
             own = {name: value[u] for name, value in draw.items()}
-            loss, logs = self.losses[u](self.tensors[u], own, self._step)
+            loss, logs = self.losses[u](self.tensors[u], own, self._step, self.numbers[u])
             self._descend(update.net, torch.autograd.grad(loss.sum(), params))
             if update.project is not None:
                 with torch.no_grad():
@@ -249,10 +255,10 @@ class Trainer:
             for name in self.modules
         }
 
-    def _groups(self, name: str, optims: Sequence[Mapping[str, Optimizer]]) -> list[list[Tensor]]:
+    def _groups(self, name: str, optims: Sequence[Optimizer]) -> list[list[Tensor]]:
         """What the optimizer of a network moves: each parameter whole, or a group of slices per lane."""
         whole = [param.detach() for param in self.params[name].values()]
-        if not optims or not self.stacked:
+        if all(optim == optims[0] for optim in optims):
             return [whole]
         return [[param[lane] for param in whole] for lane in range(len(self.seeds))]
 

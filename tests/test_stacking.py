@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,15 @@ import torch
 from torch import Tensor
 
 from baselines import capture
-from baselines.gan import Adam, DataSpec, Optimizer, RMSprop
+from baselines.dcgan import dcgan
+from baselines.dragan import dragan
+from baselines.gan import Adam, DataSpec, Gan, Optimizer, RMSprop
+from baselines.hyperparameters import declared
+from baselines.lanes import may_differ, stackable
+from baselines.srgan import srgan
 from baselines.trainer import Trainer
 from baselines.vanilla import vanilla
+from baselines.wgan_gp import wgan_gp
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 GAN = vanilla(DataSpec(1, 8, 8), g_widths=(16, 32), d_widths=(32, 16), batch_size=16)
@@ -33,8 +40,8 @@ def assert_same(one: Any, other: Any) -> None:
         assert torch.equal(value, b[key]) if isinstance(value, Tensor) else value == b[key], key
 
 
-def both(optimizer: Optimizer) -> dict[str, Optimizer]:
-    return {"gen": optimizer, "disc": optimizer}
+def with_(optimizer: Optimizer) -> Gan:
+    return replace(GAN, optim={"gen": optimizer, "disc": optimizer})
 
 
 # ---------------------------------------------------------------- lanes
@@ -48,10 +55,10 @@ LANES: list[tuple[Optimizer, Optimizer]] = [
 @pytest.mark.parametrize("optims", LANES, ids=["Adam", "RMSprop"])
 def test_each_lane_trains_with_its_own_numbers(optims: tuple[Optimizer, Optimizer]) -> None:
     """As the same seed alone with an optimizer of those numbers, but for rounding."""
-    stack = Trainer(GAN, IMAGES, None, (5, 5), optims=[both(optim) for optim in optims])
+    stack = Trainer(GAN, IMAGES, None, (5, 5), lanes=[with_(optim) for optim in optims])
     stack.advance(3)
     for lane, optim in enumerate(optims):
-        solo = Trainer(replace(GAN, optim=both(optim)), IMAGES, None, (5,))
+        solo = Trainer(with_(optim), IMAGES, None, (5,))
         solo.advance(3)
         start = flat(Trainer(GAN, IMAGES, None, (5,)).weights())
         a, b = flat(stack.weights(lane)), flat(solo.weights())
@@ -61,12 +68,12 @@ def test_each_lane_trains_with_its_own_numbers(optims: tuple[Optimizer, Optimize
 
 
 def test_a_lanes_state_goes_on_in_a_stack_and_alone() -> None:
-    optims = [both(optim) for optim in LANES[0]]
-    stack = Trainer(GAN, IMAGES, None, (5, 7), optims=optims)
+    lanes = [with_(optim) for optim in LANES[0]]
+    stack = Trainer(GAN, IMAGES, None, (5, 7), lanes=lanes)
     stack.advance(3)
-    swapped = Trainer(GAN, IMAGES, None, (7, 5), optims=optims[::-1])
+    swapped = Trainer(GAN, IMAGES, None, (7, 5), lanes=lanes[::-1])
     swapped.load_state_dict([stack.state_dict(1), stack.state_dict(0)])
-    alone = Trainer(replace(GAN, optim=optims[1]), IMAGES, None, (7,))
+    alone = Trainer(lanes[1], IMAGES, None, (7,))
     alone.load_state_dict([stack.state_dict(1)])
     assert_same(alone.state_dict(), stack.state_dict(1))
     stack.advance(2)
@@ -78,7 +85,7 @@ def test_a_lanes_state_goes_on_in_a_stack_and_alone() -> None:
 def test_lanes_with_equal_numbers_are_a_plain_stack() -> None:
     plain, lanes = (
         Trainer(GAN, IMAGES, None, (5, 7)),
-        Trainer(GAN, IMAGES, None, (5, 7), optims=[GAN.optim] * 2),
+        Trainer(GAN, IMAGES, None, (5, 7), lanes=[GAN] * 2),
     )
     for trainer in (plain, lanes):
         trainer.advance(3)
@@ -88,9 +95,40 @@ def test_lanes_with_equal_numbers_are_a_plain_stack() -> None:
 
 def test_lanes_share_one_kind_of_optimizer_and_there_is_one_for_each() -> None:
     with pytest.raises(ValueError, match="one kind of optimizer"):
-        Trainer(GAN, IMAGES, None, (5, 7), optims=[both(Adam(1e-3)), both(RMSprop(1e-3))])
+        Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3)), with_(RMSprop(1e-3))])
     with pytest.raises(ValueError, match="longer"):
-        Trainer(GAN, IMAGES, None, (5, 7), optims=[both(Adam(1e-3))])
+        Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3))])
+
+
+@pytest.mark.parametrize(
+    ("factory", "name"), [(wgan_gp, "penalty"), (dragan, "penalty"), (srgan, "adversarial")]
+)
+def test_each_lane_has_its_own_weight_of_a_loss(factory: Any, name: str) -> None:
+    small = {"n_blocks": 1, "width": 4} if factory is srgan else {}
+    data = DataSpec(1, 8, 8)
+    gans = [replace(factory(data, **small, **{name: value}), batch_size=8) for value in (0.001, 0.1)]
+    stack = Trainer(gans[0], IMAGES, None, (5, 5), lanes=gans)
+    logged = stack.advance(1)
+    for lane, gan in enumerate(gans):
+        alone = Trainer(gan, IMAGES, None, (5,)).advance(1)
+        for key, values in alone.items():
+            assert logged[key][:, lane] == pytest.approx(values[:, 0], rel=1e-4, abs=1e-6), key
+    assert any(block[0, 0] != block[0, 1] for block in logged.values())
+
+
+def test_only_numbers_of_optimizers_and_losses_may_differ() -> None:
+    data = DataSpec(1, 8, 8)
+    of = partial(may_differ, wgan_gp, data, {name: h.default for name, h in declared(wgan_gp).items()})
+    assert of("lr", 1e-3)
+    assert of("beta1", 0.5)
+    assert of("penalty", 1.0)
+    assert of("latent_dim", 100)
+    assert not of("latent_dim", 64)
+    assert not of("net", "conv")
+    hyper = {name: h.default for name, h in declared(dcgan).items()}
+    assert not may_differ(dcgan, data, hyper, "dropout", 0.1)
+    assert stackable(dcgan, data, hyper, {**hyper, "lr": 1e-3, "beta2": 0.9})
+    assert not stackable(dcgan, data, hyper, {**hyper, "lr": 1e-3, "dropout": 0.1})
 
 
 # ---------------------------------------------------------------- bfloat16

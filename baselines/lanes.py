@@ -1,0 +1,52 @@
+"""What may differ between the seeds of one stack: the numbers of its optimizers and losses.
+
+A learning rate, a beta, the weight of a penalty: a hyperparameter that ends in ``Gan.optim`` or in a
+keyword of a ``partial`` loss, and nowhere else. ``conformance`` checks the "nowhere else".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from baselines.gan import DataSpec, Gan, Loss
+
+
+def keywords(loss: Loss) -> dict[str, float]:
+    """The numbers that a ``partial`` loss was given by name."""
+    given = loss.keywords if isinstance(loss, partial) else {}
+    return {name: value for name, value in given.items() if isinstance(value, float)}
+
+
+def differing(losses: Sequence[Loss], device: torch.device) -> dict[str, Tensor]:
+    """The numbers in which the losses of S lanes differ: (S,) each."""
+    lanes = [keywords(loss) for loss in losses]
+    return {
+        name: torch.tensor([lane[name] for lane in lanes], device=device)
+        for name in lanes[0]
+        if len({lane[name] for lane in lanes}) > 1
+    }
+
+
+def may_differ(
+    factory: Callable[..., Gan], data: DataSpec, hyper: Mapping[str, Any], name: str, value: Any
+) -> bool:
+    """Whether a seed with ``value`` for the hyperparameter ``name`` can train beside one with ``hyper``."""
+    if value == hyper[name] or not isinstance(value, float):
+        return bool(value == hyper[name])
+    return _numbers(factory(data, **hyper)) != _numbers(factory(data, **{**hyper, name: value}))
+
+
+def stackable(
+    factory: Callable[..., Gan], data: DataSpec, a: Mapping[str, Any], b: Mapping[str, Any]
+) -> bool:
+    """Whether seeds with these two sets of hyperparameters can train as one stack."""
+    return all(may_differ(factory, data, a, name, b[name]) for name in a)
+
+
+def _numbers(gan: Gan) -> tuple[Any, ...]:
+    return gan.optim, [keywords(update.loss) for update in gan.updates]
