@@ -322,6 +322,25 @@ def test_broken_models_are_told_why(promise: str) -> None:
     assert not any("\n" in problem for problem in problems)
 
 
+def test_a_number_of_an_optimizer_must_be_that_alone() -> None:
+    @card(paper="", year=2026)
+    def mixed(data: DataSpec, *, lr: float = 0.4) -> Gan:
+        gan = vanilla(data, g_widths=(8,), d_widths=(8,), lr=lr)
+        return rebuilt(gan, gen=lambda net: nn.Sequential(net, Scaled(lr)))
+
+    (found,) = conformance.check(mixed, DATA)
+    assert found.startswith("one of lr changes an optimizer or a number of a loss, and something else too")
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
 def test_signatures_that_cannot_be_read() -> None:
     def bare(data: DataSpec, *, width=3) -> Gan:  # type: ignore[no-untyped-def]
         raise NotImplementedError
