@@ -54,16 +54,17 @@ def run(
         StoppedError: ``stop`` said so.
     """
     environment.set_up(place.device)
-    stack = Stack(jobs, place)
-    stack.resume()
-    while not stack.done:
-        stack.advance()
-        if stop():
-            stack.checkpoint()
-            raise StoppedError
-    stack.checkpoint()
-    for k in range(len(jobs)):
-        stack.finish(k, attempt)
+    for together in _abreast(jobs, place):
+        stack = Stack(together, place)
+        stack.resume()
+        while not stack.done:
+            stack.advance()
+            if stop():
+                stack.checkpoint()
+                raise StoppedError
+        stack.checkpoint()
+        for k in range(len(together)):
+            stack.finish(k, attempt)
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Stack:
         self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
         self.train_s = self.eval_s = 0.0
         self.slice = 1
-        self.saved_at, self.saved_step = time.monotonic(), 0
+        self.saved_at, self.saved_step = time.monotonic(), None if len(jobs) > 1 else 0
 
     @property
     def done(self) -> bool:
@@ -214,8 +215,12 @@ class Stack:
         self.saved_at, self.saved_step = time.monotonic(), self.trainer.step
 
     def resume(self) -> None:
-        """Go on from the last step of which all lanes have a checkpoint; without one, start anew."""
+        """Go on from the last step of which all lanes have a checkpoint; without one, start anew.
+
+        A stack that starts anew saves that: whenever it is killed, there is a step that all lanes have.
+        """
         self._restore()
+        self.checkpoint()
         self.tell("training")
 
     def _restore(self) -> None:
@@ -223,7 +228,8 @@ class Stack:
         common = set.intersection(*map(set, found))
         if not common:
             return
-        states = [states[max(common)] for states in found]
+        step = max(common)
+        states = [states[step] for states in found]
         try:
             self.trainer.load_state_dict(states)
         except Exception:  # they do not fit: this attempt fails, the next one starts anew
@@ -231,7 +237,11 @@ class Stack:
                 if path.exists():
                     store.set_aside(path)
             raise
-        for lane, state in zip(self.lanes, states, strict=True):
+        self.saved_step = step
+        for lane, state, its in zip(self.lanes, states, found, strict=True):
+            if max(its) > step:  # ahead of the others: to keep it, the one before would have to go
+                newest, before = (lane.folder / name for name in CHECKPOINTS)
+                before.replace(newest)
             notes = json.loads(state["notes"])
             self.train_s, self.eval_s = notes["train_s"], notes["eval_s"]
             lane.evals, lane.best, lane.best_weights = notes["evals"], notes["best"], state["best_weights"]
@@ -300,6 +310,17 @@ class Stack:
         if verdict.get("near_half_since") is not None:
             verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
         return verdict | {"threshold": "calibrated"}
+
+
+def _abreast(jobs: Sequence[Job], place: Place) -> list[list[Job]]:
+    """The jobs, or where no checkpoints of one step exist of all, those together that go on from the same."""
+    steps = [set(_checkpoints(job, job.folder(place.out), torch.device("cpu"))) for job in jobs]
+    if set.intersection(*steps):
+        return [list(jobs)]
+    groups: dict[int, list[Job]] = {}
+    for job, found in zip(jobs, steps, strict=True):
+        groups.setdefault(max(found, default=0), []).append(job)
+    return list(groups.values())
 
 
 def _first_fid(metrics: Mapping[str, Mapping[str, float]]) -> float:

@@ -92,16 +92,18 @@ class Crash(BaseException):
 def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two seeds in one stack: also where one has the newer checkpoint, or its record, and the other not."""
+    """Two seeds in one stack: also where one has the newer checkpoint, or its record, and the other not.
+
+    It goes on from the last checkpoint that was complete, or a later one, until there are records.
+    """
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
     spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
     place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, place)
     job.run(jobs, place)
     expected = [numbers(each.folder(place.out)) for each in jobs]
-    renamed, restore = Path.replace, job.Stack._restore
-    calls = last = 0
-    resumed: list[int] = []
+    renamed, checkpoint = Path.replace, job.Stack.checkpoint
+    calls = last = saved = 0
 
     def replace(self: Path, target: Path) -> Path:
         nonlocal calls
@@ -110,24 +112,88 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
             raise Crash
         return renamed(self, target)
 
-    def restored(self: job.Stack) -> None:
-        restore(self)
-        resumed.append(self.trainer.step)
+    def checkpointed(self: job.Stack) -> None:
+        nonlocal saved
+        checkpoint(self)
+        saved = self.trainer.step
 
     monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr(job.Stack, "_restore", restored)
-    for point in range(100):
-        calls, last, place = 0, point, dataclasses.replace(place, out=fast_path / str(point))
-        try:
-            job.run(jobs, place)
-        except Crash:
-            last = 10**6
+    monkeypatch.setattr(job.Stack, "checkpoint", checkpointed)
+    resumed, trained = resumptions(monkeypatch), advances(monkeypatch)
+    first: list[int] = []
+
+    def crashes(out: Path, after: int) -> bool:
+        """Run as far as so many file operations; whether that was not to the end."""
+        nonlocal calls, last, place
+        calls, last, kept, place = 0, after, saved, dataclasses.replace(place, out=out)
+        left = [each for each in jobs if not (each.folder(out) / "run.json").exists()]
+        resumed.clear()
+        trained.clear()
+        with suppress(Crash):
             run_here([Task(jobs)], place, Interrupt(), retries=0)
-        else:
+        assert [step >= kept for step in resumed] == [True] * bool(left)
+        assert not (kept == 60 and trained), "what was trained to the end is only scored"
+        return calls > last
+
+    for point in range(100):
+        saved, out = 0, fast_path / str(point)
+        if not crashes(out, point):
             break
-        assert [numbers(each.folder(place.out)) for each in jobs] == expected
+        first.append(saved)
+        crashes(out, 3)
+        assert not crashes(out, 10**6)
+        assert [numbers(each.folder(out)) for each in jobs] == expected
     assert point > 15
-    assert max(resumed) > 0
+    assert min(first) == 0
+    assert first.count(60) > 5
+
+
+def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when an interrupted command goes on with more seeds, or a larger ``--stack``."""
+    place = Place(fast_path, offline=True, checkpoint_every=0)
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20), place)
+    looks = 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks == 3
+
+    with pytest.raises(job.StoppedError):
+        job.run(jobs[1:2], place, stop=stop)
+    reached = job._load(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
+    resumed = resumptions(monkeypatch)
+    run_here([Task(jobs)], place, Interrupt(), retries=0)
+    assert resumed == [0, reached]
+    assert [(store.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [2, 1, 2]
+
+
+def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step from which each stack goes on, from now on."""
+    steps: list[int] = []
+    restore = job.Stack._restore
+
+    def restored(self: job.Stack) -> None:
+        restore(self)
+        steps.append(self.trainer.step)
+
+    monkeypatch.setattr(job.Stack, "_restore", restored)
+    return steps
+
+
+def advances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step at which each stretch of training begins, from now on."""
+    steps: list[int] = []
+    advance = job.Stack.advance
+
+    def advanced(self: job.Stack) -> None:
+        steps.append(self.trainer.step)
+        advance(self)
+
+    monkeypatch.setattr(job.Stack, "advance", advanced)
+    return steps
 
 
 # ------------------------------------------------------------------ signals
@@ -328,7 +394,17 @@ def test_losses_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: 
 
 def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
     """A worker killed by the system at step 230: the record is that of a run that was left alone."""
-    one = (*FAULTY, "--seeds", "1", "--steps", "300", "--eval-every", "300", "--checkpoint-every", "0")
+    one: tuple[str, ...] = (
+        *FAULTY,
+        "--seeds",
+        "1",
+        "--steps",
+        "300",
+        "--eval-every",
+        "300",
+        "--checkpoint-every",
+        "0",
+    )
     one += ("--workers", "1", "--set", "faults:faulty.fault=dies once", "faults:faulty.at=230")
     marker = fast_path / "died"
     killed = commands.run(fast_path / "a", *one, before=without_report, FAULTS_MARKER=str(marker))
