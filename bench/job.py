@@ -1,4 +1,4 @@
-"""Run one job, or a stack of jobs that differ by seed alone: train -> sample -> score -> record.
+"""Run one job, or a stack of jobs that differ by seed and a few numbers: train -> sample -> score -> record.
 
 The only place where models, data, scores and files meet.
 """
@@ -21,7 +21,7 @@ import torch
 from torch.serialization import default_restore_location
 
 from baselines import registry
-from baselines.gan import Nets
+from baselines.gan import Gan, Nets
 from baselines.step import Tensors
 from baselines.trainer import Trainer, bind
 from bench import criterion, datasets, environment, pictures, record, store
@@ -54,7 +54,7 @@ def run(
         StoppedError: ``stop`` said so.
     """
     environment.set_up(place.device)
-    for together in _abreast(jobs, place):
+    for together in abreast(jobs, place):
         stack = Stack(together, place)
         stack.resume()
         while not stack.done:
@@ -73,6 +73,7 @@ class Lane:
 
     job: Job
     folder: Path
+    gan: Gan
     evals: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     best_weights: Tensors | None = None
@@ -87,7 +88,7 @@ class Lane:
 
 
 class Stack:
-    """Runs that train together."""
+    """Runs that train together: they may differ in the seed, and in what ``baselines.lanes`` allows."""
 
     def __init__(self, jobs: Sequence[Job], place: Place) -> None:
         job = jobs[0]
@@ -95,9 +96,10 @@ class Stack:
         self.dataset = _dataset(job.dataset, place.data_root, place.offline, job.holdout)
         factory = registry.get(job.model)
         self.card = registry.card(factory)
-        self.gan = factory(self.dataset.spec, **job.hyperparameters)
-        self.lanes = [Lane(job, job.folder(place.out)) for job in jobs]
-        self.trainer = Trainer(self.gan, *to_device(self.dataset.train, self.device), [j.seed for j in jobs])
+        gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]
+        self.lanes = [Lane(job, job.folder(place.out), gan) for job, gan in zip(jobs, gans, strict=True)]
+        data = to_device(self.dataset.train, self.device)
+        self.trainer = Trainer(gans[0], *data, [job.seed for job in jobs], lanes=gans)
         self.train_s = self.eval_s = 0.0
         self.slice = 1
         self.saved_at, self.saved_step = time.monotonic(), None if len(jobs) > 1 else 0
@@ -160,7 +162,7 @@ class Stack:
         except NonFiniteSamplesError as error:
             lane.diverged_at, lane.reason = step, f"{error} at step {step}"
             return
-        pictures.sample_grid(self.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
+        pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
         fid = _first_fid(lane.last.metrics)
         if self.job.protocol["select"] == "best" and (
             lane.best is None or fid < _first_fid(lane.best["val"])
@@ -179,7 +181,7 @@ class Stack:
 
     def evaluated(self, evaluator: Evaluator, nets: Nets, lane: Lane) -> Evaluation:
         """What the evaluator says of networks of this lane."""
-        return evaluator.evaluate(self.gan, nets, lane.job.seed, conditional="label" in self.card.needs)
+        return evaluator.evaluate(lane.gan, nets, lane.job.seed, conditional="label" in self.card.needs)
 
     # ------------------------------------------------------------ saving
 
@@ -291,7 +293,7 @@ class Stack:
             at_best = bind(self.trainer.modules, lane.best_weights)
             scores = self.evaluated(evaluator, at_best, lane).metrics
             result["best"] = lane.best | {"metrics": scores}
-        pictures.sample_grid(self.gan, nets, evaluator, lane.folder / "samples.png")
+        pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
         if self.place.save_samples:
             samples = final.images[: self.place.save_samples].permute(0, 2, 3, 1).numpy()
             store.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, samples))
@@ -299,8 +301,8 @@ class Stack:
     def judge(self, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
         """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""
         tolerance = self.job.protocol["d_acc_tolerance"]
-        if self.gan.threshold is not None:
-            return criterion.judge(history, tolerance) | {"threshold": self.gan.threshold}
+        if lane.gan.threshold is not None:
+            return criterion.judge(history, tolerance) | {"threshold": lane.gan.threshold}
         steps = [entry["step"] for entry in lane.evals]
         held_out = {
             f"d_acc_{kind}": np.array([entry["d_accuracy"][kind] for entry in lane.evals])
@@ -312,7 +314,7 @@ class Stack:
         return verdict | {"threshold": "calibrated"}
 
 
-def _abreast(jobs: Sequence[Job], place: Place) -> list[list[Job]]:
+def abreast(jobs: Sequence[Job], place: Place) -> list[list[Job]]:
     """The jobs, or where no checkpoints of one step exist of all, those together that go on from the same."""
     steps = [set(_checkpoints(job, job.folder(place.out), torch.device("cpu"))) for job in jobs]
     if set.intersection(*steps):

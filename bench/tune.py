@@ -102,6 +102,10 @@ def parser() -> Parser:
     where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
     where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
     where.add_argument("--workers", type=number(int, 0), metavar="N", help="processes; 0: in this process")
+    where.add_argument(
+        "--stack", type=number(int, 1), metavar="N",
+        help="trials that a worker trains at once, as one stack where they can; default 1, on a GPU 8",
+    )  # fmt: skip
     where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
     where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
     where.add_argument("--offline", action="store_true", help="never touch the network")
@@ -251,6 +255,8 @@ def _check(args: Namespace) -> None:
         )
     if len(args.objective) > 1 and args.pruner not in (None, "none"):
         raise UsageError(f"--pruner: {args.pruner!r} judges one objective; 'none' for several")
+    if "train_s" in args.objective and (args.stack or 1) > 1:
+        raise UsageError("--stack: trials that train together have no train_s of their own; 1 for it")
     if args.study and len(args.models) > 1:
         raise UsageError("--study: names one model's study; leave it out for several models")
 
@@ -312,13 +318,21 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
             started_workers(trials_place, slots, interrupt, timeout=args.run_timeout) as (workers, _),
         ):
             here = [] if workers else [Here(trials_place, interrupt)]
-            run_search(shared, recipe, [*workers, *here], interrupt, progress.tick)
+            together = _together(args, search.total, trials_place, len(workers) or 1)
+            run_search(shared, recipe, [*workers, *here], interrupt, progress.tick, together=together)
         if interrupt.signal is not None and not shared.finished:
             left = search.total - sum(shared.counts()[state] for state in SETTLED)
             print(f"interrupted: {left} trials are left; the same command goes on", file=sys.stderr)
             return 128 + interrupt.signal
     retraining = Retraining(args.retrain, search.full_steps, args.eval_every, _where(args))
     return close(shared, recipe, search.request, place, retraining)
+
+
+def _together(args: Namespace, total: int, place: Place, n_workers: int) -> int:
+    """Trials at once on a worker: not so many that others would have none."""
+    alone = place.device == "cpu" or "train_s" in args.objective
+    wanted = args.stack or (1 if alone else 8)
+    return max(1, min(wanted, -(-total // n_workers)))
 
 
 def _where(args: Namespace) -> list[str]:

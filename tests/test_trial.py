@@ -66,14 +66,13 @@ class Study:
 def run(jobs: list[Job], place: Place, study: Study | None = None, *, stop_after: int = 10**9) -> Result:
     """Run a trial, stopped at the n-th look."""
     looks = iter(range(10**9))
-    return trial.run(
-        jobs,
-        place,
-        ["fid"],
-        attempt=1,
-        report=(study or Study()).report,
-        stop=lambda: next(looks) >= stop_after,
-    )
+    asked = trial.Trial(jobs, (study or Study()).report)
+    (result,) = trial.run([asked], place, ["fid"], stop=lambda: next(looks) >= stop_after)
+    return result
+
+
+def never(*_: object) -> bool:
+    return False
 
 
 def record(job: Job, place: Place) -> store.Record:
@@ -191,7 +190,7 @@ def test_as_one_stack_the_seeds_give_the_same(
     jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU; equal but for the order of floating-point sums."""
-    monkeypatch.setattr(trial, "groups", lambda jobs, device: [jobs])
+    monkeypatch.setattr(trial, "groups", lambda jobs, place, together: [jobs])
     study = Study()
     assert run(jobs, place, study, stop_after=1).ending == "stopped"
     result = run(jobs, place, study)
@@ -205,12 +204,92 @@ def test_two_trials_of_one_configuration_do_not_run_at_once(jobs: list[Job], pla
     looks = itertools.count()
     with Claims() as first:
         assert first.take(jobs[1].folder(place.out))
-        waited = trial.run(
-            jobs, place, ["fid"], attempt=1, report=lambda *_: False, stop=lambda: next(looks) == 2
-        )
-        assert (waited, next(looks)) == (Result("stopped"), 3)
-        retried = trial.run(jobs, place, ["fid"], attempt=2, report=lambda *_: False, stop=lambda: False)
+        waited = trial.run([trial.Trial(jobs, never)], place, ["fid"], stop=lambda: next(looks) == 2)
+        assert (waited, next(looks)) == ([Result("stopped")], 3)
+        (retried,) = trial.run([trial.Trial(jobs, never, attempt=2)], place, ["fid"], stop=never)
         assert retried.ending == "complete"
+
+
+# ---------------------------------------------------------------- several trials together
+
+
+def configured(jobs: list[Job], **values: Any) -> list[Job]:
+    """The same seeds with other hyperparameters."""
+    return [replace(each, hyperparameters={**each.hyperparameters, **values}) for each in jobs]
+
+
+def run_together(
+    trials: list[list[Job]], place: Place, *studies: Study, stop_after: int = 10**9
+) -> list[Result]:
+    looks = iter(range(10**9))
+    asked = [
+        trial.Trial(jobs, study.report)
+        for jobs, study in itertools.zip_longest(trials, studies, fillvalue=Study())
+    ]
+    return trial.run(asked, place, ["fid"], stop=lambda: next(looks) >= stop_after)
+
+
+def stack_of(job: Job, place: Place) -> int:
+    size: int = record(job, place)["cost"]["stack"]
+    return size
+
+
+def test_trials_that_differ_in_numbers_train_as_one_stack(
+    jobs: list[Job], place: Place, tmp_path: Path
+) -> None:
+    """Each with its own learning rate, equal to a trial alone but for rounding; others beside them."""
+    trials = [jobs, configured(jobs, lr=1e-2, beta1=0.9), configured(jobs, latent_dim=20)]
+    results = run_together(trials, place)
+    alone = [run(each, replace(place, out=tmp_path)) for each in trials]
+    assert [stack_of(each[0], place) for each in trials] == [4, 4, 2]
+    for together, single in zip(results, alone, strict=True):
+        assert together.ending == "complete"
+        assert together.iterations == single.iterations
+    gaps = [abs(a.values[0] - b.values[0]) for a, b in zip(results, alone, strict=True)]
+    assert abs(results[0].values[0] - results[1].values[0]) > 10 * max(gaps)
+
+
+def test_trials_are_stopped_together_and_go_on_in_other_company(
+    jobs: list[Job], place: Place, tmp_path: Path
+) -> None:
+    other = configured(jobs, lr=1e-3)
+    whole = run_together([jobs, other], replace(place, out=tmp_path))
+    stopped = run_together([jobs, other], place, stop_after=1)
+    assert {result.ending for result in stopped} == {"stopped"}
+    assert {result.iterations > 0 for result in stopped} == {True}
+    (second,), (first,) = run_together([other], place), run_together([jobs], place)
+    assert first.values == pytest.approx(whole[0].values, rel=1e-2)
+    assert second.values == pytest.approx(whole[1].values, rel=1e-2)
+
+
+def test_of_trials_together_one_is_pruned_and_the_other_goes_on(jobs: list[Job], place: Place) -> None:
+    other = configured(jobs, lr=1e-3)
+    kept, pruned = Study(), Study(prune_at=4)
+    results = run_together([jobs, other], place, kept, pruned)
+    assert [result.ending for result in results] == ["complete", "pruned"]
+    assert results[1].iterations == 8
+    assert sorted(kept.reports) == [4, 8]
+    assert sorted(pruned.reports) == [4]
+    assert [store.read_record(each.folder(place.out)) is None for each in (jobs[0], other[0])] == [
+        False,
+        True,
+    ]
+    assert not list(place.out.rglob("checkpoint*"))
+
+
+def test_of_trials_together_one_diverges_and_the_other_goes_on(
+    templates: dict[str, Job], place: Place
+) -> None:
+    bad, good = faulty(templates, "nan", 6), faulty(templates, "none", 6)
+    results = run_together([bad, good], place)
+    assert [result.ending for result in results] == ["diverged", "complete"]
+
+
+def test_a_trial_twice_among_those_together_is_computed_once(jobs: list[Job], place: Place) -> None:
+    one, other = run_together([jobs, jobs], place)
+    assert one.ending == other.ending == "complete"
+    assert one.values == pytest.approx(other.values)
+    assert one.iterations == other.iterations
 
 
 @pytest.mark.parametrize("fault", ["nan", "explodes"])
@@ -238,7 +317,7 @@ def test_a_collapsed_generator_has_a_score(templates: dict[str, Job], place: Pla
 
 def test_a_score_that_runs_do_not_have_is_one_line(jobs: list[Job], place: Place) -> None:
     with pytest.raises(UsageError, match="--objective: these runs have no 'psnr'; they have fid, kid_mean"):
-        trial.run(jobs, place, ["fid", "psnr"], attempt=1, report=lambda *_: False, stop=lambda: False)
+        trial.run([trial.Trial(jobs, never)], place, ["fid", "psnr"], stop=never)
 
 
 ENTRY = {

@@ -351,6 +351,33 @@ def test_failures_are_counted_and_named(fast_path: Path, capsys: pytest.CaptureF
     assert summary(fast_path)["best"][0]["params"]["fault"] == "none"
 
 
+def test_trials_train_together_and_one_that_fails_costs_no_other(
+    fast_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = fast_path / "space.toml"
+    space.write_text('lr = {values = [1e-4, 1e-3]}\nfault = {values = ["none", "raises"]}\n')
+    words = (*FAULTY, "--space", str(space), "--set", "faults:faulty.at=3", "faults:faulty.batch_size=16")
+    assert here(fast_path, *words, "--stack", "4") == 0
+    assert summary(fast_path)["trials"] == {"complete": 2, "failed": 2}
+    assert "failed (ValueError: a fault, made on purpose)" in capsys.readouterr().out
+
+
+def test_trials_that_train_together_are_one_stack(fast_path: Path) -> None:
+    assert here(fast_path, *QUICK, "--trials", "3", "--stack", "3", "--space", str(numbers(fast_path))) == 0
+    records = trial_runs(fast_path)
+    assert [record["cost"]["stack"] for record in records] == [6] * 6
+    frame = pd.read_csv(study_folder(fast_path) / "trials.csv")
+    assert frame["lr"].nunique() == 3
+    assert frame["fid"].nunique() == 3
+
+
+def numbers(folder: Path) -> Path:
+    """A space of the optimizer's numbers alone."""
+    space = folder / "space.toml"
+    space.write_text("latent_dim = {values = [8]}\n")
+    return space
+
+
 def test_nothing_found_is_said(fast_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = fast_path / "space.toml"
     space.write_text('fault = {values = ["raises"]}\n')

@@ -1,164 +1,213 @@
-"""Run one trial of a search: the seeds of one configuration, side by side, scored on validation.
+"""Run trials of a search: the seeds of their configurations, side by side, scored on validation.
 
-On a CPU the seeds are advanced in turn to each evaluation, on a GPU they are one stack: either way the
-mean over seeds is known at every evaluation, and the trial can be pruned there.
+On a CPU the runs are advanced in turn to each evaluation; on a GPU, and for several trials at once, those
+that can be lanes of one stack train as one. Either way each trial's mean over seeds is known at every
+evaluation, and the trial can be pruned there.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from baselines import lanes, registry
+from baselines.gan import DataSpec
 from bench import environment, store
 from bench.claims import Claims
-from bench.job import CHECKPOINTS, Lane, Stack
+from bench.job import CHECKPOINTS, Lane, Stack, abreast
 from bench.search.objectives import mean_scores
-from bench.search.study import Result
+from bench.search.study import Ending, Result
 from bench.spec import Job, Place
 
 LOOK_EVERY = 0.5
 """Seconds between looks at another trial of the same configuration."""
 
+Report = Callable[[int, tuple[float, ...]], bool]
+"""Is told an evaluation's step and mean scores, and answers whether to prune."""
 
-def run(
-    jobs: Sequence[Job],
-    place: Place,
-    objectives: Sequence[str],
-    *,
-    attempt: int,
-    report: Callable[[int, tuple[float, ...]], bool],
-    stop: Callable[[], bool],
-) -> Result:
-    """Train and score the seeds of one configuration; runs that are finished already are reused.
-
-    ``report`` gets each evaluation's step and mean scores, and answers whether to prune. After a stop or
-    an exception the same trial goes on from its checkpoints.
-
-    Raises:
-        UsageError: the runs have no such score.
-    """
-    environment.set_up(place.device)
-    with Claims() as claims:
-        if not _claimed(claims, [job.folder(place.out) for job in jobs], wait=attempt == 1, stop=stop):
-            return Result("stopped")
-        return _run(Trial(jobs, place), objectives, attempt, report, stop)
+Stop = Callable[[], bool]
 
 
-def _claimed(claims: Claims, folders: Sequence[Path], *, wait: bool, stop: Callable[[], bool]) -> bool:
-    """Wait while another trial of the same configuration runs, to reuse its runs; False after a stop.
-
-    A further attempt does not wait: the claims that it finds are those of the lost one.
-    """
-    while not all(claims.take(folder) for folder in folders) and wait:
-        if stop():
-            return False
-        time.sleep(LOOK_EVERY)
-    return True
-
-
-def _run(
-    trial: Trial,
-    objectives: Sequence[str],
-    attempt: int,
-    report: Callable[[int, tuple[float, ...]], bool],
-    stop: Callable[[], bool],
-) -> Result:
-    values: tuple[float, ...] = ()
-    for k in range(trial.n_evals):
-        if not trial.advance(k, stop):
-            return trial.result("stopped")
-        if reason := trial.divergence():
-            trial.finish(attempt, only_diverged=True)
-            return trial.result("diverged", reason=reason)
-        entries = [evals[k] for evals in trial.evals()]
-        values, step = mean_scores(entries, objectives), entries[0]["step"]
-        if report(step, values) and not trial.done:
-            result = trial.result("pruned", reason=f"at step {step}")
-            trial.discard()
-            return result
-    trial.finish(attempt)
-    return trial.result("complete", values=values)
-
-
+@dataclass(eq=False)
 class Trial:
-    """The runs of a trial: stacks that train here, and records of runs that are finished already."""
+    """One configuration, and what is known of its runs."""
 
-    def __init__(self, jobs: Sequence[Job], place: Place) -> None:
-        records = [_record(job, place) for job in jobs]
-        self.records = [record for record in records if record is not None]
-        todo = [job for job, record in zip(jobs, records, strict=True) if record is None]
-        self.stacks = [Stack(group, place) for group in groups(todo, place.device)]
-        self.n_evals = -(-jobs[0].steps // jobs[0].eval_every)
-        for stack in self.stacks:
-            stack.resume()
+    jobs: Sequence[Job]
+    report: Report
+    attempt: int = 1
+    records: list[store.Record] = field(default_factory=list)
+    """Of runs that were finished before."""
+    lanes: list[tuple[Stack, int]] = field(default_factory=list)
+    """Of runs that train here: the stack, and the number in it."""
+    values: tuple[float, ...] = ()
+    result: Result | None = None
+    """Once it has ended."""
 
-    @property
-    def lanes(self) -> list[Lane]:
-        """What the runs that train here have gathered."""
-        return [lane for stack in self.stacks for lane in stack.lanes]
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to train."""
-        return all(stack.done for stack in self.stacks)
-
-    def evals(self) -> list[list[dict[str, Any]]]:
-        """Each run's evaluations so far."""
-        return [record["evals"] for record in self.records] + [lane.evals for lane in self.lanes]
-
-    def advance(self, k: int, stop: Callable[[], bool]) -> bool:
-        """Train every run to its evaluation ``k``, or until one diverges; False after a stop."""
-        for stack in self.stacks:
-            while not stack.done and any(len(lane.evals) <= k for lane in stack.lanes):
-                if self.divergence():
-                    return True
-                if stop():
-                    for each in self.stacks:
-                        each.checkpoint()
-                    return False
-                stack.advance()
-        return True
+    def evals(self, k: int) -> list[dict[str, Any]]:
+        """The k-th evaluation of each run."""
+        found = [record["evals"] for record in self.records] + [lane.evals for lane in self._lanes()]
+        return [evals[k] for evals in found]
 
     def divergence(self) -> str | None:
         """Which run diverged and how, if any did."""
         for record in self.records:
             if record["status"] == "diverged":
                 return f"seed {record['seed']}: {record['reason']}"
-        for lane in self.lanes:
+        for lane in self._lanes():
             if lane.diverged_at is not None:
                 return f"seed {lane.job.seed}: {lane.reason}"
         return None
 
-    def finish(self, attempt: int, *, only_diverged: bool = False) -> None:
-        """Write the records."""
-        for stack in self.stacks:
-            for k, lane in enumerate(stack.lanes):
-                if lane.diverged_at is not None or not only_diverged:
-                    stack.finish(k, attempt)
-        self.discard()
+    def end(self, ending: Ending, reason: str = "") -> None:
+        """Note how it ended, and what it cost."""
+        steps = [(record["evals"] or [{"step": 0}])[-1]["step"] for record in self.records]
+        steps += [stack.trainer.step for stack, _ in self.lanes]
+        seconds = [record["cost"]["device_s"] for record in self.records]
+        seconds += [(stack.train_s + stack.eval_s) / len(stack.lanes) for stack, _ in self.lanes]
+        values = self.values if ending == "complete" else ()
+        self.result = Result(ending, values, reason, sum(steps), sum(seconds))
 
-    def discard(self) -> None:
-        """Remove the weights of the runs that trained here: nobody goes on from them."""
-        for lane in self.lanes:
+    def write(self) -> None:
+        """Write the records that are due, and remove the weights: nobody goes on from them."""
+        assert self.result is not None
+        if self.result.ending == "stopped":
+            return
+        for (stack, k), lane in zip(self.lanes, self._lanes(), strict=True):
+            if self.result.ending == "complete" or lane.diverged_at is not None:
+                stack.finish(k, self.attempt)
             for name in (*CHECKPOINTS, "progress.json"):
                 (lane.folder / name).unlink(missing_ok=True)
 
-    def result(self, ending: Any, *, values: tuple[float, ...] = (), reason: str = "") -> Result:
-        """How the trial ended, and what it cost."""
-        steps = [(record["evals"] or [{"step": 0}])[-1]["step"] for record in self.records]
-        steps += [stack.trainer.step for stack in self.stacks for _ in stack.lanes]
-        seconds = [record["cost"]["device_s"] for record in self.records]
-        seconds += [stack.train_s + stack.eval_s for stack in self.stacks]
-        return Result(ending, values, reason, sum(steps), sum(seconds))
+    def _lanes(self) -> Iterator[Lane]:
+        return (stack.lanes[k] for stack, k in self.lanes)
 
 
-def groups(jobs: Sequence[Job], device: str) -> list[Sequence[Job]]:
-    """Which runs train as one stack: none on a CPU, all on a GPU."""
-    if device == "cpu":
+def run(trials: Sequence[Trial], place: Place, objectives: Sequence[str], *, stop: Stop) -> list[Result]:
+    """Train and score the seeds of each configuration; runs that are finished already are reused.
+
+    After a stop or an exception the same trials go on from their checkpoints.
+
+    Raises:
+        UsageError: the runs have no such score.
+    """
+    environment.set_up(place.device)
+    left = list(trials)
+    while left:
+        with Claims() as claims:
+            if not (now := _free(left, place, claims, stop)):
+                break
+            _run(now, place, objectives, stop)
+        left = [trial for trial in left if trial not in now]
+    return [trial.result or Result("stopped") for trial in trials]
+
+
+def _free(trials: Sequence[Trial], place: Place, claims: Claims, stop: Stop) -> list[Trial]:
+    """The trials whose runs are nobody else's, once there is one; none after a stop.
+
+    Of two trials of one configuration the second waits, to reuse the runs of the first. A further attempt
+    does not wait: the claims that it finds are those of the lost one.
+    """
+    while True:
+        free: list[Trial] = []
+        taken: set[Path] = set()
+        for trial in trials:
+            folders = [job.folder(place.out) for job in trial.jobs]
+            if taken.isdisjoint(folders) and (all(map(claims.take, folders)) or trial.attempt > 1):
+                free.append(trial)
+                taken.update(folders)
+        if free:
+            return free
+        if stop():
+            return []
+        time.sleep(LOOK_EVERY)
+
+
+def _run(trials: Sequence[Trial], place: Place, objectives: Sequence[str], stop: Stop) -> None:
+    _begin(trials, place)
+    stacks = {id(stack): stack for trial in trials for stack, _ in trial.lanes}
+    job = trials[0].jobs[0]
+    for k in range(-(-job.steps // job.eval_every)):
+        going = [trial for trial in trials if trial.result is None]
+        if not all(_advance(stack, k, going, stop) for stack in stacks.values()):
+            for stack in stacks.values():
+                stack.checkpoint()
+            for trial in going:
+                trial.end("stopped")
+            break
+        for trial in going:
+            _judge(trial, k, objectives)
+    for trial in trials:
+        if trial.result is None:
+            trial.end("complete")
+        trial.write()
+
+
+def _begin(trials: Sequence[Trial], place: Place) -> None:
+    """Find the records that there are, and put the other runs into stacks."""
+    todo: dict[Path, tuple[Job, Trial]] = {}
+    for trial in trials:
+        for job in trial.jobs:
+            if (record := _record(job, place)) is not None:
+                trial.records.append(record)
+            else:
+                todo[job.folder(place.out)] = job, trial
+    for group in groups([job for job, _ in todo.values()], place, together=len(trials) > 1):
+        stack = Stack(group, place)
+        stack.resume()
+        for k, job in enumerate(group):
+            todo[job.folder(place.out)][1].lanes.append((stack, k))
+
+
+def _advance(stack: Stack, k: int, going: Sequence[Trial], stop: Stop) -> bool:
+    """Train to evaluation ``k``, or until no trial is left that needs it; False after a stop.
+
+    The lanes of a trial that was pruned train on beside the others: on a GPU they cost little.
+    """
+    needed = [t for t in going if any(mine is stack for mine, _ in t.lanes)]
+    while not stack.done and any(len(lane.evals) <= k for lane in stack.lanes if lane.diverged_at is None):
+        if all(trial.divergence() for trial in needed):
+            return True
+        if stop():
+            return False
+        stack.advance()
+    return True
+
+
+def _judge(trial: Trial, k: int, objectives: Sequence[str]) -> None:
+    """Has it diverged? Else report the mean scores: is it to be pruned?"""
+    if reason := trial.divergence():
+        trial.end("diverged", reason)
+        return
+    entries = trial.evals(k)
+    trial.values, step = mean_scores(entries, objectives), entries[0]["step"]
+    done = all(stack.done for stack, _ in trial.lanes)
+    if trial.report(step, trial.values) and not done:
+        trial.end("pruned", f"at step {step}")
+
+
+def groups(jobs: Sequence[Job], place: Place, *, together: bool) -> list[list[Job]]:
+    """Which runs train as one stack: on a CPU none unless ``together``, else all that can."""
+    if place.device == "cpu" and not together:
         return [[job] for job in jobs]
-    return [jobs] if jobs else []
+    found: list[list[Job]] = []
+    for job in jobs:
+        for group in found:
+            if _stackable(group[0], job):
+                group.append(job)
+                break
+        else:
+            found.append([job])
+    return [part for group in found for part in abreast(group, place)]
+
+
+def _stackable(a: Job, b: Job) -> bool:
+    data = a.protocol["dataset"]
+    channels, height, width = data["shape"]
+    spec = DataSpec(channels, height, width, data["n_classes"])
+    return lanes.stackable(registry.get(a.model), spec, a.hyperparameters, b.hyperparameters)
 
 
 def _record(job: Job, place: Place) -> store.Record | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,8 +59,10 @@ def search(
     workers: Sequence[Worker | Here],
     interrupt: Interrupt,
     tick: Callable[[], None],
+    *,
+    together: int = 1,
 ) -> None:
-    """Run trials on these workers, beside any other process on the same study.
+    """Run trials on these workers, ``together`` at a time on each, beside any other process on the study.
 
     Returns when every slot of the study is settled, or when ``interrupt`` was signalled and every worker
     has written its checkpoints.
@@ -68,18 +71,19 @@ def search(
         UsageError: the storage failed, or the runs lack a score that was asked for.
         UnwritableError: the study's folder cannot be written.
     """
-    running: dict[Worker | Here, Claim] = {}
+    running: dict[Worker | Here, list[Claim]] = {}
     looked = -math.inf
     with _beating(shared, running):
         while True:
             if time.monotonic() - looked > LOOK_EVERY:
-                shared.bury(list(running.values()))
+                shared.bury(list(chain(*running.values())))
                 for worker in workers:
                     if worker not in running:
-                        if interrupt.is_set() or (claim := shared.claim()) is None:
+                        claims = [] if interrupt.is_set() else _claims(shared, together)
+                        if not claims:
                             break
-                        running[worker] = claim
-                        worker.give(Attempt(claim, recipe))
+                        running[worker] = claims
+                        worker.give(Attempt(claims, recipe))
                 tick()
                 if not running and (interrupt.is_set() or shared.finished):
                     return
@@ -87,20 +91,29 @@ def search(
             time.sleep(0.1)
             for worker in list(running):
                 if (ended := worker.outcome()) is not None:
-                    shared.end(running[worker].number, _result(ended))
+                    claims = running[worker]
+                    for claim, result in zip(claims, _results(ended, len(claims)), strict=True):
+                        shared.end(claim.number, result)
                     del running[worker]
                     looked = -math.inf
 
 
+def _claims(shared: SharedStudy, most: int) -> list[Claim]:
+    claims: list[Claim] = []
+    while len(claims) < most and (claim := shared.claim()) is not None:
+        claims.append(claim)
+    return claims
+
+
 @contextmanager
-def _beating(shared: SharedStudy, running: Mapping[Any, Claim]) -> Iterator[None]:
+def _beating(shared: SharedStudy, running: Mapping[Any, Sequence[Claim]]) -> Iterator[None]:
     """Renew the heartbeats of what runs, six times in a deadline; what runs after an error is reopened."""
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(shared.deadline / 6):
             with suppress(StorageError):
-                shared.beat(list(running.values()))
+                shared.beat(list(chain(*list(running.values()))))
 
     threading.Thread(target=beat, daemon=True).start()
     try:
@@ -108,40 +121,37 @@ def _beating(shared: SharedStudy, running: Mapping[Any, Claim]) -> Iterator[None
     finally:
         over.set()
         with suppress(StorageError):
-            for claim in running.values():
+            for claim in chain(*running.values()):
                 shared.end(claim.number, Result("stopped"))
 
 
-def _result(ended: Outcome) -> Result:
+def _results(ended: Outcome, n: int) -> Sequence[Result]:
     how, what = ended
     if how == "unwritable":
         raise store.UnwritableError(*what)
     if isinstance(what, UsageError):
         raise what
-    return what if isinstance(what, Result) else Result("lost", reason=what.partition("\n")[0])
+    return what if isinstance(what, list) else [Result("lost", reason=what.partition("\n")[0])] * n
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a worker gets."""
+    """What a worker gets: trials to run together."""
 
-    claim: Claim
+    claims: Sequence[Claim]
     recipe: Recipe
 
     def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
-        """Run the trial: a :class:`Result`, or why there is none."""
+        """Run the trials: a list of :class:`Result`, or why there is none."""
         from bench.search import trial
 
-        jobs = self.recipe.jobs(self.claim.params)
+        jobs = [self.recipe.jobs(claim.params) for claim in self.claims]
         try:
-            result = trial.run(
-                jobs,
-                place,
-                self.recipe.objectives,
-                attempt=self.claim.attempt,
-                report=self._reporter(jobs[0]),
-                stop=stop,
-            )
+            trials = [
+                trial.Trial(each, self._reporter(claim, each[0]), claim.attempt)
+                for claim, each in zip(self.claims, jobs, strict=True)
+            ]
+            return "done", trial.run(trials, place, self.recipe.objectives, stop=stop)
         except StorageError as error:
             return "failed", str(error)
         except UsageError as error:
@@ -150,11 +160,23 @@ class Attempt:
             return "unwritable", (error.errno, error.strerror, error.filename)
         except Exception as error:
             with suppress(store.UnwritableError):
-                record.log(jobs[0].folder(place.out), traceback.format_exc())
-            return "failed", Result("failed", reason=one_line(error))
-        return "done", result
+                record.log(jobs[0][0].folder(place.out), traceback.format_exc())
+            if len(self.claims) == 1:
+                return "failed", [Result("failed", reason=one_line(error))]
+        return self._in_halves(place, stop)
 
-    def _reporter(self, job: Job) -> Callable[[int, tuple[float, ...]], bool]:
+    def _in_halves(self, place: Place, stop: Callable[[], bool]) -> Outcome:
+        """The same, fewer at a time: one of them fails, or together they do not fit into memory."""
+        middle = len(self.claims) // 2
+        results: list[Result] = []
+        for half in (self.claims[:middle], self.claims[middle:]):
+            how, what = replace(self, claims=half).run(place, stop)
+            if not isinstance(what, list):
+                return how, what
+            results += what
+        return "done", results
+
+    def _reporter(self, claim: Claim, job: Job) -> Callable[[int, tuple[float, ...]], bool]:
         """Tell the study a mean score, and ask whether to prune; searches of several scores do not prune."""
         if len(self.recipe.objectives) > 1:
             return lambda step, values: False
@@ -166,7 +188,7 @@ class Attempt:
                 sampler=optuna.samplers.RandomSampler(),
                 pruner=samplers.pruner(self.recipe.pruner, steps=job.steps, eval_every=job.eval_every),
             )
-            optuna_trial = optuna.Trial(study, self.claim.trial_id)
+            optuna_trial = optuna.Trial(study, claim.trial_id)
 
         def report(step: int, values: tuple[float, ...]) -> bool:
             with storage_errors(*guard):
