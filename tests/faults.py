@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, Update, card
 from baselines.vanilla import vanilla
 
+Fault = Literal[
+    "none", "raises", "starves", "dies", "dies once", "hangs", "nan", "explodes", "collapses", "nan images"
+]
 Logged = tuple[Tensor, Mapping[str, Tensor]]
 
 
@@ -21,7 +26,7 @@ Logged = tuple[Tensor, Mapping[str, Tensor]]
 def faulty(
     data: DataSpec,
     *,
-    fault: Literal["none", "raises", "dies", "dies once", "nan", "explodes", "collapses"] = "none",
+    fault: Fault = "none",
     at: int = 30,
     batch_size: int = 32,
 ) -> Gan:
@@ -39,6 +44,11 @@ def faulty(
         match fault:
             case "raises":
                 raise ValueError("a fault,\nmade on purpose")
+            case "starves":
+                torch.empty(2**50)
+            case "hangs":
+                Path(os.environ["FAULTS_MARKER"]).touch()
+                time.sleep(1000)
             case "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "dies once":
@@ -54,6 +64,6 @@ def faulty(
 
     def generate(nets: Nets, batch: Batch, draw: Draw) -> Tensor:
         images = gan.generate(nets, batch, draw)
-        return images * 0 if fault == "collapses" else images
+        return images * {"collapses": 0, "nan images": float("nan")}.get(fault, 1)
 
     return replace(gan, updates=(Update("disc", loss), *others), generate=generate)

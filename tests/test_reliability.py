@@ -8,6 +8,7 @@ import errno
 import math
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -44,6 +45,7 @@ from bench.spec import Job, Place, Spec, plan
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
 FAULTY = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu")
+NARROW = ("--set", "vanilla.g_widths=16", "vanilla.d_widths=16")
 RUN = (*SMALL, "--seeds", "1", "--steps", "300", "--eval-every", "100", "--checkpoint-every", "0")
 LONG = (*SMALL, "--steps", "200000", "--eval-every", "100000", "--checkpoint-every", "0")
 
@@ -146,6 +148,30 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     assert point > 15
     assert min(first) == 0
     assert first.count(60) > 5
+
+
+def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every minute by default: of a run that takes half a second a step, after steps 121 and 242."""
+    assert Place().checkpoint_every == 60
+    clock, saved = 0.0, []
+
+    def advance(self: job.Stack) -> None:
+        nonlocal clock
+        clock += 0.5
+        self.slice = 1
+        advanced(self)
+
+    def noted(self: job.Stack) -> None:
+        saved.append(self.trainer.step)
+        checkpoint(self)
+
+    advanced, checkpoint = job.Stack.advance, job.Stack.checkpoint
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr(job.Stack, "advance", advance)
+    monkeypatch.setattr(job.Stack, "checkpoint", noted)
+    place = Place(fast_path, offline=True)
+    job.run(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
+    assert saved == [0, 121, 242, 300]
 
 
 def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
@@ -257,14 +283,17 @@ def supervised(folder: Path, token: str, how: Any) -> tuple[Any, int]:
 
 @LINUX
 def test_a_second_interrupt_ends_at_once_though_a_worker_does_not_listen(fast_path: Path, token: str) -> None:
-    process, worker = supervised(fast_path, token, "deaf")
-    os.kill(process.pid, signal.SIGINT)
-    process.join(0.5)
-    assert process.is_alive(), "it waits for the worker's checkpoint"
-    os.kill(process.pid, signal.SIGINT)
-    process.join(2)
-    assert process.exitcode == 130
-    wait_for(lambda: not alive(worker), seconds=5)
+    hangs = ("--set", "faults:faulty.fault=hangs", "--workers", "1", "--seeds", "1")
+    marker = fast_path / "hangs"
+    command = start(fast_path, *FAULTY, *hangs, RELIABILITY=token, FAULTS_MARKER=str(marker))
+    wait_for(marker.exists)
+    command.kill(signal.SIGINT)
+    command.process.join(0.5)
+    assert command.process.is_alive(), "it waits for the worker's checkpoint"
+    assert processes(token)
+    command.kill(signal.SIGINT)
+    assert command.wait(seconds=2) == 130
+    wait_for(lambda: not processes(token), seconds=5)
 
 
 @LINUX
@@ -334,45 +363,52 @@ def test_a_hang_is_ended_and_the_log_says_where(worker: Worker, tmp_path: Path, 
     assert not alive(int((tmp_path / "marker").read_text()))
 
 
-def by_fault(folder: Path) -> dict[str, dict[str, Any]]:
-    """Each run's record, by the fault that its model has."""
-    return {record["hyperparameters"]["fault"]: record for record in commands.records(folder)}
-
-
 def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
     """One results folder, a command for each fault; the retries are counted."""
-    one = (*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--workers", "1", "--retries", "1")
-    for fault in ("raises", "dies", "dies once"):
+    one = (*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--retries", "1")
+    for fault, *more in (
+        ("raises", "--workers", "0"),
+        ("starves", "--workers", "0"),
+        ("dies", "--workers", "1", "--models", "faults:faulty", "vanilla", *NARROW),
+        ("dies once", "--workers", "1"),
+        ("hangs", "--workers", "1", "--run-timeout", "2"),
+    ):
         done = commands.run(
             fast_path,
-            *one,
-            "--set",
-            f"faults:faulty.fault={fault}",
+            *(*one, "--set", f"faults:faulty.fault={fault}", *more),
             before=without_report,
             FAULTS_MARKER=str(fast_path / "died"),
         )
         assert done.wait() == (0 if fault == "dies once" else 1), done.err
         assert "Traceback" not in done.err
-    found = by_fault(fast_path)
-    assert {fault: (r["status"], r["reason"], r["attempts"]) for fault, r in found.items()} == {
+    found = {record["hyperparameters"].get("fault"): record for record in commands.records(fast_path)}
+    assert found[None]["status"] == "finished", "that of the other model, which came after the one that dies"
+    starved = found["starves"].pop("reason")
+    assert re.match("RuntimeError: .*can't allocate memory", starved)
+    assert {fault: (r["status"], r.get("reason"), r["attempts"]) for fault, r in found.items() if fault} == {
         "raises": ("failed", "ValueError: a fault, made on purpose", 2),
+        "starves": ("failed", None, 2),
         "dies": ("failed", "worker killed by SIGKILL", 2),
         "dies once": ("finished", None, 2),
+        "hangs": ("failed", "took longer than --run-timeout 2 s", 2),
     }
     for folder in folders(fast_path):
-        log = (folder / "error.log").read_text().splitlines()
         record = store.read_record(folder)
         assert record is not None
+        assert not (folder / "progress.json").exists()
+        if record["model"] == "vanilla":
+            continue
+        log = (folder / "error.log").read_text().splitlines()
         reason = record["reason"] or "worker killed by SIGKILL"
         assert [line for line in log if line.startswith("attempt")] == [
             f"attempt {k}: {reason}" for k in range(1, record["attempts"] + (record["status"] == "failed"))
         ]
-        assert ("faults.py" in "".join(log)) == (record["hyperparameters"]["fault"] == "raises")
-        assert not (folder / "progress.json").exists()
+        if record["hyperparameters"]["fault"] in ("raises", "starves"):
+            assert "faults.py" in "".join(log), "where it happened"
 
 
-def test_losses_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: Path) -> None:
-    for fault in ("nan", "explodes", "collapses"):
+def test_losses_or_images_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: Path) -> None:
+    for fault in ("nan", "explodes", "collapses", "nan images"):
         done = commands.run(
             fast_path,
             *(*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--workers", "0"),
@@ -381,11 +417,13 @@ def test_losses_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: 
             before=without_report,
         )
         assert done.wait() == (0 if fault == "collapses" else 1), done.err
-    found = by_fault(fast_path)
+        assert not re.search(r"\bnan\b", done.out), "no table shows what is not a number"
+    found = {record["hyperparameters"]["fault"]: record for record in commands.records(fast_path)}
     assert {fault: (r["status"], r["reason"]) for fault, r in found.items()} == {
         "nan": ("diverged", "a loss is not finite at step 30"),
         "explodes": ("diverged", "a loss exceeds 1e+08 at step 30"),
         "collapses": ("finished", None),
+        "nan images": ("diverged", "the generator's samples are not finite at step 60"),
     }
     scores = found["collapses"]["metrics"]["classifier"]
     assert all(math.isfinite(value) for value in scores.values())

@@ -126,6 +126,17 @@ def test_no_name_escapes_the_results_folder(model: str, dataset: str, seed: int)
     assert str(folder).isprintable()
 
 
+def test_no_name_in_a_record_leads_out_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, root = "../../../x", tmp_path / "a" / "b" / "c"
+    monkeypatch.setitem(fake_runs.FLOOR_FID, name, 2.0)
+    fake_runs.run(root, model=name, dataset=name, extractors=["classifier", name], n_evals=2)
+    before = set(tmp_path.rglob("*"))
+    build.build([root], root / "report", ("markdown", "csv", "latex", "html"))
+    written = set(tmp_path.rglob("*")) - before
+    assert len(written) > 5
+    assert {path.relative_to(root).parts[0] for path in written} == {"report"}
+
+
 def test_names_that_look_alike_on_disk_are_different_runs(tmp_path: Path) -> None:
     jobs = [
         Job(model, {}, "digits", 0, 1, 1, {"dataset": {"n_val": 0}}) for model in ("a:b", "a-b", "a/b", "a b")
