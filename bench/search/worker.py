@@ -189,10 +189,12 @@ class Attempt:
                 pruner=samplers.pruner(self.recipe.pruner, steps=job.steps, eval_every=job.eval_every),
             )
             optuna_trial = optuna.Trial(study, claim.trial_id)
+            told = study._storage.get_trial(claim.trial_id).intermediate_values
 
         def report(step: int, values: tuple[float, ...]) -> bool:
             with storage_errors(*guard):
-                optuna_trial.report(values[0], step)
+                if step not in told:  # else it starts again, in smaller company
+                    optuna_trial.report(values[0], step)
                 return optuna_trial.should_prune()
 
         return report
