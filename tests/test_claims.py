@@ -146,11 +146,16 @@ def test_of_many_that_try_at_once_exactly_one_gets_a_run(fast_path: Path, dead: 
 # ------------------------------------------------------------------ whole commands
 
 
-def note_runs(path: Path, gate: Path | None = None) -> None:
-    """Note in a file each run that this process begins to compute; wait for ``gate`` before it does."""
+def note_runs(path: Path, gate: Path | None = None, host: str | None = None) -> None:
+    """Note in a file each run that this process begins to compute; wait for ``gate`` before it does.
+
+    With ``host`` it believes to be on that machine, and cannot ask whether others' processes live.
+    """
     from bench import job
 
     without_report()
+    if host is not None:
+        claims.here = lambda: host  # type: ignore[assignment]
     real = job.run
 
     def noting(jobs: Any, *arguments: Any, **options: Any) -> None:
@@ -174,9 +179,19 @@ def table(command: commands.Command) -> str:
     return str(row)
 
 
-def test_two_commands_on_one_folder_compute_each_run_once_and_agree(fast_path: Path) -> None:
-    before = partial(note_runs, fast_path / "noted")
-    both = [start(fast_path, *RUN, "--seeds", "4", before=before, to=fast_path / name) for name in "ab"]
+@pytest.mark.parametrize("hosts", [(None, None), ("one 1", "other 2")], ids=["one-machine", "two-machines"])
+def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
+    fast_path: Path, hosts: tuple[str | None, ...]
+) -> None:
+    both = [
+        start(
+            fast_path,
+            *(*RUN, "--seeds", "4"),
+            before=partial(note_runs, fast_path / "noted", host=host),
+            to=fast_path / f"printed-{k}",
+        )
+        for k, host in enumerate(hosts)
+    ]
     for command in both:
         assert command.wait() == 0, command.err
     computed = noted(fast_path / "noted")

@@ -572,6 +572,16 @@ def test_a_full_disk_is_one_line_and_afterwards_the_command_goes_on(
     assert [record["status"] for record in commands.records(small_disk)] == ["finished"] * 2
 
 
+def test_a_disk_that_is_full_when_the_report_is_written_is_one_line(small_disk: Path) -> None:
+    first = commands.run(small_disk, *RUN, "--workers", "0", before=without_report)
+    assert first.wait() == 0, first.err
+    fill(small_disk, leave=0)
+    command = commands.run(small_disk, *RUN, to=small_disk.parent)
+    assert command.wait() == 1
+    assert "vanilla" in command.out, "the table was printed before"
+    assert_one_line(command, "No space left on device")
+
+
 def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full from the n-th written file on, for every n: the same error, and never half a file."""
     real, calls, last = os.fsync, 0, 0
