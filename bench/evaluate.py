@@ -91,19 +91,32 @@ class Evaluator:
         with torch.inference_mode():
             fakes = self.sample(gan, nets, seed)
             images = to_uint8(fakes).cpu()
-            scores = {}
-            for name, extractor in self.extractors.items():
-                features = extractor(images)
-                scores[name] = self._scores(name, features, seed)
-                if conditional and self.labels is not None and name == CLASSIFIER:
-                    scores[name] |= conditional_scores(self.real[name], features, self.labels)
+            scores = self._score(images, seed, conditional=conditional)
             if gan.low_resolution is not None:
                 scores["super-resolution"] = self._restoration(gan, images)
             return Evaluation(scores, self._d_accuracy(gan, nets, fakes), images)
 
-    def sample(self, gan: Gan, nets: Nets, seed: int) -> Tensor:
-        """N fakes (N, C, H, W) in [-1, 1]."""
-        generator = torch.Generator(self.device).manual_seed(derive(seed, "eval"))
+    def draws(
+        self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int, *, conditional: bool = False
+    ) -> dict[str, dict[str, list[float]]]:
+        """Extractor -> score -> its value in ``n`` sample draws, of which ``first`` is the first."""
+        with torch.inference_mode():
+            more = [
+                self._score(to_uint8(self.sample(gan, nets, seed, k)).cpu(), seed, conditional=conditional)
+                for k in range(1, n)
+            ]
+        return {
+            extractor: {
+                name: [first.metrics[extractor][name], *(m[extractor][name] for m in more)] for name in scores
+            }
+            for extractor, scores in first.metrics.items()
+            if extractor in self.extractors
+        }
+
+    def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
+        """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``."""
+        purpose = f"eval-{draw_number}" if draw_number else "eval"
+        generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
         noise = draw(gan.noise, (len(self),), generator)
         fakes = torch.cat(
             [
@@ -114,6 +127,15 @@ class Evaluator:
         if not torch.isfinite(fakes).all():
             raise NonFiniteSamplesError("the generator's samples are not finite")
         return fakes
+
+    def _score(self, images: Tensor, seed: int, *, conditional: bool) -> dict[str, dict[str, float]]:
+        scores = {}
+        for name, extractor in self.extractors.items():
+            features = extractor(images)
+            scores[name] = self._scores(name, features, seed)
+            if conditional and self.labels is not None and name == CLASSIFIER:
+                scores[name] |= conditional_scores(self.real[name], features, self.labels)
+        return scores
 
     def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
         scores = metrics.score(self.real[extractor], fake, seed=seed)

@@ -294,6 +294,10 @@ class Stack:
             scores = self.evaluated(evaluator, at_best, lane).metrics
             result["best"] = lane.best | {"metrics": scores}
         pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
+        if lane.gan.noise and self.place.draws > 1:
+            result["draws"] = evaluator.draws(
+                lane.gan, nets, lane.job.seed, final, self.place.draws, conditional="label" in self.card.needs
+            )
         if self.place.save_samples:
             samples = final.images[: self.place.save_samples].permute(0, 2, 3, 1).numpy()
             store.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, samples))

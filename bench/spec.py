@@ -60,6 +60,8 @@ class Place:
     checkpoint_every: float = 60.0
     """Seconds."""
     save_samples: int = 0
+    draws: int = 3
+    """Sample draws that are scored at the last step, to tell sampling from training variance."""
     inception_weights: Path | None = None
     cache_root: Path | None = None
     """Where the cache is, if not in ``out``."""

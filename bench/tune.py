@@ -113,7 +113,7 @@ def parser() -> Parser:
     where.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
     where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
     where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    p.set_defaults(save_samples=0)
+    p.set_defaults(save_samples=0, draws=1)
     return p
 
 

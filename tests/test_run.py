@@ -87,6 +87,17 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
         assert samples["arr_0"].dtype == np.uint8
 
 
+def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> None:
+    """The first is the one in its scores; the report parts sampling from training variance by them."""
+    folder, _ = three
+    for record in records(folder / "results").values():
+        for name, values in record["draws"]["classifier"].items():
+            assert len(values) == 3
+            assert values[0] == record["metrics"]["classifier"][name]
+        assert len(set(record["draws"]["classifier"]["fid"])) == 3
+    assert "Sources of spread" in (folder / "results" / "report" / "table.md").read_text()
+
+
 def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     folder, printed = three
     assert "real data" in printed
