@@ -104,7 +104,12 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
 
 
 def command(group: Group, run_id: str) -> str:
-    """The command line that makes a configuration's runs again, every hyperparameter spelt out."""
+    """The command line that makes a configuration's runs again, every hyperparameter spelt out.
+
+    Runs that were scored on validation are a search's trials: only a search makes them.
+    """
+    if group.protocol.get("scored_on") == "val":
+        return "# a trial of a search by python -m bench.tune: see summary.json in the study's folder"
     mine = group.of(run_id)
     first = mine.iloc[0]
     model = str(first["model"])

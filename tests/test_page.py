@@ -113,6 +113,12 @@ def test_pictures_have_words(report: Path) -> None:
     )
 
 
+def test_trials_of_a_search_have_no_command_of_their_own(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False, fields={"protocol.scored_on": "val"})
+    (group,) = summary.groups(reports.load(tmp_path))
+    assert page.command(group, group.summary["id"][0]).startswith("# a trial of a search")
+
+
 def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
     settings = {"g_widths": [8, 16], "lr": 1e-3, "norm": None, "bias": True, "net": "it's; rm -rf"}
     fake_runs.study(
