@@ -100,7 +100,8 @@ class Stack:
         self.lanes = [Lane(job, job.folder(place.out), gan) for job, gan in zip(jobs, gans, strict=True)]
         data = to_device(self.dataset.train, self.device)
         self.trainer = Trainer(gans[0], *data, [job.seed for job in jobs], lanes=gans)
-        self.train_s = self.eval_s = 0.0
+        self.train_s = self.eval_s = self.energy_before = 0.0
+        self.meter = environment.energy_j(place.device)
         self.slice = 1
         self.saved_at, self.saved_step = time.monotonic(), None if len(jobs) > 1 else 0
 
@@ -112,6 +113,12 @@ class Stack:
     def evaluator(self, split: str) -> Evaluator:
         """The evaluator of a split, made once per worker."""
         return _evaluator(self.dataset, split, tuple(self.job.protocol["extractors"]), self.place)
+
+    @property
+    def energy_j(self) -> float | None:
+        """Joules that the GPU used since the stack began, for whomever; ``None`` where it does not tell."""
+        now = environment.energy_j(self.place.device)
+        return None if now is None or self.meter is None else self.energy_before + now - self.meter
 
     # ------------------------------------------------------------ training
 
@@ -208,6 +215,7 @@ class Stack:
                 "reason": lane.reason,
                 "train_s": self.train_s,
                 "eval_s": self.eval_s,
+                "energy_j": self.energy_j,
             }
             more = {"best_weights": lane.best_weights, "notes": json.dumps(notes)}
             newest, before = (lane.folder / name for name in CHECKPOINTS)
@@ -246,6 +254,7 @@ class Stack:
                 before.replace(newest)
             notes = json.loads(state["notes"])
             self.train_s, self.eval_s = notes["train_s"], notes["eval_s"]
+            self.energy_before = notes["energy_j"] or 0.0
             lane.evals, lane.best, lane.best_weights = notes["evals"], notes["best"], state["best_weights"]
             lane.diverged_at, lane.reason = notes["diverged_at"], notes["reason"]
 
@@ -273,6 +282,7 @@ class Stack:
             steps=self.trainer.step,
             stack=len(self.lanes),
             peak_mb=environment.peak_memory_mb(self.place.device),
+            energy_j=self.energy_j,
         )
         record.write(lane.folder, result)
         # From here on the run is finished: of the checkpoint only the weights are of use.

@@ -96,8 +96,10 @@ def write_history(path: Path, history: Mapping[str, np.ndarray], steps: int) -> 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def describe_cost(train_s: float, eval_s: float, *, steps: int, stack: int, peak_mb: float) -> dict[str, Any]:
-    """Seconds of training and scoring of the run's stack, and the run's share of the device."""
+def describe_cost(
+    train_s: float, eval_s: float, *, steps: int, stack: int, peak_mb: float, energy_j: float | None
+) -> dict[str, Any]:
+    """Seconds of training and scoring of the run's stack, and the run's share of device and energy."""
     return {
         "train_s": round(train_s, 3),
         "eval_s": round(eval_s, 3),
@@ -105,4 +107,5 @@ def describe_cost(train_s: float, eval_s: float, *, steps: int, stack: int, peak
         "stack": stack,
         "steps_per_s": round(steps * stack / train_s, 2) if train_s else None,
         "peak_memory_mb": peak_mb,
+        "energy_j": None if energy_j is None else round(energy_j / stack, 1),
     }

@@ -76,6 +76,7 @@ def training(group: Group) -> Table:
         ("device (s)", "device_s"),
         ("steps/s", "steps_per_s"),
         ("peak MB", "peak_memory_mb"),
+        ("energy (J)", "energy_j"),
     ):
         show("Mean cost", Score(f"cost.{name}", label, None), spread=False)
     notes = []

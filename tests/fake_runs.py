@@ -196,6 +196,7 @@ def run(
             "stack": 1,
             "steps_per_s": 50.0,
             "peak_memory_mb": 512.0,
+            "energy_j": None,
         },
         "metrics": measured(fid) if finished else {},
         "floor": {name: scores(FLOOR_FID[name], name, np.random.default_rng(0)) for name in names}
