@@ -6,6 +6,9 @@ seconds. It is stale when its process is gone (seen from the same machine), or w
 ``STALE_S`` seconds (seen from anywhere). A stale claim is left alone: whoever wants the run creates
 ``claim-<n + 1>``, and the highest number counts.
 
+A job of a cluster's engine carries a ticket. Its claims name it, so that the same job, begun again on
+another machine, takes them over at once, as does whoever learns from the engine that the job is gone.
+
 A holder that was suspended for longer than ``STALE_S`` and then goes on computes the run a second time.
 That harms nothing: every file is written whole, and both write the same numbers.
 """
@@ -16,6 +19,7 @@ import json
 import os
 import tempfile
 import threading
+from collections.abc import Container
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -31,7 +35,10 @@ STALE_S = 600.0
 class Claims:
     """The claims that this process holds; within the ``with`` block a thread renews them."""
 
-    def __init__(self) -> None:
+    def __init__(self, ticket: str = "") -> None:
+        self.ticket = ticket
+        self.void = {ticket} - {""}
+        """Tickets whose claims do not count."""
         self.held: dict[Path, Path] = {}
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._renew, daemon=True)
@@ -57,7 +64,7 @@ class Claims:
             return True
         with store.writing(folder / "claim"):
             newest = _newest(folder)  # looked up once: the next number may not skip anybody's
-            if newest and not _stale(folder / f"claim-{newest}"):
+            if newest and not _stale(folder / f"claim-{newest}", self.void):
                 return False
             mine = folder / f"claim-{newest + 1}"
             folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +73,8 @@ class Claims:
             except FileExistsError:
                 return False
             self.held[folder] = mine
-            mine.write_text(json.dumps({"host": here(), "pid": os.getpid()}), encoding="utf-8")
+            said = {"host": here(), "pid": os.getpid(), "ticket": self.ticket}
+            mine.write_text(json.dumps(said), encoding="utf-8")
         return True
 
     def release(self, folder: Path) -> None:
@@ -106,9 +114,10 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
 
 
-def _stale(claim: Path) -> bool:
+def _stale(claim: Path, void: Container[str] = ()) -> bool:
     found = _read(claim)
     gone = found.get("host") == here() and not alive(found.get("pid"))
+    gone = gone or str(found.get("ticket")) in void
     try:
         return gone or _age(claim) > STALE_S
     except FileNotFoundError:

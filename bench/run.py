@@ -21,8 +21,11 @@ from typing import Any
 from bench import store
 from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, run_main, setting
-from bench.errors import UsageError, nearest
+from bench.errors import UsageError
+from bench.executors import engines
+from bench.executors.devices import devices
 from bench.executors.local import Task, run_here, run_local
+from bench.executors.remote import handed_over, run_remote
 from bench.executors.workers import Interrupt
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
@@ -85,6 +88,13 @@ def parser() -> Parser:
     )
     how.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
     how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
+    how.add_argument(
+        "--draws",
+        type=number(int, 1),
+        default=3,
+        metavar="N",
+        help="sample draws scored at the last step, for the part of a spread that is sampling (default 3)",
+    )
     where = p.add_argument_group("where it runs")
     where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
     where.add_argument(
@@ -101,12 +111,14 @@ def parser() -> Parser:
     where.add_argument("--fresh", action="store_true", help="compute again what is there; the old is kept")
     where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     where.add_argument("--list", action="store_true", help="print models, data sets and features")
+    engines.add_flags(p)
     return p
 
 
 EPILOG = """examples:
   python -m bench.run --models vanilla --seeds 5
   python -m bench.run --models vanilla dcgan --dataset mnist --steps 5000 --set vanilla.lr=1e-4
+  python -m bench.run --models dcgan --executor slurm --slurm partition=gpu gres=gpu:1 --workers 8
 """
 
 
@@ -128,13 +140,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.fresh:
         _put_away(jobs, place)
     todo, reused = _sort(jobs, place)
-    print(f"{len(jobs)} runs, {reused} reused, {len(todo)} to compute on {_names(slots)}", flush=True)
+    where = _names(slots) if args.executor == "local" else args.executor
+    print(f"{len(jobs)} runs, {reused} reused, {len(todo)} to compute on {where}", flush=True)
     with Interrupt().installed() as interrupt:
-        _execute(args, todo, place, slots, interrupt)
+        if args.executor == "local":
+            _execute(args, todo, place, slots, interrupt)
+        elif todo:
+            _execute_remotely(args, todo, place, interrupt)
     if interrupt.signal is not None:
         left = len(_sort(jobs, place)[0])
         print(f"interrupted: {left} runs are not finished; the same command goes on", file=sys.stderr)
         return 128 + interrupt.signal
+    if args.detach and _sort(jobs, place)[0]:
+        return 0
     return _close(jobs, place)
 
 
@@ -169,43 +187,21 @@ def _spec(args: Namespace) -> Spec:
 
 
 def place_of(args: Namespace) -> tuple[Place, list[str]]:
-    """Where to compute, and a device for each worker."""
-    devices = _devices(args.device)
-    on_cpu = devices == ["cpu"]
-    n = args.workers if args.workers is not None else (_cores() if on_cpu else len(devices))
+    """Where to compute, and a device for each worker on this machine."""
+    engines.check(args)
+    here = devices(args.device) if args.executor == "local" else [args.device]
+    n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
     place = Place(
         out=args.out.absolute(),
         data_root=args.data_root.absolute(),
         offline=args.offline,
-        device=devices[0],
+        device=here[0],
         checkpoint_every=args.checkpoint_every,
         save_samples=args.save_samples,
+        draws=args.draws,
         inception_weights=args.inception_weights,
     )
-    return place, [devices[k % len(devices)] for k in range(max(1, n))]
-
-
-def _devices(text: str) -> list[str]:
-    """``cuda:0,2`` -> ``["cuda:0", "cuda:2"]``.
-
-    Raises:
-        UsageError: no such device on this machine.
-    """
-    kind, _, numbers = text.partition(":")
-    if text == "cpu":
-        return ["cpu"]
-    if text != "auto" and kind != "cuda":
-        known = nearest(text, ["auto", "cpu", "cuda"])
-        raise UsageError(f"--device: {text!r} is not allowed; auto, cpu, cuda or cuda:0,1{known}")
-    import torch
-
-    found = torch.cuda.device_count()
-    if text == "auto":
-        return [f"cuda:{k}" for k in range(found)] or ["cpu"]
-    wanted = numbers.split(",") if numbers else [str(k) for k in range(found)]
-    if not found or any(not k.isdigit() or int(k) >= found for k in wanted):
-        raise UsageError(f"--device: {text!r} is not on this machine, which has {found} CUDA devices")
-    return [f"cuda:{k}" for k in wanted]
+    return place, [here[k % len(here)] for k in range(max(1, n))]
 
 
 def _cores() -> int:
@@ -291,6 +287,26 @@ def _execute(
             )
 
 
+def _execute_remotely(args: Namespace, todo: Sequence[Job], place: Place, interrupt: Interrupt) -> None:
+    engine = engines.engine(args, place.out)
+    handed, rest = handed_over(todo, place.out, engine.name)
+    if handed:
+        print(f"{len(todo) - len(rest)} of them were handed to {engine.name} by an earlier command")
+    slots = [args.device] * (args.workers or 1) if engines.on_gpus(args) else ["cpu"]
+    with Progress(todo, place.out) as progress:
+        run_remote(
+            [Task(stack) for stack in stacks(rest, args.stack or _stack_size(rest, slots))],
+            handed,
+            place,
+            engine,
+            interrupt,
+            retries=args.retries,
+            timeout=args.run_timeout,
+            detach=args.detach,
+            tick=progress.tick,
+        )
+
+
 def _stack_size(todo: Sequence[Job], slots: Sequence[str]) -> int:
     """On a CPU one seed a worker; on GPUs the seeds of a configuration shared out among them."""
     if slots[0] == "cpu":
@@ -314,7 +330,7 @@ def _close(jobs: Sequence[Job], place: Place) -> int:
     runs = summary.load(place.out)
     mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
     if len(mine) < len(jobs):
-        lost = f"the records of {len(jobs) - len(mine)} of {len(jobs)} runs are gone or damaged"
+        lost = f"the records of {len(jobs) - len(mine)} of {len(jobs)} runs are missing or damaged"
         print(f"error: {lost}; the same command computes them", file=sys.stderr)
     if runs.empty:
         return 1

@@ -70,6 +70,7 @@ def run_local(
     retries: int,
     timeout: float | None,
     tick: Callable[[], None],
+    ticket: str = "",
 ) -> None:
     """Run every task in worker processes, one per slot; a slot is the name of a device.
 
@@ -80,7 +81,7 @@ def run_local(
         UnwritableError: the results folder cannot be written.
     """
     with started_workers(place, slots, interrupt, timeout=timeout) as (workers, stop):
-        _run(tasks, place.out, workers, stop, retries=retries, tick=tick)
+        _run(tasks, place.out, workers, stop, retries=retries, tick=tick, ticket=ticket)
 
 
 def _run(
@@ -91,12 +92,13 @@ def _run(
     *,
     retries: int,
     tick: Callable[[], None],
+    ticket: str = "",
 ) -> None:
     """waiting -> running -> recorded; or elsewhere, while another command computes it -> waiting."""
     waiting, elsewhere = deque(tasks), deque[Task]()
     running: dict[Worker | Here, Task] = {}
     looked, said = -math.inf, False
-    with Claims() as claims:
+    with Claims(ticket) as claims:
         shared = Shared(tasks, out, claims)
         while running or ((waiting or elsewhere) and not stop.is_set()):
             for worker in workers:
@@ -118,11 +120,11 @@ def _run(
             time.sleep(0.1)
             for worker in list(running):
                 if (ended := worker.outcome()) is not None:
-                    waiting += _settle(running.pop(worker), ended, shared, retries)
+                    waiting += settle(running.pop(worker), ended, shared, retries)
     tick()
 
 
-def _settle(task: Task, ended: Outcome, shared: Shared, retries: int) -> list[Task]:
+def settle(task: Task, ended: Outcome, shared: Shared, retries: int) -> list[Task]:
     """Record what an attempt came to; returns what is to be tried again.
 
     Raises:

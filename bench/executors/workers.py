@@ -39,6 +39,8 @@ class Runnable(Protocol):
 class Interrupt:
     """SIGINT and SIGTERM become a request to stop; a second one ends the process at once."""
 
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+
     def __init__(self) -> None:
         self.signal: int | None = None
 
@@ -53,13 +55,22 @@ class Interrupt:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle both signals within the block."""
-        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Handle these signals within the block."""
+        before = {number: signal.signal(number, self) for number in self.signals}
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+class Notice(Interrupt):
+    """In a job of an engine, SIGUSR2 too: its time is up. It has until the engine kills it."""
+
+    signals = (*Interrupt.signals, signal.SIGUSR2)
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.signal = self.signal or number
 
 
 @contextlib.contextmanager
@@ -108,7 +119,7 @@ class Worker:
             target=_serve, args=(theirs, os.getpid(), self.place, self.crashes.name)
         )
         # Signals are this process's business: what is blocked while that one starts stays blocked in it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, Notice.signals)
         try:
             self.process.start()
         finally:
