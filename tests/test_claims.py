@@ -116,7 +116,19 @@ def test_a_holder_renews_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def contest(folder: Path, n_rounds: int, gate: Any, wins: Any) -> None:
-    """Try to claim one folder after the other, each at the same time as everybody else."""
+    """Try to claim one folder after the other, each at the same time as everybody else.
+
+    In two of three rounds all have looked who else is there before any of them claims it.
+    """
+    look = claims._newest
+
+    def looked(path: Path) -> int:
+        newest = look(path)
+        if int(path.name) % 3:
+            gate.wait()
+        return newest
+
+    claims._newest = looked
     with Claims() as mine:
         for k in range(n_rounds):
             gate.wait()
