@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from itertools import chain
 from typing import Any
 
@@ -74,3 +76,13 @@ def test_its_state_is_that_of_pytorchs_adam() -> None:
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="beta"):
         Adam(1e-3, (1.5, 0.9)).make([torch.zeros(1)])
+
+
+def test_a_worker_does_not_load_the_compiler() -> None:
+    """It would take a second and 150 MB of every process."""
+    code = (
+        "import sys, torch; from baselines.optim import FusedAdam; w = torch.ones(3, requires_grad=True)\n"
+        "optimizer = FusedAdam([w], fused=True); w.sum().backward(); optimizer.step()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
