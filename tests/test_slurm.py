@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "srun")
 
 SIX = ("--models", "vanilla", "dcgan", "--seeds", "3", "--dataset", "digits", "--offline", "--device", "cpu")
-SIX = (*SIX, "--steps", "2", "--batch-size", "8")
-LONG = (*SMALL, "--steps", "2000", "--eval-every", "1000", "--checkpoint-every", "0")
+SIX = (*SIX, "--steps", "2", "--batch-size", "8", "--draws", "1")
+LONG = (*SMALL, "--steps", "1000", "--eval-every", "1000", "--draws", "1", "--checkpoint-every", "0")
 """A run is long enough to be caught in the middle of it."""
 
 

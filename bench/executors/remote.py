@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench import store
-from bench.claims import Claims
+from bench.claims import Claims, is_claimed
 from bench.executors.devices import devices
 from bench.executors.local import Shared, Task, run_local, settle
 from bench.executors.workers import Interrupt
@@ -91,9 +91,8 @@ class Attempt:
             tick=lambda: None,
             ticket=self.handed.ticket,
         )
-        for folder in (job.folder(out) for job in task.jobs):
-            if (folder / "run.json").exists():
-                (folder / NOTE).unlink(missing_ok=True)
+        if not interrupt.is_set():
+            forget(task, out)
 
 
 def run_remote(
@@ -182,11 +181,10 @@ class Queue:
         for job, each in list(self.running.items()):
             folders = [run.folder(self.place.out) for run in each.task.jobs]
             if all(map(self.shared.settled, folders)):
-                self._drop(job)
+                if job in ended or not any(map(is_claimed, folders)):  # it may still tidy up
+                    self._drop(job)
             elif ended.get(job) == CANCELLED:
                 print(f"{self.engine.name} job {job} was cancelled", file=sys.stderr, flush=True)
-                for folder in folders:
-                    (folder / NOTE).unlink(missing_ok=True)
                 self._drop(job)
             elif job in ended and time.monotonic() - self.gone.setdefault(job, time.monotonic()) > GRACE_S:
                 self._drop(job)
@@ -201,8 +199,14 @@ class Queue:
         return [*again, *([others] if others.jobs else [])]
 
     def _drop(self, job: str) -> None:
-        del self.running[job]
+        forget(self.running.pop(job).task, self.place.out)
         self.gone.pop(job, None)
+
+
+def forget(task: Task, out: Path) -> None:
+    """No job is to compute these runs any more."""
+    for job in task.jobs:
+        (job.folder(out) / NOTE).unlink(missing_ok=True)
 
 
 def handed_over(jobs: Sequence[Job], out: Path, engine: str) -> tuple[dict[str, Handed], list[Job]]:
