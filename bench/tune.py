@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bench import store
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError
+from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.run import FEATURES, place_of
 from bench.search.objectives import DIRECTIONS
@@ -35,6 +36,9 @@ PRUNERS = ("median", "hyperband", "none")
 
 FIRST_SEED = 1000
 """Of the search: the seeds below are fresh, for what is reported."""
+
+JOBS = 4
+"""Of an engine, that search together where ``--workers`` does not say."""
 
 STEPS_SHARE = 4
 """A trial trains a quarter of the data set's usual steps, unless told otherwise."""
@@ -113,6 +117,7 @@ def parser() -> Parser:
     where.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
     where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
     where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    engines.add_flags(p)
     p.set_defaults(save_samples=0, draws=1)
     return p
 
@@ -304,33 +309,69 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
     from bench.search.closing import Retraining, close
     from bench.search.progress import StudyProgress
     from bench.search.study import SETTLED
-    from bench.search.worker import search as run_search
 
     recipe = search.recipe
     done = sum(shared.counts()[state] for state in SETTLED)
     print(f"{_headline(search)}; {done} done\n{recipe.folder}", flush=True)
     trials_place = replace(place, out=recipe.folder, cache_root=place.out)
     if done < search.total:
-        slots = slots[: search.total] if args.workers != 0 else []
         with (
             Interrupt().installed() as interrupt,
             StudyProgress(shared, recipe.objectives[0]) as progress,
-            started_workers(trials_place, slots, interrupt, timeout=args.run_timeout) as (workers, _),
         ):
-            here = [] if workers else [Here(trials_place, interrupt)]
-            together = _together(args, search.total, trials_place, len(workers) or 1)
-            run_search(shared, recipe, [*workers, *here], interrupt, progress.tick, together=together)
-        if interrupt.signal is not None and not shared.finished:
+            if args.executor == "local":
+                _search_here(args, search, shared, trials_place, slots, interrupt, progress.tick)
+            else:
+                _search_elsewhere(args, search, shared, trials_place, interrupt, progress.tick)
+        if not shared.finished:
+            if interrupt.signal is None and args.detach:
+                return 0
             left = search.total - sum(shared.counts()[state] for state in SETTLED)
-            print(f"interrupted: {left} trials are left; the same command goes on", file=sys.stderr)
-            return 128 + interrupt.signal
+            how = "interrupted" if interrupt.signal is not None else "no job is left"
+            print(f"{how}: {left} trials are left; the same command goes on", file=sys.stderr)
+            return 1 if interrupt.signal is None else 128 + interrupt.signal
     retraining = Retraining(args.retrain, search.full_steps, args.eval_every, _where(args))
     return close(shared, recipe, search.request, place, retraining)
 
 
-def _together(args: Namespace, total: int, place: Place, n_workers: int) -> int:
+def _search_here(
+    args: Namespace,
+    search: Search,
+    shared: SharedStudy,
+    place: Place,
+    slots: Sequence[str],
+    interrupt: Interrupt,
+    tick: Callable[[], None],
+) -> None:
+    from bench.search.worker import search as run_search
+
+    slots = slots[: search.total] if args.workers != 0 else []
+    with started_workers(place, slots, interrupt, timeout=args.run_timeout) as (workers, _):
+        here = [] if workers else [Here(place, interrupt)]
+        together = _together(args, search.total, place.device == "cpu", len(workers) or 1)
+        run_search(shared, search.recipe, [*workers, *here], interrupt, tick, together=together)
+
+
+def _search_elsewhere(
+    args: Namespace,
+    search: Search,
+    shared: SharedStudy,
+    place: Place,
+    interrupt: Interrupt,
+    tick: Callable[[], None],
+) -> None:
+    from bench.search.jobs import Joiner, search_remotely
+
+    n_jobs = min(args.workers or JOBS, search.total)
+    together = _together(args, search.total, not engines.on_gpus(args), n_jobs)
+    joiner = Joiner(shared, search.recipe, place, args.run_timeout, together)
+    engine = engines.engine(args, args.out.absolute())
+    search_remotely(joiner, engine, n_jobs, interrupt, detach=args.detach, tick=tick)
+
+
+def _together(args: Namespace, total: int, on_cpu: bool, n_workers: int) -> int:
     """Trials at once on a worker: not so many that others would have none."""
-    alone = place.device == "cpu" or "train_s" in args.objective
+    alone = on_cpu or "train_s" in args.objective
     wanted = args.stack or (1 if alone else 8)
     return max(1, min(wanted, -(-total // n_workers)))
 
@@ -340,7 +381,7 @@ def _where(args: Namespace) -> list[str]:
     words = ["--device", args.device, "--checkpoint-every", str(args.checkpoint_every)]
     for flag, value in (("--workers", args.workers), ("--inception-weights", args.inception_weights)):
         words += [flag, str(value)] if value is not None else []
-    return words + ["--offline"] * args.offline
+    return [*words, *["--offline"] * args.offline, *engines.words(args)]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import commands
 import pytest
 from commands import SMALL, folders, numbers, records, start, wait_for, without_report
 
+from bench import cli, tune
 from bench.executors import remote
 from bench.executors.remote import NOTE
+from bench.search import findings, study
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "srun")
@@ -187,3 +190,39 @@ def test_jobs_are_left_collected_and_cancelled(
     assert not (folders(fast_path)[2] / NOTE).exists()
     array = jobs[0].partition("_")[0] + "_"
     assert sum(line.split()[0].startswith(array) for line in squeue(slurm, "--states=all")) == 3
+
+
+# ------------------------------------------------------------------ searches
+
+
+def _tune(words: tuple[object, ...]) -> None:
+    impatient()
+    findings.draw = lambda *arguments, **options: []
+    findings.draw_budget = lambda *arguments, **options: None
+    cli.run_main(lambda: tune.main([str(word) for word in words]))
+
+
+def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
+    slurm: dict[str, str], fast_path: Path
+) -> None:
+    search = ("--model", *SMALL[1:], "--sampler", "random", "--pruner", "none", "--seeds", "1")
+    search = (*search, "--steps", "300", "--eval-every", "300", "--trials", "4", "--retrain", "0")
+    words = (*search, "--executor", "slurm", "--workers", "2")
+    command = start(fast_path, before=partial(_tune, words), **slurm)
+
+    def trials() -> list[Any]:
+        (folder,) = (fast_path / "results" / "studies").glob("*")
+        storage = study.open_storage(None, folder)
+        return [t for t in storage.get_all_trials(0) if "ending" in t.user_attrs or not t.state.is_finished()]
+
+    wait_for(lambda: list(fast_path.glob("results/studies/*/journal.log")))
+    wait_for(lambda: len({t.user_attrs["pid"] for t in trials()}) == 2)
+    os.kill(trials()[0].user_attrs["pid"], signal.SIGKILL)
+    assert command.wait() == 0, command.err
+    endings = [study.ending_of(trial) for trial in trials()]
+    assert sorted(endings) == ["complete"] * 4 + ["lost"]
+    assert len({trial.user_attrs["slot"] for trial in trials()}) == 4
+    assert len({trial.user_attrs["pid"] for trial in trials()}) >= 2
+    assert "slurm job" in command.err
+    assert "vanilla spent 4 trials (4 complete)" in command.out
+    assert len(list((fast_path / "results" / "slurm").glob("*_submitted.pkl"))) == 3

@@ -82,3 +82,13 @@ def on_gpus(args: Namespace) -> bool:
     """Whether jobs of an engine get GPUs."""
     asked = args.ray_gpus or any("gpu" in f"{k}={v}" or "shard" in f"{v}" for k, v in args.slurm)
     return args.device == "cuda" or (args.device == "auto" and bool(asked))
+
+
+def words(args: Namespace) -> list[str]:
+    """The same executor as flags of another command."""
+    found = ["--executor", args.executor]
+    if args.slurm:
+        found += ["--slurm", *(key if value is True else f"{key}={value}" for key, value in args.slurm)]
+    for flag, given in (("--ray-address", args.ray_address), ("--ray-gpus", args.ray_gpus)):
+        found += [flag, str(given)] if given is not None else []
+    return found

@@ -40,7 +40,13 @@ class Ray:
         self.most = limit or 1000
         self.tasks: dict[str, Any] = {}
         try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            ray.init(
+                address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                ignore_reinit_error=True,  # a search, then its retraining
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"--ray-address: {address!r} cannot be used: {one_line(error)}") from error
         # The harness counts what is tried again; Ray does not.
