@@ -32,6 +32,7 @@ COLUMN = 3.3
 """Inches: one column of a two-column paper."""
 PAGE = 6.9
 """Inches: both columns."""
+DOTS_PER_INCH = 200
 POINTS = 100
 """A curve is averaged over so many windows of steps, to show its trend through the noise."""
 
@@ -112,7 +113,7 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[
         target = path.with_name(f"{path.name}.{kind}")
         stamp = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
         with style():
-            write_atomic(target, partial(figure.savefig, format=kind, dpi=200, metadata=stamp))
+            write_atomic(target, partial(figure.savefig, format=kind, dpi=DOTS_PER_INCH, metadata=stamp))
         figure.set_layout_engine("none")  # laid out once is enough for all formats
         written.append(target)
     return written
@@ -410,7 +411,7 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 def grids(group: Group) -> Figure | None:
     """The sample grids of one seed side by side: the first seed that most configurations have."""
-    shown = _first_seed(group, lambda folder: [("", folder / "samples.png")])
+    shown = _first_seed(group, lambda folder: [("", folder / "samples.png")], 2**12)
     if not shown:
         return None
     columns = min(4, len(shown))
@@ -429,24 +430,41 @@ def grids(group: Group) -> Figure | None:
 
 def filmstrip(group: Group) -> Figure | None:
     """One seed's samples along training, a row per model; None without grids of at least two steps."""
+    side = PAGE / 6
     shown = {
         label: frames if len(frames) <= 6 else [frames[round(k * (len(frames) - 1) / 5)] for k in range(6)]
-        for label, frames in _first_seed(group, _frames).items()
+        for label, frames in _first_seed(group, _frames, round(side * DOTS_PER_INCH)).items()
         if len(frames) > 1
     }
     if not shown:
         return None
     columns = max(len(frames) for frames in shown.values())
-    side = PAGE / 6
     with style():
-        figure, axes = _figure(side * columns, len(shown) * (side + 0.3), len(shown), columns)
-        for row, (label, frames) in zip(axes, shown.items(), strict=True):
-            for ax in row:
-                ax.axis("off")
-            for ax, (step, image) in zip(row, frames, strict=False):
-                ax.imshow(image)
-                ax.set_title(step if ax is not row[0] else f"{label}\n{step}", loc="left")
+        figure, axes = _figure(side * columns, len(shown) * (side + 0.3), len(shown), 1)
+        for [ax], (label, frames) in zip(axes, shown.items(), strict=True):
+            wide = max(image.shape[1] for _, image in frames)
+            ax.imshow(_strip([image for _, image in frames], columns, wide + GAP), interpolation="none")
+            ax.set_title(label, loc="left")
+            ax.set_yticks([])
+            ax.set_xticks(
+                [(k + 0.5) * (wide + GAP) for k in range(len(frames))], [step for step, _ in frames]
+            )
+            ax.xaxis.tick_top()
+            ax.tick_params(length=0)
+            ax.spines[:].set_visible(False)
     return figure
+
+
+GAP = 6
+"""White pixels between the frames of a filmstrip."""
+
+
+def _strip(images: Sequence[NDArray[np.uint8]], columns: int, width: int) -> NDArray[np.uint8]:
+    """Images (H, W, 3) side by side in so many columns, on white."""
+    strip = np.full((max(map(len, images)), columns * width, 3), 255, np.uint8)
+    for k, image in enumerate(images):
+        strip[: image.shape[0], k * width : k * width + image.shape[1]] = image
+    return strip
 
 
 def _frames(folder: Path) -> list[tuple[str, Path]]:
@@ -457,7 +475,7 @@ def _frames(folder: Path) -> list[tuple[str, Path]]:
 
 
 def _first_seed(
-    group: Group, find: Callable[[Path], list[tuple[str, Path]]]
+    group: Group, find: Callable[[Path], list[tuple[str, Path]]], pixels: int
 ) -> dict[str, list[tuple[str, NDArray[np.uint8]]]]:
     """Per configuration (label) the images that ``find`` names in the folder of its lowest seed with any."""
     found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {}
@@ -465,7 +483,9 @@ def _first_seed(
         mine = group.of(run_id)
         for folder in mine["folder"]:
             images = [
-                (name, image) for name, path in find(Path(folder)) if (image := _read(path)) is not None
+                (name, image)
+                for name, path in find(Path(folder))
+                if (image := _read(path, pixels)) is not None
             ]
             if images:
                 found[how.label] = images
@@ -473,12 +493,16 @@ def _first_seed(
     return found
 
 
-def _read(path: Path) -> NDArray[np.uint8] | None:
-    """An image (H, W, 3), or None where there is none that can be shown."""
+def _read(path: Path, pixels: int) -> NDArray[np.uint8] | None:
+    """An image (H, W, 3) of at most so many pixels a side, or None where there is none that can be shown."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB")) if image.width * image.height <= MOST_PIXELS else None
+            if image.width * image.height > MOST_PIXELS:
+                return None
+            shown = image.convert("RGB")
+            shown.thumbnail((pixels, pixels))
+            return np.asarray(shown)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
