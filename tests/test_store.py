@@ -127,9 +127,9 @@ def test_no_name_escapes_the_results_folder(model: str, dataset: str, seed: int)
 
 
 def test_no_name_in_a_record_leads_out_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, root = "y/../../../../x", tmp_path / "a" / "b" / "c"
-    monkeypatch.setitem(fake_runs.FLOOR_FID, name, 2.0)
-    fake_runs.run(root, model=name, dataset=name, extractors=["classifier", name], n_evals=2)
+    name, root = "../../../x", tmp_path / "a" / "b" / "c"
+    monkeypatch.setitem(fake_runs.FLOOR_FID, "x/y", 2.0)
+    fake_runs.run(root, model=name, dataset=name, extractors=["classifier", "x/y"], n_evals=2)
     before = set(tmp_path.rglob("*"))
     build.build([root], root / "report", ("markdown", "csv", "latex", "html"))
     written = set(tmp_path.rglob("*")) - before
