@@ -143,7 +143,7 @@ def test_of_many_that_try_at_once_exactly_one_gets_a_run(fast_path: Path, dead: 
     n, n_rounds = 4, 200
     for k in range(0, n_rounds, 2):
         claim(fast_path / str(k), 1, host=here(), pid=dead)
-    gate, wins = SERVER.Barrier(n), SERVER.Queue()
+    gate, wins = SERVER.Barrier(n, timeout=60), SERVER.Queue()
     processes = [SERVER.Process(target=contest, args=(fast_path, n_rounds, gate, wins)) for _ in range(n)]
     for process in processes:
         process.start()
