@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 from bench.spec import Job
 
 EVERY = 0.5
-"""Seconds between looks."""
+"""Seconds between looks, or more: looking takes at most a twentieth of the time."""
 
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
@@ -34,7 +34,7 @@ class Progress:
         self.old = {folder for folder in self.folders if (folder / "run.json").exists()}
         """Runs that failed in an earlier command and are not yet tried again."""
         self.started = self.told = time.monotonic()
-        self.looked = 0.0
+        self.due = 0.0
         self.first: int | None = None
         self.bars = Bars(
             TextColumn("{task.description}"),
@@ -62,9 +62,8 @@ class Progress:
     def tick(self, *, force: bool = False) -> None:
         """Look at the run folders, at most twice a second."""
         now = time.monotonic()
-        if now - self.looked < EVERY and not force:
+        if now < self.due and not force:
             return
-        self.looked = now
         steps = 0
         lines = []
         self.old = {folder for folder in self.old if (folder / "run.json").exists()}
@@ -91,6 +90,8 @@ class Progress:
             self._print(
                 f"{len(self.done)}/{len(self.jobs)} runs, {self._eta(steps, now)} left; " + "; ".join(lines)
             )
+        ended = time.monotonic()
+        self.due = ended + max(EVERY, 20 * (ended - now))
 
     def _eta(self, steps: int, now: float) -> str:
         if self.first is None:
