@@ -47,8 +47,9 @@ class Ray:
                 include_dashboard=False,
                 ignore_reinit_error=True,  # a search, then its retraining
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"--ray-address: {address!r} cannot be used: {one_line(error)}") from error
+        except Exception as error:  # Ray's own are often no more than that
+            where = f"--ray-address: {address!r} cannot be used" if address else "--executor ray: no start"
+            raise UsageError(f"{where}: {one_line(error)}") from error
         # The harness counts what is tried again; Ray does not.
         self.remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_run)
 
