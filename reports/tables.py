@@ -367,7 +367,7 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
         if reach > LEVEL:
             enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             notes.append(
-                f"With these seeds no corrected p over {tests} comparisons can be below {reach:.2g}: nothing "
+                f"With these seeds no corrected p over {tests} comparisons can be below {min(1, reach):.2g}: nothing "
                 f"could be told apart, whatever the scores; it takes {enough} seeds per model."
             )
     elif models > 1:
