@@ -222,6 +222,7 @@ BAD = [
     (["--models", "vanilla", "--set", "lr=1"], ["--set", "'lr=1'", "MODEL.PARAM=VALUE"]),
     (["--models", "vanilla", "--set", "vanila.lr=1"], ["'vanila'", "did you mean 'vanilla'?"]),
     ([*TINY, "--set", "vanilla.lr=-1"], ["vanilla", "learning rate"]),
+    ([*TINY, "--workers", "0", "--run-timeout", "9"], ["--run-timeout", "--workers"]),
     ([*TINY, "--set", "vanilla.g_widths=0"], ["vanilla", "digits"]),
     (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
     (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu"]),
