@@ -190,7 +190,7 @@ def place_of(args: Namespace) -> tuple[Place, list[str]]:
     """Where to compute, and a device for each worker on this machine."""
     engines.check(args)
     if args.workers == 0 and args.run_timeout is not None:
-        raise UsageError("--run-timeout: --workers 0 computes in this process, which it cannot end; 1 or more")
+        raise UsageError("--run-timeout: with --workers 0 there is no process to end; take 1 or more")
     here = devices(args.device) if args.executor == "local" else [args.device]
     n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
     place = Place(

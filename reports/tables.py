@@ -364,10 +364,11 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
             f"column, {100 * LEVEL:.0f} %)."
         )
         reach, tests = max(smallest)
+        reach = min(1.0, reach)
         if reach > LEVEL:
             enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             notes.append(
-                f"With these seeds no corrected p over {tests} comparisons can be below {min(1, reach):.2g}: nothing "
+                f"With these seeds no corrected p over {tests} comparisons can be below {reach:.2g}: nothing "
                 f"could be told apart, whatever the scores; it takes {enough} seeds per model."
             )
     elif models > 1:
