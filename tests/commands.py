@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from bench import store
@@ -204,3 +205,18 @@ def processes(token: str) -> list[int]:
             if state not in "ZX" and token.encode() in (path / "environ").read_bytes():
                 found.append(int(path.name))
     return found
+
+
+def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step from which each stack goes on, from now on."""
+    from bench import job
+
+    steps: list[int] = []
+    restore = job.Stack._restore
+
+    def restored(self: job.Stack) -> None:
+        restore(self)
+        steps.append(self.trainer.step)
+
+    monkeypatch.setattr(job.Stack, "_restore", restored)
+    return steps

@@ -30,6 +30,7 @@ from commands import (
     numbers,
     processes,
     progress,
+    resumptions,
     start,
     wait_for,
     without_privileges,
@@ -194,19 +195,6 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     run_here([Task(jobs)], place, Interrupt(), retries=0)
     assert resumed == [0, reached]
     assert [(store.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [2, 1, 2]
-
-
-def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The step from which each stack goes on, from now on."""
-    steps: list[int] = []
-    restore = job.Stack._restore
-
-    def restored(self: job.Stack) -> None:
-        restore(self)
-        steps.append(self.trainer.step)
-
-    monkeypatch.setattr(job.Stack, "_restore", restored)
-    return steps
 
 
 def advances(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -17,7 +17,7 @@ import fake_runs
 import numpy as np
 import pytest
 import torch
-from commands import numbers
+from commands import numbers, resumptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -361,19 +361,6 @@ def test_an_interrupted_run_goes_on_where_it_was_stopped(
     assert resumed == [at]
     assert 50 < at < it.steps
     assert numbers(folder) == run[2]
-
-
-def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The step from which each stack goes on, from now on."""
-    steps: list[int] = []
-    restore = job.Stack._restore
-
-    def restored(self: job.Stack) -> None:
-        restore(self)
-        steps.append(self.trainer.step)
-
-    monkeypatch.setattr(job.Stack, "_restore", restored)
-    return steps
 
 
 def test_the_trap_would_have_sprung(tmp_path: Path) -> None:
