@@ -60,7 +60,6 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
-    "figure.constrained_layout.use": True,
     "text.usetex": False,
     "text.parse_math": False,
 }
@@ -106,23 +105,32 @@ def style() -> Iterator[None]:
         yield
 
 
+SAVED: dict[str, dict[str, Any]] = {
+    "pdf": {"metadata": {"CreationDate": None}},
+    "svg": {"metadata": {"Date": None}},
+    "png": {"pil_kwargs": {"compress_level": 3}},  # of figures, as small as the usual 6 and twice as fast
+}
+
+
 def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write ``path`` with each format as its suffix; the same figure gives the same bytes."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     written = []
-    for kind in formats:
-        target = path.with_name(f"{path.name}.{kind}")
-        stamp = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
-        with style():
-            write_atomic(target, partial(figure.savefig, format=kind, dpi=DOTS_PER_INCH, metadata=stamp))
-        figure.set_layout_engine("none")  # laid out once is enough for all formats
-        written.append(target)
+    with style():
+        # A figure that owns its layout engine is drawn twice by each savefig.
+        ConstrainedLayoutEngine().execute(figure)
+        for kind in formats:
+            target = path.with_name(f"{path.name}.{kind}")
+            write_atomic(target, partial(figure.savefig, format=kind, **SAVED.get(kind, {})))
+            written.append(target)
     return written
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
 
@@ -172,7 +180,7 @@ def curves(group: Group) -> Figure | None:
             end = float(group.of(run_id)["steps"].max())
             _bands(left, history, end, LOSSES)
             _bands(right, history, end, ACCURACIES)
-            left.set_title(label, loc="left", fontweight="bold")
+            left.set_title(label, loc="left", fontweight="bold", y=1.0)
             left.set_ylabel("loss")
             right.set_ylabel("accuracy")
             right.set_ylim(-0.03, 1.03)
@@ -424,7 +432,7 @@ def grids(group: Group) -> Figure | None:
             ax.axis("off")
         for ax, (label, [(_, image)]) in zip(flat, shown.items(), strict=False):
             ax.imshow(image)
-            ax.set_title(label)
+            ax.set_title(label, y=1.0)
     return figure
 
 

@@ -154,21 +154,25 @@ def permutation_p(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> float:
     pooled = np.concatenate([x, y])
     tolerance = 1e-12 * np.abs(pooled).max() * x.size
     groups = _groupings(x.size, y.size, seed)
-    sums = pooled[groups].sum(axis=1)
+    sums = groups @ pooled
     drawn = 0 if len(groups) == math.comb(pooled.size, x.size) else 1  # a drawn set lacks the observed one
     at_most = np.count_nonzero(sums <= x.sum() + tolerance) + drawn
     at_least = np.count_nonzero(sums >= x.sum() - tolerance) + drawn
     return float(min(1.0, 2 * min(at_most, at_least) / (len(groups) + drawn)))
 
 
-@lru_cache(maxsize=8)
-def _groupings(n_a: int, n_b: int, seed: int) -> NDArray[np.intp]:
-    """Which of n_a + n_b values form the first group: (regroupings, n_a), all or 19,999 random ones."""
+@lru_cache(maxsize=4)
+def _groupings(n_a: int, n_b: int, seed: int) -> NDArray[np.float64]:
+    """Regroupings (m, n_a + n_b), all or 19,999 random ones: 1 where a value is in the first group, or 0."""
     n = n_a + n_b
     if math.comb(n, n_a) <= EXACT_UP_TO:
-        return np.array(list(combinations(range(n), n_a)))
-    rng = np.random.default_rng(seed)
-    return rng.permuted(np.tile(np.arange(n), (19_999, 1)), axis=1)[:, :n_a]
+        first = np.array(list(combinations(range(n), n_a)))
+    else:
+        rng = np.random.default_rng(seed)
+        first = rng.permuted(np.tile(np.arange(n), (19_999, 1)), axis=1)[:, :n_a]
+    groups = np.zeros((len(first), n))
+    np.put_along_axis(groups, first, 1.0, axis=1)
+    return groups
 
 
 def smallest_p(n_a: int, n_b: int) -> float:
