@@ -26,7 +26,7 @@ SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
         *("bench.run", "bench.job", "reports.build", "reports.plots", "commands", "faults"),
-        *("matplotlib.pyplot", "scipy.stats", "seaborn", "sklearn.datasets", "torchvision.utils"),
+        *("matplotlib.pyplot", "scipy.stats", "seaborn", "torchvision.utils"),
         *("torch_fidelity.metric_fid", "torch_fidelity.metric_isc", "torch_fidelity.metric_kid"),
     ]
 )
