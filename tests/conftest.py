@@ -6,11 +6,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """Ends the processes that a failed test leaves, for whose own end the test run would wait."""
+    yield
+    for process in active_children():
+        process.kill()
 
 
 @pytest.fixture(scope="session")
