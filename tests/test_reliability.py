@@ -478,8 +478,9 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
     assert record["reason"] == "OutOfMemoryError: CUDA out of memory"
 
 
+@pytest.mark.parametrize("retries", [0, 1])
 def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
-    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
     finish = job.Stack.finish
 
@@ -489,8 +490,8 @@ def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
         finish(self, k, attempt)
 
     monkeypatch.setattr(job.Stack, "finish", second_fails)
-    _, found = in_process(Place(fast_path, offline=True), 2, retries=1)
-    assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 2)]
+    _, found = in_process(Place(fast_path, offline=True), 2, retries=retries)
+    assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
 
 
 def test_scores_that_cannot_be_computed_are_a_named_failure(
