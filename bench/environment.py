@@ -18,19 +18,25 @@ from typing import Any
 import torch
 
 
-def set_up(device: str, matmul: str = "highest") -> None:
+def set_up(device: str, precision: str = "float32") -> None:
     """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
 
-    One thread on a CPU. ``matmul``: float32 products on a GPU are exact with ``highest`` and rounded to
-    TF32 with ``tf32``; convolutions alike, which PyTorch would round unasked.
+    One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
+    to TF32, else of neither; PyTorch by itself would of convolutions.
+
+    Raises:
+        ValueError: TF32 on a CPU, which has none.
     """
+    rounds = precision == "tf32"
     if device == "cpu":
+        if rounds:
+            raise ValueError("precision tf32 is a GPU's, and this runs on a CPU")
         torch.set_num_threads(1)
         torch.set_float32_matmul_precision(matmul_precision())
         keep_freed_memory()
     else:
-        torch.set_float32_matmul_precision("high" if matmul == "tf32" else "highest")
-        torch.backends.cudnn.allow_tf32 = matmul == "tf32"
+        torch.set_float32_matmul_precision("high" if rounds else "highest")
+        torch.backends.cudnn.allow_tf32 = rounds
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.set_device(device)
         gc.collect()  # a trainer and its CUDA graph refer to each other
@@ -70,11 +76,8 @@ def matmul_precision() -> str:
     return "medium" if error["medium"] <= 2 * error["highest"] else "highest"
 
 
-def describe(device: str, matmul: str = "highest") -> dict[str, Any]:
-    """What goes into a record: versions, device, arithmetic, commit.
-
-    ``matmul`` is recorded as it was asked for, and ``highest`` as what stands for it on this machine.
-    """
+def describe(device: str) -> dict[str, Any]:
+    """What goes into a record: versions, device, PyTorch's setting for float32 products, commit."""
     return {
         "python": platform.python_version(),
         **{
@@ -85,7 +88,7 @@ def describe(device: str, matmul: str = "highest") -> dict[str, Any]:
         "host": platform.node(),
         "cpu": _cpu(),
         "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
-        "matmul": torch.get_float32_matmul_precision() if matmul == "highest" else matmul,
+        "matmul": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }

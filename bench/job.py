@@ -53,7 +53,7 @@ def run(
     Raises:
         StoppedError: ``stop`` said so.
     """
-    environment.set_up(place.device)
+    environment.set_up(place.device, jobs[0].protocol["precision"])
     for together in abreast(jobs, place):
         stack = Stack(together, place)
         stack.resume()
@@ -99,7 +99,13 @@ class Stack:
         gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]
         self.lanes = [Lane(job, job.folder(place.out), gan) for job, gan in zip(jobs, gans, strict=True)]
         data = to_device(self.dataset.train, self.device)
-        self.trainer = Trainer(gans[0], *data, [job.seed for job in jobs], lanes=gans)
+        self.trainer = Trainer(
+            gans[0],
+            *data,
+            [job.seed for job in jobs],
+            lanes=gans,
+            bf16=job.protocol["precision"] == "bf16",
+        )
         self.train_s = self.eval_s = self.energy_before = 0.0
         self.meter = environment.energy_j(place.device)
         self.slice = 1

@@ -29,7 +29,7 @@ from bench.executors.remote import handed_over, run_remote
 from bench.executors.workers import Interrupt
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
-from bench.spec import Job, Place, Spec, plan
+from bench.spec import PRECISIONS, Job, Place, Spec, plan
 
 FEATURES = ("classifier", "inception-v3-compat")
 
@@ -55,6 +55,13 @@ def parser() -> Parser:
     what.add_argument("--batch-size", type=number(int, 1), metavar="N", help="for every model")
     what.add_argument(
         "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE"
+    )
+    what.add_argument(
+        "--precision",
+        type=chosen(PRECISIONS),
+        default="float32",
+        metavar="NAME",
+        help="of the networks in training: float32 (default), tf32 (on GPUs), bf16",
     )
     how = p.add_argument_group("how it is scored")
     how.add_argument("--eval-every", type=number(int, 1), metavar="N", help="iterations; default a tenth")
@@ -183,6 +190,7 @@ def _spec(args: Namespace) -> Spec:
         batch_size=args.batch_size,
         select=args.select,
         d_acc_tolerance=args.d_acc_tolerance,
+        precision=args.precision,
     )
 
 
@@ -192,6 +200,8 @@ def place_of(args: Namespace) -> tuple[Place, list[str]]:
     if args.workers == 0 and args.run_timeout is not None:
         raise UsageError("--run-timeout: with --workers 0 there is no process to end; take 1 or more")
     here = devices(args.device) if args.executor == "local" else [args.device]
+    if args.precision == "tf32" and here == ["cpu"]:
+        raise UsageError("--precision: 'tf32' is a GPU's, and this runs on a CPU; float32 or bf16")
     n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
     place = Place(
         out=args.out.absolute(),

@@ -15,6 +15,9 @@ from bench import datasets, store
 from bench.errors import UsageError, nearest
 from bench.version import NUMBERS
 
+PRECISIONS = ("float32", "tf32", "bf16")
+"""Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
+
 FEWEST_SCORED = 10
 """Images: IS is a mean over ten splits."""
 
@@ -97,6 +100,7 @@ class Spec:
     select: str = "final"
     scored_on: str = "test"
     d_acc_tolerance: float = 0.15
+    precision: str = "float32"
 
     @property
     def holdout(self) -> bool:
@@ -216,6 +220,7 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]
         "dataset": dataset.describe(),
         "scored_on": spec.scored_on,
         "select": spec.select,
+        "precision": spec.precision,
         "n_fake": len(reference),
         "n_real": len(reference),
         "extractors": {

@@ -24,7 +24,7 @@ from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.run import FEATURES, place_of
 from bench.search.objectives import DIRECTIONS
-from bench.spec import Place, Spec, plan, resolve
+from bench.spec import PRECISIONS, Place, Spec, plan, resolve
 
 if TYPE_CHECKING:
     from bench.search.space import Space
@@ -69,6 +69,9 @@ def parser() -> Parser:
         help=f"mean over seeds, on validation: {', '.join(DIRECTIONS)}; several give a Pareto front",
     )  # fmt: skip
     what.add_argument("--features", type=chosen(FEATURES), nargs="+", default=["classifier"], metavar="NAME")
+    what.add_argument(
+        "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME", help="as for bench.run"
+    )
     how = p.add_argument_group("how")
     how.add_argument("--trials", type=number(int, 1), default=20, metavar="N", help="in all (default 20)")
     how.add_argument("--seeds", type=number(int, 1), default=2, metavar="N", help="per trial (default 2)")
@@ -209,6 +212,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
         features=list(dict.fromkeys(args.features)),
         hyperparameters=settings,
         scored_on="val",
+        precision=args.precision,
     )
     templates = {job.model: job for job in plan(spec, place)}
     pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")

@@ -405,9 +405,11 @@ def protocol_sentence(group: Group) -> str:
     seeds = sorted(set(group.runs["seed"]))
     steps = sorted(set(group.runs["steps"]))
     length = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    precision = p.get("precision", "float32")
+    rounded = "" if precision == "float32" else f" in {precision}"
     trained = (
         f"Mean ± standard deviation over {len(seeds)} training seed{'s' if len(seeds) > 1 else ''} "
-        f"({ranges(seeds)}), trained for {length} generator updates on {group.dataset} "
+        f"({ranges(seeds)}), trained for {length} generator updates on {group.dataset}{rounded} "
         f"(data {_short(p.get('dataset.sha256', 'unknown'))})."
     )
     n_fake, n_real = (_whole(p.get(name)) for name in ("n_fake", "n_real"))

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from bench import run
+from bench import inception, run
 from bench.errors import UsageError
 from bench.executors import engines, local
 from bench.executors.devices import devices
@@ -158,3 +159,12 @@ def test_a_machine_without_slurm_is_told_so(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="--executor slurm: there is no sbatch on this machine"):
         engines.engine(run.parser().parse([*MODELS, "--executor", "slurm"]), tmp_path)
+
+
+@pytest.mark.parametrize(("gigabytes", "images"), [(4, 32), (16, 128), (80, 256)])
+def test_inception_looks_at_as_many_images_as_surely_fit(
+    monkeypatch: pytest.MonkeyPatch, gigabytes: int, images: int
+) -> None:
+    gpu = SimpleNamespace(total_memory=gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert inception._batch_size(torch.device("cuda:0")) == images

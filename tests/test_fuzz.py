@@ -94,6 +94,7 @@ ORDERLY = {
         ["vanilla.lr=1", "vanilla.g_widths=4,5", "vanilla.latent_dim=1", "dcgan.lr=0.1", "vanilla.d_widths=0"]
     ),
     "--select": st.sampled_from(["final", "best"]),
+    "--precision": st.sampled_from(["float32", "bf16", "tf32"]),
     "--models": st.sampled_from(["vanilla", "vanilla dcgan", "vanilla srgan", "vanilla nosuch"]),
     "--dataset": st.sampled_from(["digits", "auto", "digits mnist"]),
 }

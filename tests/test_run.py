@@ -148,6 +148,22 @@ def test_a_stack_of_seeds_has_the_records_of_its_seeds(
         )
 
 
+def test_precision_is_an_option_of_training_and_part_of_the_identity(
+    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = three
+    done = bench(cut, tmp_path, *TINY, *NARROW, "--seed-list", "0", "--precision", "bf16", "--workers", "0")
+    assert done.returncode == 0, done.stderr
+    exact, rounded = records(folder / "results")[0], records(tmp_path / "results")[0]
+    assert (exact["protocol"]["precision"], rounded["protocol"]["precision"]) == ("float32", "bf16")
+    assert exact["id"] != rounded["id"]
+    assert exact["floor"] == rounded["floor"]
+    losses = [record["d_accuracy"]["train"]["real"] for record in (exact, rounded)]
+    assert exact["metrics"] != rounded["metrics"]
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)
+    assert "in bf16" in (tmp_path / "results" / "report" / "table.md").read_text()
+
+
 def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0")
     assert done.returncode == 0, done.stderr
@@ -227,6 +243,8 @@ BAD = [
     (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
     (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu"]),
     (["--models", "vanilla", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
+    ([*TINY, "--precision", "fp16"], ["--precision", "'fp16'", "float32, tf32, bf16"]),
+    ([*TINY, "--precision", "tf32", "--device", "cpu"], ["--precision", "'tf32'", "bf16"]),
     (["--models", "vanilla", "--select", "bets"], ["--select", "did you mean 'best'?"]),
     (["--models", "vanilla", "--d-acc-tolerance", "0.9"], ["--d-acc-tolerance", "0.5"]),
     (["--models", "vanilla", "vanilla"], ["--models", "twice"]),

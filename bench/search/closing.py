@@ -83,6 +83,7 @@ def _write_configurations(
         "steps": retraining.steps,
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
+        "precision": job.protocol["precision"],
         "out": str(place.out),
         "data-root": str(place.data_root),
     }
@@ -127,6 +128,7 @@ def _retrained(
         steps=retraining.steps,
         eval_every=retraining.eval_every,
         features=list(job.protocol["extractors"]),
+        precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
     records = [store.read_record(job.folder(place.out)) for job in plan(spec, place)]

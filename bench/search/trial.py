@@ -93,7 +93,7 @@ def run(trials: Sequence[Trial], place: Place, objectives: Sequence[str], *, sto
     Raises:
         UsageError: the runs have no such score.
     """
-    environment.set_up(place.device)
+    environment.set_up(place.device, trials[0].jobs[0].protocol["precision"])
     left = list(trials)
     while left:
         with Claims() as claims:
