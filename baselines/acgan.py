@@ -14,7 +14,7 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.cgan import LabelledGenerator
+from baselines.cgan import Labelled, Multiply
 from baselines.checks import at_least, fraction, labelled, multiples_of, positive
 from baselines.dcgan import features, generator, n_features
 from baselines.gan import Adam, Batch, DataSpec, Draw, Gan, Linear, Log, Nets, Normal, Update, card
@@ -89,7 +89,9 @@ def acgan(
     adam = Adam(lr, (beta1, beta2), eps=1e-7)
     return Gan(
         build=lambda: {
-            "gen": LabelledGenerator(generator(latent_dim, (2 * width, width), data), latent_dim, data),
+            "gen": Labelled(
+                Multiply(latent_dim, data.n_classes), generator(latent_dim, (2 * width, width), data)
+            ),
             "disc": Classifier((width // 4, width // 2, width, 2 * width), data, dropout),
         },
         noise={"z": Normal((latent_dim,))},

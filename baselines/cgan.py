@@ -1,16 +1,22 @@
 """CGAN: the conditional GAN, fully connected (Mirza & Osindero 2014, arXiv:1411.1784).
 
-Networks as commonly configured for MNIST in Keras: a label's embedding multiplies the noise in the
-generator and the flat image in the discriminator, where the paper concatenates. Labels of fakes are
-those of the batch, so they follow the data's class frequencies. One iteration is ``vanilla``'s.
+As in the paper, both networks get the label beside their other input, as a one-hot code. The networks
+are ``vanilla``'s generator and the discriminator commonly configured for MNIST in Keras. Labels of fakes
+are those of the batch, so they follow the data's class frequencies. One iteration is ``vanilla``'s.
+
+Deviations: the paper first maps label and other input to hidden layers of their own, has maxout units and
+dropout in the discriminator, and trains with momentum. The Keras code is ``condition="multiply",
+dropout=0.4``: an embedding of the label multiplies the noise, and another one the flat image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines.checks import at_least, fraction, labelled, positive, widths_of
@@ -19,42 +25,54 @@ from baselines.layers import Dropout
 from baselines.vanilla import cross_entropy, dense, generator, share
 
 
-def embedding(n_classes: int, size: int) -> nn.Embedding:
-    """Label (B,) -> (B, size), started as Keras does: U(-0.05, 0.05)."""
-    table = nn.Embedding(n_classes, size)
-    nn.init.uniform_(table.weight, -0.05, 0.05)
-    return table
+class Concat(nn.Module):
+    """x (B, n), label (B,) -> (B, n + n_classes): x, and the label's one-hot code beside it."""
 
-
-class LabelledGenerator(nn.Module):
-    """z (B, latent_dim), label (B,) -> images (B, C, H, W): ``net`` of z times the label's embedding."""
-
-    def __init__(self, net: nn.Module, latent_dim: int, data: DataSpec) -> None:
+    def __init__(self, n: int, n_classes: int) -> None:
         super().__init__()
-        self.embedding = embedding(data.n_classes, latent_dim)
-        self.net = net
+        self.n_classes, self.n_out = n_classes, n + n_classes
 
-    def forward(self, z: Tensor, label: Tensor) -> Tensor:
-        images: Tensor = self.net(z * self.embedding(label))
-        return images
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([x, F.one_hot(label, self.n_classes).to(x.dtype)], dim=1)
 
 
-class LabelledDiscriminator(nn.Module):
-    """Images (B, C, H, W), label (B,) -> the logit (B,) that each is real and of its label."""
+class Multiply(nn.Module):
+    """x (B, n), label (B,) -> (B, n): x times an embedding of the label, started as Keras does."""
 
-    def __init__(self, widths: Sequence[int], data: DataSpec, dropout: float) -> None:
+    def __init__(self, n: int, n_classes: int) -> None:
         super().__init__()
-        self.embedding = embedding(data.n_classes, data.n_pixels)
-        layers: list[nn.Module] = []
-        for i, (n_in, n_out) in enumerate(pairwise((data.n_pixels, *widths))):
-            layers += [dense(n_in, n_out), nn.LeakyReLU(0.2)]
-            if i > 0:
-                layers.append(Dropout(dropout))
-        self.net = nn.Sequential(*layers, dense(widths[-1], 1), nn.Flatten(0))
+        self.n_out = n
+        self.embedding = nn.Embedding(n_classes, n)
+        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
 
-    def forward(self, images: Tensor, label: Tensor) -> Tensor:
-        logit: Tensor = self.net(images.flatten(1) * self.embedding(label))
-        return logit
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        scaled: Tensor = x * self.embedding(label)
+        return scaled
+
+
+CONDITION: dict[str, type[Concat | Multiply]] = {"concat": Concat, "multiply": Multiply}
+
+
+class Labelled(nn.Module):
+    """x (B, …), label (B,) -> ``net`` of both, as ``condition`` puts them together."""
+
+    def __init__(self, condition: Concat | Multiply, net: nn.Module) -> None:
+        super().__init__()
+        self.condition, self.net = condition, net
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        output: Tensor = self.net(self.condition(x.flatten(1), label))
+        return output
+
+
+def discriminator(n_in: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Flat images and labels (B, n_in) -> the logit (B,) that each is real and of its label."""
+    layers: list[nn.Module] = []
+    for i, (before, after) in enumerate(pairwise((n_in, *widths))):
+        layers += [dense(before, after), nn.LeakyReLU(0.2)]
+        if i > 0:
+            layers.append(Dropout(dropout))
+    return nn.Sequential(*layers, dense(widths[-1], 1), nn.Flatten(0))
 
 
 def d_real(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,13 +108,15 @@ def cgan(
     latent_dim: Annotated[int, Log(16, 256)] = 100,
     g_widths: tuple[int, ...] = (256, 512, 1024),
     d_widths: tuple[int, ...] = (512, 512, 512),
-    dropout: Annotated[float, Linear(0.0, 0.5)] = 0.4,
+    condition: Literal["concat", "multiply"] = "concat",
+    dropout: Annotated[float, Linear(0.0, 0.5)] = 0.0,
     lr: Annotated[float, Log(1e-5, 1e-2)] = 2e-4,
     beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5,
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 128,
 ) -> Gan:
-    """``dropout``: after every hidden layer of the discriminator but the first."""
+    """``condition``: how the label joins the other input; ``dropout``: after every hidden layer of the
+    discriminator but the first."""
     labelled(data)
     widths_of(g_widths=g_widths, d_widths=d_widths)
     at_least(1, latent_dim=latent_dim)
@@ -104,11 +124,16 @@ def cgan(
     positive(lr=lr)
     fraction(dropout=dropout, beta1=beta1, beta2=beta2)
     adam = Adam(lr, (beta1, beta2), eps=1e-7)
+
+    def build() -> dict[str, nn.Module]:
+        z, image = (CONDITION[condition](n, data.n_classes) for n in (latent_dim, data.n_pixels))
+        return {
+            "gen": Labelled(z, generator(z.n_out, g_widths, data)),
+            "disc": Labelled(image, discriminator(image.n_out, d_widths, dropout)),
+        }
+
     return Gan(
-        build=lambda: {
-            "gen": LabelledGenerator(generator(latent_dim, g_widths, data), latent_dim, data),
-            "disc": LabelledDiscriminator(d_widths, data, dropout),
-        },
+        build=build,
         noise={"z": Normal((latent_dim,))},
         updates=(Update("disc", d_real), Update("disc", d_fake), Update("gen", g)),
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"], batch["label"]),

@@ -57,6 +57,7 @@ def test_loss_family_conforms_on_every_network(
         ("wgan", {"optimizer": "adam"}),
         ("wgan", {"disc_norm": "own", "net": "conv"}),
         ("hinge", {"disc_norm": "none"}),
+        ("cgan", {"condition": "multiply", "dropout": 0.4, "g_widths": (32, 64), "d_widths": (32, 32)}),
         ("srgan", {"n_blocks": 1, "width": 4, "scale": 4, "warmup_steps": 1}),
     ],
     ids=str,

@@ -358,9 +358,13 @@ def test_dcgan_discriminator_halves_down_to_four_pixels(data: DataSpec, strides:
 
 
 def test_cgan_counts() -> None:
+    hidden = 2 * dense(512, 512) + dense(512, 1)
     nets = build(registry.get("cgan")(MNIST), 0, CPU)
-    assert count(nets["gen"])[1] == 1_493_520 + 10 * 100  # vanilla's and the embedding
-    assert count(nets["disc"])[0] == 10 * 784 + dense(784, 512) + 2 * dense(512, 512) + dense(512, 1)
+    assert count(nets["gen"])[1] == 1_493_520 + 10 * 256  # vanilla's, and a weight per class
+    assert count(nets["disc"])[0] == dense(784 + 10, 512) + hidden
+    nets = build(registry.get("cgan")(MNIST, condition="multiply"), 0, CPU)
+    assert count(nets["gen"])[1] == 1_493_520 + 10 * 100  # vanilla's, and the embedding
+    assert count(nets["disc"])[0] == 10 * 784 + dense(784, 512) + hidden
 
 
 def test_acgan_counts() -> None:
@@ -473,8 +477,9 @@ def test_conditional_samples_depend_on_their_label(name: str) -> None:
     assert distances.min() > 0
 
 
-def test_cgan_judges_an_image_by_its_label() -> None:
-    gan = registry.get("cgan")(DIGITS)
+@pytest.mark.parametrize("condition", ["concat", "multiply"])
+def test_cgan_judges_an_image_by_its_label(condition: str) -> None:
+    gan = registry.get("cgan")(DIGITS, condition=condition)
     trainer = Trainer(gan, *digits_like(), [0])
     trainer.advance(5)
     image = torch.rand(1, 1, 8, 8).expand(10, 1, 8, 8)
