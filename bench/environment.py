@@ -37,6 +37,7 @@ def set_up(device: str, precision: str = "float32") -> None:
     else:
         torch.set_float32_matmul_precision("high" if rounds else "highest")
         torch.backends.cudnn.allow_tf32 = rounds
+        torch.backends.cudnn.deterministic = True  # a run that is repeated or resumed gives the same numbers
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.set_device(device)
         gc.collect()  # a trainer and its CUDA graph refer to each other

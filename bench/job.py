@@ -329,6 +329,7 @@ class Stack:
             for kind in ("real", "fake")
         }
         verdict = criterion.judge(held_out, tolerance) if steps else {}
+        verdict.pop("train", None)  # it is of the same held-out images
         if verdict.get("near_half_since") is not None:
             verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
         return verdict | {"threshold": "calibrated"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from argparse import Namespace
@@ -347,7 +348,8 @@ def _close(jobs: Sequence[Job], place: Place) -> int:
     if runs.empty:
         return 1
     for group in summary.groups(mine):
-        print(tables.plain(tables.scores(group)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(tables.plain(tables.scores(group), width))
     build.build([place.out], place.out / "report", ("markdown", "csv"), quick=True)
     print(f"report: {place.out / 'report'}")
     bad = mine[mine["status"] != "finished"]

@@ -224,8 +224,9 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]
         "n_fake": len(reference),
         "n_real": len(reference),
         "extractors": {
-            name: {"sha256": load_extractor(name, dataset, **place.for_extractors("cpu")).sha256}
+            name: {"sha256": extractor.sha256, "feature_dim": extractor.info["feature_dim"]}
             for name in spec.features
+            for extractor in [load_extractor(name, dataset, **place.for_extractors("cpu"))]
         },
         **metrics.protocol(len(reference)),
         "d_acc_tolerance": spec.d_acc_tolerance,

@@ -26,8 +26,9 @@ def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
     """Pairs of configurations by the first score of each extractor (FID, or PSNR).
 
     One row per pair: ``family`` ("baseline" or "all pairs", each Holm-corrected on its own), the
-    ``score``, ``a`` and ``b`` (labels), their means, ``p``, ``p_holm``, ``improvement`` (probability that
-    a run of a beats one of b) with its interval, and ``seeds_needed`` per model to separate them.
+    ``score``, ``a`` and ``b`` (labels), the means of their runs that have it, ``p``, ``p_holm``,
+    ``improvement`` (probability that a run of a beats one of b) with its interval, and ``seeds_needed`` per
+    model to separate them. In tests and probabilities a failed run is worse than any score.
     """
     reference = baseline_id(group, baseline)
     labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
@@ -35,8 +36,8 @@ def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
     for extractor in group.extractors:
         for score in group.scores(extractor)[:1]:
             name = f"metrics.{extractor}.{score.key}"
-            values = {run_id: group.values(run_id, name) for run_id in labels}
-            ids = [run_id for run_id in labels if values[run_id].size]
+            values = {run_id: group.outcomes(run_id, name, score) for run_id in labels}
+            ids = [run_id for run_id in labels if np.isfinite(values[run_id]).any()]
             families = {
                 "baseline": [(a, reference) for a in ids if a != reference] if reference in ids else []
             }
@@ -80,8 +81,8 @@ def _pair(a: NDArray[np.float64], b: NDArray[np.float64], score: Score, k: int) 
     better = score.better or "higher"
     interval = stats.improvement_ci(a, b, better=better)
     return {
-        "mean_a": float(a.mean()) * score.scale,
-        "mean_b": float(b.mean()) * score.scale,
+        "mean_a": float(a[np.isfinite(a)].mean()) * score.scale,
+        "mean_b": float(b[np.isfinite(b)].mean()) * score.scale,
         "improvement": stats.improvement(a, b, better=better),
         "improvement_low": interval.low,
         "improvement_high": interval.high,

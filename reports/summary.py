@@ -267,21 +267,33 @@ def _parameters(part: pd.DataFrame) -> float:
 
 
 def _labels(runs: pd.DataFrame) -> dict[str, str]:
-    """A name for each id: the model, and what differs between a group's configurations of it."""
-    settings = ["steps", *(name for name in runs.columns if str(name).startswith("hyperparameters."))]
+    """A name for each id: the model, what differs between a group's configurations of it, and the steps
+    where they differ within the group."""
+    settings = [name for name in runs.columns if str(name).startswith("hyperparameters.")]
     labels: dict[str, str] = {}
-    for (_, _, model), part in runs.groupby(["task", "protocol", "model"]):
-        one_each = part.drop_duplicates("id")
-        texts = {name: [_text(value) for value in one_each[name]] for name in settings}
-        differing = [name for name, values in texts.items() if len(set(values)) > 1]
-        for k, run_id in enumerate(one_each["id"]):
-            apart = ", ".join(
-                f"{name.removeprefix('hyperparameters.')}={texts[name][k]}" for name in differing
-            )
-            if len(one_each) > 1 and not apart:
-                apart = str(run_id)
-            labels[str(run_id)] = f"{model} ({apart})" if apart else str(model)
+    for _, group in runs.groupby(["task", "protocol"]):
+        lengths = ["steps"] if group["steps"].nunique() > 1 else []
+        for model, part in group.groupby("model"):
+            one_each = part.drop_duplicates("id")
+            texts = {name: _brief_texts(one_each[name]) for name in ["steps", *settings]}
+            differing = [name for name in settings if len(set(texts[name])) > 1]
+            for k, run_id in enumerate(one_each["id"]):
+                apart = ", ".join(
+                    f"{str(name).removeprefix('hyperparameters.')}={texts[name][k]}"
+                    for name in [*lengths, *differing]
+                )
+                if len(one_each) > 1 and not apart:
+                    apart = str(run_id)
+                labels[str(run_id)] = f"{model} ({apart})" if apart else str(model)
     return labels
+
+
+def _brief_texts(values: Iterable[Any]) -> list[str]:
+    """Values as text, numbers with four digits where those tell them apart."""
+    values = list(values)
+    exact = [_text(value) for value in values]
+    brief = [f"{v:.4g}" if isinstance(v, float) and not v.is_integer() else _text(v) for v in values]
+    return brief if len(set(brief)) == len(set(exact)) else exact
 
 
 def _text(value: Any) -> str:
@@ -309,9 +321,10 @@ class Group:
 
     @property
     def extractors(self) -> list[str]:
-        """What the images were scored with, in the order of the records."""
+        """What the images were scored with: for super-resolution that first, else in the records' order."""
         names = [str(name).split(".") for name in self.runs.columns]
-        return list(dict.fromkeys(name[1] for name in names if name[0] == "metrics" and len(name) == 3))
+        found = dict.fromkeys(name[1] for name in names if name[0] == "metrics" and len(name) == 3)
+        return sorted(found, key=lambda name: name != self.task)  # what the task is about comes first
 
     @property
     def title(self) -> str:
@@ -345,6 +358,12 @@ class Group:
         """A configuration's numbers of this name, one per run that has it."""
         column = self.of(run_id)[name].to_numpy(dtype=np.float64)
         return np.asarray(column[np.isfinite(column)])
+
+    def outcomes(self, run_id: str, name: str, score: Score) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Like :meth:`values`, and an infinity of the worse sign for each run that failed or diverged."""
+        failed = int((self.of(run_id)["status"] != "finished").sum())
+        worst = np.inf if score.better == "lower" else -np.inf
+        return np.concatenate([self.values(run_id, name), np.full(failed, worst)])
 
 
 def groups(runs: pd.DataFrame) -> list[Group]:

@@ -17,7 +17,7 @@ from reports.text import plain as plain  # a terminal wants no more than this mo
 
 
 def scores(group: Group) -> Table:
-    """The main table: every score as mean ± std over seeds, beside the floor that no model can beat."""
+    """The main table: every score as mean ± std over seeds, beside what real data gets."""
     columns: list[Column] = []
     cells: list[list[Cell]] = []  # per column, one per model
     floors: list[Cell] = []
@@ -50,7 +50,7 @@ def scores(group: Group) -> Table:
     ]
     papers, remarks = _published(group, columns)
     rows += papers + _rows(group, cells)
-    notes = (*_notes(group, smallest), *remarks)
+    notes = (*_notes(group, rows, smallest), *_cautions(group), *remarks)
     return Table(f"Scores: {group.title}", protocol_sentence(group), tuple(columns), tuple(rows), notes)
 
 
@@ -65,7 +65,7 @@ def training(group: Group) -> Table:
             columns.append(Column(head, score.label))
             cells.append(_mean_std(group, score.key, score, decimals, spread=spread))
 
-    for where, head in (("train", "D accuracy in training (%)"), ("heldout", "D accuracy held out (%)")):
+    for where, head in (("train", "D acc. in training, %"), ("heldout", "D acc. held out, %")):
         for kind in ("real", "fake", "balanced"):
             show(head, Score(f"d_accuracy.{where}.{kind}", kind, None, 100), 1)
     show("", Score("d_accuracy.near_half_since", "Near ½ since step", None), 0)
@@ -85,8 +85,8 @@ def training(group: Group) -> Table:
         critics = sorted(set(group.runs.loc[calibrated, "model"]))
         if critics:
             notes.append(
-                f"{', '.join(critics)}: no natural threshold; held out, it is calibrated on half of the "
-                "scores and judged on the other half."
+                f"{', '.join(critics)}: no natural threshold, so no accuracy in training; held out, the "
+                "threshold is calibrated on half of the scores and judged on the other half."
             )
     return Table(
         f"Discriminator and cost: {group.title}",
@@ -108,13 +108,13 @@ def sources(group: Group) -> Table | None:
                 name = f"metrics.{extractor}.{score.key}.{kind}_std"
                 if name in group.summary and group.summary[name].notna().any():
                     columns.append(Column(extractor, f"{score.label}, {kind}"))
-                    cells.append([_number(std * score.scale) for std in group.summary[name]])
+                    cells.append(_alike(group.summary[name] * score.scale))
     if not columns:
         return None
     return Table(
         f"Sources of spread: {group.title}",
-        f"Standard deviation between training seeds, freed of sampling, and between sample draws of one "
-        f"trained model: {group.title}.",
+        f"Standard deviation between training seeds, freed of sampling (0: sampling explains all of it), and "
+        f"between sample draws of one trained model: {group.title}.",
         tuple(columns),
         tuple(_rows(group, cells)),
     )
@@ -125,8 +125,9 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
     mine = compared[compared["family"] == family] if len(compared) else compared
     if mine.empty:
         return None
+    several = family != "baseline"
     columns = (
-        Column("", "B"),
+        *([Column("", "B")] if several else []),
         Column("", "Score"),
         Column("", "Mean A"),
         Column("", "Mean B"),
@@ -140,7 +141,7 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
             str(pair["a"]),
             "model",
             (
-                Cell(str(pair["b"])),
+                *([Cell(str(pair["b"]))] if several else []),
                 Cell(f"{pair['score']} ({pair['extractor']})"),
                 Cell(f"{pair['mean_a']:.4g}", pair["mean_a"]),
                 Cell(f"{pair['mean_b']:.4g}", pair["mean_b"]),
@@ -152,14 +153,18 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
         )
         for pair in mine.to_dict("records")
     ]
-    against = f"Against {mine['b'].iloc[0]}" if family == "baseline" else "All pairs"
+    baseline = mine["b"].iloc[0]
+    against = "All pairs" if several else f"Against {baseline}"
+    b = "B" if several else f"B, {baseline}"
     return Table(
         f"{against}: {group.title}",
-        f"{against}, {group.title}. Model A against B: exact unpaired permutation test of the means, "
-        "Holm-corrected per score; the probability that a run of A beats a run of B; the seeds per model "
-        "that would tell the observed difference apart with a power of 80 %.",
+        f"{group.title}. Model A against {b}: unpaired permutation test of the means (exact up to 10 seeds "
+        "against 10), Holm-corrected per score; the probability that a run of A beats one of B, a failed run "
+        "being worse than any score; the seeds per model that would tell the observed difference apart with "
+        "a power of 80 %.",
         columns,
         tuple(rows),
+        head="A",
     )
 
 
@@ -192,6 +197,14 @@ def seeds(group: Group, run_id: str) -> Table:
 def _number(value: Any) -> Cell:
     number = float(value) if isinstance(value, int | float) else math.nan
     return Cell(NOTHING) if math.isnan(number) else Cell(f"{number:.4g}", number)
+
+
+def _alike(values: pd.Series) -> list[Cell]:
+    """A column of numbers with as many decimals as its largest needs to show three digits."""
+    known = values.abs().dropna()
+    largest = float(known.max()) if len(known) else 0.0
+    decimals = int(np.clip(2 - math.floor(math.log10(largest)), 0, 4)) if largest else 0
+    return [Cell(NOTHING) if math.isnan(v) else Cell(f"{v:,.{decimals}f}", v) for v in values]
 
 
 def _said(value: Any) -> str:
@@ -237,32 +250,33 @@ def _rows(group: Group, cells: Sequence[Sequence[Cell]]) -> list[Row]:
 def _ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[float, int] | None]:
     """A column's cells with its best, second and those not separable from the best.
 
-    Also the smallest corrected p that its tests could have given, and how many there were.
+    Only models without failed runs are ranked. The best was picked by looking, so its tests are corrected
+    for all pairs. Also the smallest corrected p that they could have given, and for how many.
     """
     cells = _mean_std(group, name, score)
     means = [cell.value for cell in cells]
+    scored = [k for k, mean in enumerate(means) if not math.isnan(mean)]
     order = sorted(
-        (k for k, mean in enumerate(means) if not math.isnan(mean)),
+        (k for k in scored if not group.summary["failures"].iloc[k]),
         key=lambda k: means[k] if score.better == "lower" else -means[k],
     )
-    if len({means[k] for k in order}) < 2 or score.better is None:
+    if score.better is None or len({means[k] for k in scored}) < 2 or not order:
         return cells, None  # nothing to rank
-    best, rest = order[0], order[1:]
-    values = [group.values(run_id, name) for run_id in group.summary["id"]]
+    best = order[0]
+    firsts = {means[best]: 1} | {means[k]: 2 for k in order[1:2] if means[k] != means[best]}
+    ranks = {k: firsts[means[k]] for k in order if means[k] in firsts}
+    rest = [k for k in scored if k != best]
+    values = [group.outcomes(run_id, name, score) for run_id in group.summary["id"]]
     p = [stats.permutation_p(values[k], values[best]) for k in rest]
-    tested = not all(math.isnan(one) for one in p)
-    ranks = {
-        k: 1 if means[k] == means[best] else 2 for k in order if means[k] in (means[best], means[rest[0]])
-    }
-    tied = {k for k, adjusted in zip(rest, stats.holm(p), strict=True) if not adjusted <= LEVEL}
+    family = math.comb(len(scored), 2)
+    sizes = [values[k].size for k in rest if values[k].size > 1] if values[best].size > 1 else []
+    reach = min((stats.smallest_p(n, values[best].size) for n in sizes), default=math.inf) * family
+    tied = {k for k, adjusted in zip(rest, stats.holm(p, family), strict=True) if not adjusted <= LEVEL}
     ranked = [
-        Cell(cell.text, cell.value, ranks.get(k, 0), tested and k in tied and ranks.get(k) != 1)
+        Cell(cell.text, cell.value, ranks.get(k, 0), reach <= LEVEL and k in tied and ranks.get(k) != 1)
         for k, cell in enumerate(cells)
     ]
-    if not tested:
-        return ranked, None
-    reach = min(stats.smallest_p(values[k].size, values[best].size) for k in rest if values[k].size > 1)
-    return ranked, (reach * len(rest), len(rest))
+    return ranked, (reach, family) if sizes else None
 
 
 def _mean_std(
@@ -316,7 +330,7 @@ def _outcome(group: Group) -> list[tuple[Column, list[Cell]]]:
         (Column("", "Failures"), [_of(k, n) for k, n in zip(summary["failures"], summary["n"], strict=True)])
     )
     if "cost.device_s.mean" in summary:
-        found.append((Column("", "Time"), [Cell(duration(s), s) for s in summary["cost.device_s.mean"]]))
+        found.append((Column("", "Time"), durations(summary["cost.device_s.mean"])))
     return found
 
 
@@ -328,14 +342,11 @@ def _whole(n: float) -> Cell:
     return Cell(NOTHING) if math.isnan(n) else Cell(f"{int(n):,}", n)
 
 
-def duration(seconds: float) -> str:
-    """Seconds for a person: 9.5 s, 12 min, 3.4 h."""
-    if math.isnan(seconds):
-        return NOTHING
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+def durations(seconds: pd.Series) -> list[Cell]:
+    """Seconds for a person, all in the largest unit of which each is at least one: s, min or h."""
+    least = seconds.min()
+    unit, size = next((pair for pair in (("h", 3600.0), ("min", 60.0)) if least >= pair[1]), ("s", 1.0))
+    return [Cell(NOTHING) if math.isnan(s) else Cell(f"{s / size:,.1f} {unit}", s) for s in seconds]
 
 
 def _p(p: float) -> Cell:
@@ -355,24 +366,24 @@ def _seeds_needed(n: float) -> Cell:
     return Cell("no difference" if math.isinf(n) else ">1,000" if n > 1_000 else f"{int(n)}", n)
 
 
-def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
+def _notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int]]) -> list[str]:
     notes = []
-    models = len(group.summary)
-    if smallest:
+    if any(cell.tied for row in rows for cell in row.cells):
         notes.append(
-            f"{NOT_SEPARATED}: not separable from the best (exact permutation test, Holm-corrected over the "
-            f"column, {100 * LEVEL:.0f} %)."
+            f"{NOT_SEPARATED}: not separable from the best (permutation test, Holm-corrected for all pairs "
+            f"of the column, {100 * LEVEL:.0f} %)."
         )
+    if smallest:
         reach, tests = max(smallest)
-        reach = min(1.0, reach)
         if reach > LEVEL:
             enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             notes.append(
-                f"With these seeds no corrected p over {tests} comparisons can be below {reach:.2g}: nothing "
-                f"could be told apart, whatever the scores; it takes {enough} seeds per model."
+                f"With these seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
+                f"nothing could be told from the best, whatever the scores; it takes {enough} seeds a model."
             )
-    elif models > 1:
-        notes.append("One seed: no spread, no test.")
+    elif len(group.summary) > 1:
+        alone = "One seed" if group.summary["n"].max() == 1 else "The best has one seed"
+        notes.append(f"{alone}: no test.")
     missing: dict[str, list[str]] = {}
     for row in group.summary.to_dict("records"):
         if row["missing_seeds"]:
@@ -383,6 +394,31 @@ def _notes(group: Group, smallest: Sequence[tuple[float, int]]) -> list[str]:
             which = ", ".join(
                 f"{status} (seed {ranges(part['seed'])})" for status, part in bad.groupby("status")
             )
-            notes.append(f"{row['label']}: {which}; its means are over the seeds that have a score.")
+            notes.append(
+                f"{row['label']}: {which}; its means are over the seeds that have a score, so it is not "
+                "ranked, and in tests a failed run is worse than any score."
+            )
     notes += [f"No run of seed {which}: {', '.join(labels)}." for which, labels in missing.items()]
+    return notes
+
+
+def _cautions(group: Group) -> list[str]:
+    """What a reader must know before comparing rows, or tables."""
+    notes = []
+    asked = "metrics.classifier.cond_accuracy.mean"
+    if asked in group.summary:
+        conditional = group.summary[asked].notna()
+        if conditional.any() and not conditional.all():
+            labels = ", ".join(group.summary.loc[conditional, "label"])
+            notes.append(
+                f"{labels}: asked for classes with the test split's frequencies, which the others have to "
+                "learn; compare Mode KL within either kind only."
+            )
+    n = group.protocol.get("n_fake")
+    for extractor in group.extractors:
+        dim = group.protocol.get(f"extractors.{extractor}.feature_dim")
+        if isinstance(n, int) and isinstance(dim, int) and n < 2 * dim:
+            notes.append(
+                f"FID of {n:,} samples in the {dim:,} dimensions of {extractor} is mostly bias; KID is not."
+            )
     return notes

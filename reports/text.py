@@ -60,6 +60,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    head: str = "Model"
+    """Of the column of row names."""
 
 
 # ---------------------------------------------------------------- as text
@@ -82,7 +84,7 @@ def markdown(table: Table) -> str:
         text = f"**{text}**" if cell.rank == 1 else f"<ins>{text}</ins>" if cell.rank == 2 else text
         return text + (NOT_SEPARATED if cell.tied else "")
 
-    lines = [["Model", *(escape_markdown(head(column)) for column in table.columns)]]
+    lines = [[table.head, *(escape_markdown(head(column)) for column in table.columns)]]
     lines.append(["---", *("---:" for _ in table.columns)])
     for row in table.rows:
         name = escape_markdown(row.name)
@@ -95,9 +97,17 @@ def markdown(table: Table) -> str:
     )
 
 
-def plain(table: Table) -> str:
-    """Aligned text for a terminal: ``*`` best, ``+`` second."""
+def plain(table: Table, width: int | None = None) -> str:
+    """Aligned text for a terminal of this width: ``*`` best, ``+`` second."""
+    parts = fitted(table, width) if width else [table]
+    notes = map(_one_line, (*legend(table, "*", "+"), *table.notes))
+    lines = [_one_line(table.title), ""]
+    for part in parts:
+        lines += [*_aligned(part), ""]
+    return "\n".join(line.rstrip() for line in [*lines, *notes]).rstrip() + "\n"
 
+
+def _aligned(table: Table) -> list[str]:
     def column(c: int) -> list[str]:
         cells = [row.cells[c] for row in table.rows]
         room = 2 if any(cell.rank or cell.tied for cell in cells) else 0
@@ -109,9 +119,7 @@ def plain(table: Table) -> str:
     names = ["", *(_one_line(row.name) for row in table.rows)]
     names = [name.ljust(max(map(len, names))) for name in names]
     grid = zip(names, *(column(c) for c in range(len(table.columns))), strict=True)
-    notes = map(_one_line, (*legend(table, "*", "+"), *table.notes))
-    lines = [_one_line(table.title), "", *map("  ".join, grid), "", *notes]
-    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+    return ["  ".join(line) for line in grid]
 
 
 def legend(table: Table, best: str = "Bold", second: str = "underlined") -> list[str]:
@@ -120,29 +128,38 @@ def legend(table: Table, best: str = "Bold", second: str = "underlined") -> list
     return [f"{best}: best; {second}: second."] if ranked else []
 
 
-MOST_COLUMNS = 16
-"""What fits a page of print."""
+PAGE = 120
+"""Characters in a line of print that can still be read."""
+
+LONG_NAME = 40
+"""Characters beyond which print breaks a row's name."""
 
 
-def fitted(table: Table) -> list[Table]:
-    """The table; where it is too wide for print, one for each of its groups of columns."""
-    groups = list(dict.fromkeys(column.group for column in table.columns if column.group))
-    if len(table.columns) <= MOST_COLUMNS or len(groups) < 2:
+def fitted(table: Table, width: int = PAGE) -> list[Table]:
+    """The table; where it is wider than so many characters, several with its columns shared out."""
+    names = [len(row.name) for row in table.rows]
+    room = width - min(LONG_NAME, max(names, default=0))
+    parts: list[list[int]] = [[]]
+    used = 0
+    for k, column in enumerate(table.columns):
+        needed = 4 + max(len(column.head), *(len(row.cells[k].text) for row in table.rows), 0)
+        if parts[-1] and used + needed > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(k)
+        used += needed
+    if len(parts) == 1:
         return [table]
-    parts = []
-    for name in groups:
-        kept = [k for k, column in enumerate(table.columns) if column.group in (name, "")]
-        rows = tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows)
-        parts.append(
-            replace(
-                table,
-                title=f"{table.title}, {name}",
-                caption=f"{table.caption} Here: {name}.",
-                columns=tuple(table.columns[k] for k in kept),
-                rows=rows,
-            )
+    return [
+        replace(
+            table,
+            title=f"{table.title}, part {n}",
+            caption=f"{table.caption} Part {n} of {len(parts)}.",
+            columns=tuple(table.columns[k] for k in kept),
+            rows=tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows),
         )
-    return parts
+        for n, kept in enumerate(parts, 1)
+    ]
 
 
 def latex(table: Table) -> str:
@@ -151,7 +168,7 @@ def latex(table: Table) -> str:
     lines = [
         r"\begin{table*}",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{escape_latex(table.caption)}}}",
+        rf"\caption{{{escape_latex(table.caption)}}}\smallskip",
         rf"\label{{tab:{slug(table.title).lower()}}}",
         r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
@@ -166,22 +183,27 @@ def latex(table: Table) -> str:
             rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if name else []
             at += width
         lines += [" & ".join(heads) + r" \\", "".join(rules)]
-    lines.append(" & ".join(["Model", *(escape_latex(column.head) for column in table.columns)]) + r" \\")
+    lines.append(" & ".join([table.head, *(escape_latex(column.head) for column in table.columns)]) + r" \\")
     kind = ""
     for row in table.rows:
         lines += [r"\midrule"] if row.kind != kind else []
         kind = row.kind
-        lines.append(" & ".join([escape_latex(row.name), *map(_latex_cell, row.cells)]) + r" \\")
+        lines.append(" & ".join([_latex_name(row.name), *map(_latex_cell, row.cells)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     notes = (*legend(table), *table.notes)
     lines += [rf"\par\smallskip\raggedright {escape_latex(note)}" for note in notes]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
 
 
+def _latex_name(name: str) -> str:
+    text = escape_latex(name)
+    return text if len(name) <= LONG_NAME else rf"\parbox[t]{{15em}}{{\raggedright {text}}}"
+
+
 def _latex_cell(cell: Cell) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.rank == 1 else rf"\underline{{{text}}}" if cell.rank == 2 else text
-    return text + (escape_latex(NOT_SEPARATED) if cell.tied else "")
+    return text + (r"\rlap{$^\dagger$}" if cell.tied else "")
 
 
 LATEX = {

@@ -42,13 +42,39 @@ def test_what_is_no_sample_is_refused(bad: list[float]) -> None:
     for function in (stats.std, stats.iqm, stats.mean_ci):
         with pytest.raises(ValueError, match="number"):
             function(bad)
-    with pytest.raises(ValueError, match="number"):
-        stats.permutation_p(bad, FEW)
+    if math.inf not in bad:
+        with pytest.raises(ValueError, match="number"):
+            stats.permutation_p(bad, FEW)
 
 
 def test_interval_of_too_few_or_equal_seeds() -> None:
-    assert math.isnan(stats.mean_ci([1.0, 2.0]).low)
-    assert stats.mean_ci([0.1 + 0.2, 0.3, 0.3]) == stats.Interval(0.1 + 0.2, 0.1 + 0.2)
+    assert math.isnan(stats.mean_ci([1.0, 2.0, 3.0, 4.0]).low)
+    assert stats.mean_ci([0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]) == stats.Interval(0.1 + 0.2, 0.1 + 0.2)
+
+
+def test_a_failed_run_is_worse_than_any_score() -> None:
+    """Ranks by hand: (1, 2, 9, 9, 9) against (3, 4, 5, 6, 7): infinities tie, and p is that of ranks."""
+    some_failed, none = [1.0, 2.0, math.inf, math.inf, math.inf], [10.0, 11.0, 12.0, 13.0, 14.0]
+    ranks = [1, 2, 9, 9, 9], [3, 4, 5, 6, 7]
+    assert stats.permutation_p(some_failed, none) == stats.permutation_p(*ranks)
+    assert stats.improvement(some_failed, none, better="lower") == pytest.approx(10 / 25)
+    assert stats.improvement([math.inf] * 2, [math.inf] * 2, better="lower") == 0.5
+    assert stats.improvement([-math.inf], [0.0], better="higher") == 0.0
+    assert math.isnan(stats.seeds_needed(some_failed, none))
+
+
+def test_the_best_is_told_from_equals_no_more_often_than_promised() -> None:
+    """Four equal models of eight seeds: the best is picked by looking, so the family is all six pairs."""
+    rng = np.random.default_rng(3)
+    found = {None: 0, 6: 0}
+    for _ in range(400):
+        runs = rng.normal(size=(4, 8))
+        best, *rest = runs[runs.mean(axis=1).argsort()]
+        p = [stats.permutation_p(other, best) for other in rest]
+        for family in found:
+            found[family] += bool((stats.holm(p, family) <= 0.05).any())
+    assert found[6] / 400 <= 0.05
+    assert found[None] > found[6]
 
 
 def test_interval_is_reproducible_holds_the_mean_and_widens_with_confidence() -> None:
