@@ -6,6 +6,7 @@ study: ``best.toml`` and ``default.toml``.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -241,8 +242,9 @@ def _comparison(name: str, scores: Mapping[str, Any]) -> str:
     sides = []
     for side in ("best", "default"):
         mean, std = scores[side]["mean"], scores[side]["std"]
-        spread = "" if std is None else f" ± {std:.2g}"
-        sides.append("none" if mean is None else f"{mean:.4g}{spread}")
+        decimals = 1 - math.floor(math.log10(std)) if std else 3
+        spread = "" if std is None else f" ± {std:.{max(0, decimals)}f}"
+        sides.append("none" if mean is None else f"{mean:.{max(0, decimals)}f}{spread}")
     direction = "lower" if DIRECTIONS[name] == "minimize" else "higher"
     p = "" if scores["p"] is None else f", permutation p = {scores['p']:.2g}"
     return f"  {name}: {sides[0]} against {sides[1]} ({direction} is better){p}"
