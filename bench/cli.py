@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +30,7 @@ class Parser(argparse.ArgumentParser):
             UsageError: an unknown flag or key, or a value that is not allowed.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
+        self._refuse_repeated(arguments)
         before, _ = self.parse_known_args(arguments)
         if getattr(before, "config", None) is not None:
             self.set_defaults(**self._from_file(before.config, before))
@@ -36,6 +39,14 @@ class Parser(argparse.ArgumentParser):
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"{unknown[0]!r} is not a flag of {self.prog}{nearest(unknown[0], flags)}")
         return namespace
+
+    def _refuse_repeated(self, arguments: Sequence[str]) -> None:
+        """A list that is given twice would lose its first half."""
+        given = Counter(word.partition("=")[0] for word in arguments)
+        for action in self._actions:
+            n = sum(given[flag] for flag in action.option_strings)
+            if n > 1 and action.nargs == "+" and not isinstance(action, argparse._AppendAction):
+                raise UsageError(f"{action.option_strings[0]}: given {n} times; name all values after one")
 
     def _from_file(self, path: Path, given: argparse.Namespace) -> dict[str, Any]:
         """The file's keys as parsed values: each goes through its flag's own type and checks."""
@@ -48,22 +59,28 @@ class Parser(argparse.ArgumentParser):
             for action in self._actions
             if action.option_strings and action.dest not in {"help", "config"}
         }
-        values = {}
+        words: list[str] = []
+        named = []
         for key, value in content.items():
             name = key.replace("_", "-")
             if name not in actions:
                 raise UsageError(f"--config {path}: unknown key {key!r}{nearest(name, actions)}")
+            if (actions[name].nargs == 0) != isinstance(value, bool):
+                kind = "true or false" if actions[name].nargs == 0 else "a value"
+                raise UsageError(f"--config {path}: {key} = {value!r} is not allowed; {kind}")
             if value is False or self._rival_given(actions[name], given):
                 continue
-            words = _words(value)
-            if any("\0" in word for word in words):
-                raise UsageError(f"--config {path}: {key!r} holds a NUL character")
-            try:
-                parsed = self.parse_known_args([f"--{name}", *words])[0]
-            except UsageError as error:
-                raise UsageError(f"--config {path}: {error}") from error
-            values[actions[name].dest] = getattr(parsed, actions[name].dest)
-        return values
+            words += [f"--{name}", *_words(value)]
+            named.append(actions[name].dest)
+        if any("\0" in word for word in words):
+            raise UsageError(f"--config {path}: a value holds a NUL character")
+        try:
+            parsed, left = self.parse_known_args(words)
+        except UsageError as error:
+            raise UsageError(f"--config {path}: {error}") from error
+        if left:
+            raise UsageError(f"--config {path}: {' '.join(left)!r} is more than a flag takes")
+        return {name: getattr(parsed, name) for name in named}
 
     def _rival_given(self, action: argparse.Action, given: argparse.Namespace) -> bool:
         """Whether the command line holds a flag that excludes this one."""
@@ -118,6 +135,13 @@ def number(kind: Callable[[str], Any], low: float, high: float = float("inf")) -
     return parse
 
 
+def path(text: str) -> Path:
+    """An argument type: a path, which is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a path")
+    return Path(text)
+
+
 def setting(text: str) -> tuple[str, str, str]:
     """``MODEL.PARAM=VALUE`` as its three parts."""
     target, equals, value = text.partition("=")
@@ -146,6 +170,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     A wrong request is one line on stderr and code 2; a folder that cannot be written or read, one line
     and code 1.
     """
+    few_collections()
     try:
         code = main()
     except UsageError as error:
@@ -160,4 +185,14 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         what = f"{where}{error.strerror or error}"
         print(f"error: {what}; what is finished is kept, the same command goes on", file=sys.stderr)
         code = 1
+    gc.freeze()  # else Python looks through all of PyTorch's modules once more
     sys.exit(code)
+
+
+def few_collections() -> None:
+    """Look for garbage less often.
+
+    Importing PyTorch makes half a million objects that stay, and Python looks through those it has for
+    garbage after every few hundred: a fifth of the time.
+    """
+    gc.set_threshold(100_000, 50, 50)

@@ -27,6 +27,8 @@ def set_up(device: str, precision: str = "float32") -> None:
     Raises:
         ValueError: TF32 on a CPU, which has none.
     """
+    gc.collect()  # a trainer and its CUDA graph refer to each other
+    gc.freeze()  # what is there now will stay
     rounds = precision == "tf32"
     if device == "cpu":
         if rounds:
@@ -40,7 +42,6 @@ def set_up(device: str, precision: str = "float32") -> None:
         torch.backends.cudnn.deterministic = True  # a run that is repeated or resumed gives the same numbers
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.set_device(device)
-        gc.collect()  # a trainer and its CUDA graph refer to each other
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 

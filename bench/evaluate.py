@@ -113,6 +113,17 @@ class Evaluator:
             if extractor in self.extractors
         }
 
+    def samples(self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int) -> Tensor:
+        """``n`` fakes (n, C, H, W), uint8: those that were scored, then those of further draws.
+
+        A generator without noise (super-resolution) has one image for each of the split, and no more.
+        """
+        found = [first.images]
+        with torch.inference_mode():
+            while gan.noise and len(self) * len(found) < n:
+                found.append(to_uint8(self.sample(gan, nets, seed, len(found))).cpu())
+        return torch.cat(found)[:n]
+
     def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
         """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``."""
         purpose = f"eval-{draw_number}" if draw_number else "eval"

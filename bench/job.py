@@ -315,8 +315,9 @@ class Stack:
                 lane.gan, nets, lane.job.seed, final, self.place.draws, conditional="label" in self.card.needs
             )
         if self.place.save_samples:
-            samples = final.images[: self.place.save_samples].permute(0, 2, 3, 1).numpy()
-            store.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, samples))
+            samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, self.place.save_samples)
+            array = samples.permute(0, 2, 3, 1).numpy()
+            store.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
 
     def judge(self, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
         """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""

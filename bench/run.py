@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import store
 from bench.claims import holder, is_claimed
-from bench.cli import Parser, chosen, number, run_main, setting
+from bench.cli import Parser, chosen, number, path, run_main, setting
 from bench.errors import UsageError
 from bench.executors import engines
 from bench.executors.devices import devices
@@ -33,6 +33,8 @@ from bench.protocols import PROTOCOLS, follow
 from bench.spec import PRECISIONS, Job, Place, Spec, plan
 
 FEATURES = ("classifier", "inception-v3-compat")
+MOST = 10**12
+"""Of anything that is counted."""
 
 
 def parser() -> Parser:
@@ -52,10 +54,18 @@ def parser() -> Parser:
         metavar="NAME",
         help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10 or folder:PATH",
     )
-    what.add_argument("--steps", type=number(int, 1), metavar="N", help="iterations; default by data set")
-    what.add_argument("--batch-size", type=number(int, 1), metavar="N", help="for every model")
     what.add_argument(
-        "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE"
+        "--steps", type=number(int, 1, MOST), metavar="N", help="iterations; default by data set"
+    )
+    what.add_argument("--batch-size", type=number(int, 1, MOST), metavar="N", help="for every model")
+    what.add_argument(
+        "--set",
+        type=setting,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL.PARAM=VALUE",
+        help="hyperparameters; --list shows them",
     )
     what.add_argument(
         "--precision",
@@ -65,7 +75,9 @@ def parser() -> Parser:
         help="of the networks in training: float32 (default), tf32 (on GPUs), bf16",
     )
     how = p.add_argument_group("how it is scored")
-    how.add_argument("--eval-every", type=number(int, 1), metavar="N", help="iterations; default a tenth")
+    how.add_argument(
+        "--eval-every", type=number(int, 1, MOST), metavar="N", help="iterations; default a tenth"
+    )
     how.add_argument(
         "--features",
         type=chosen(FEATURES),
@@ -94,11 +106,13 @@ def parser() -> Parser:
         metavar="NAME",
         help=f"a paper's nets, z, batch, steps and features: {', '.join(PROTOCOLS)}",
     )
-    how.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
-    how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
+    how.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    how.add_argument(
+        "--save-samples", type=number(int, 0, MOST), default=0, metavar="N", help="as samples.npz"
+    )
     how.add_argument(
         "--draws",
-        type=number(int, 1),
+        type=number(int, 1, 1000),
         default=3,
         metavar="N",
         help="sample draws scored at the last step, for the part of a spread that is sampling (default 3)",
@@ -109,13 +123,23 @@ def parser() -> Parser:
         "--workers", type=number(int, 0, 1024), metavar="N", help="processes; 0: in this process"
     )
     where.add_argument("--stack", type=number(int, 1), metavar="N", help="seeds that train as one stack")
-    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
-    where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    where.add_argument(
+        "--out",
+        type=path,
+        default=Path("results"),
+        metavar="DIR",
+        help="run folders and report (default results)",
+    )
+    where.add_argument(
+        "--data-root", type=path, default=Path("data"), metavar="DIR", help="of data sets (default data)"
+    )
     where.add_argument("--offline", action="store_true", help="never touch the network")
-    where.add_argument("--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS")
+    where.add_argument(
+        "--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS", help="default 60"
+    )
     where.add_argument("--retries", type=number(int, 0), default=1, metavar="N", help="of a run that fails")
-    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS")
-    where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
+    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
+    where.add_argument("--config", type=path, metavar="FILE.toml", help="the same keys as the flags")
     where.add_argument("--fresh", action="store_true", help="compute again what is there; the old is kept")
     where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     where.add_argument("--list", action="store_true", help="print models, data sets and features")
@@ -149,15 +173,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _put_away(jobs, place)
     todo, reused = _sort(jobs, place)
     where = _names(slots) if args.executor == "local" else args.executor
-    print(f"{len(jobs)} runs, {reused} reused, {len(todo)} to compute on {where}", flush=True)
+    print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {where}", flush=True)
+    if reused and args.save_samples:
+        print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
         if args.executor == "local":
             _execute(args, todo, place, slots, interrupt)
         elif todo:
             _execute_remotely(args, todo, place, interrupt)
     if interrupt.signal is not None:
-        left = len(_sort(jobs, place)[0])
-        print(f"interrupted: {left} runs are not finished; the same command goes on", file=sys.stderr)
+        left = _runs(len(_sort(jobs, place)[0]))
+        same = "the same command without --fresh" if args.fresh else "the same command"
+        print(f"interrupted: {left} not finished; {same} goes on", file=sys.stderr)
         return 128 + interrupt.signal
     if args.detach and _sort(jobs, place)[0]:
         return 0
@@ -165,13 +192,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _spec(args: Namespace) -> Spec:
-    for flag, values in (("--models", args.models), ("--dataset", args.dataset)):
+    for flag, values in (
+        ("--models", args.models),
+        ("--dataset", args.dataset),
+        ("--seed-list", args.seed_list or ()),
+    ):
         twice = [value for value, n in Counter(values).items() if n > 1]
         if twice:
-            raise UsageError(f"{flag}: {twice[0]!r} is named twice")
+            raise UsageError(f"{flag}: {str(twice[0])!r} is named twice")
     settings: dict[str, dict[str, Any]] = {}
     for model, name, value in args.set:
         settings.setdefault(model, {})[name] = value
+        if name == "batch_size" and args.batch_size is not None:
+            raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
     steps, features = args.steps, list(dict.fromkeys(args.features))
     if args.protocol:
         if len(args.dataset) > 1:
@@ -183,7 +216,7 @@ def _spec(args: Namespace) -> Spec:
     return Spec(
         models=args.models,
         datasets=args.dataset,
-        seeds=sorted(set(args.seed_list)) if args.seed_list else range(args.seeds or 5),
+        seeds=sorted(args.seed_list) if args.seed_list else range(args.seeds or 5),
         steps=steps,
         eval_every=args.eval_every,
         features=features,
@@ -200,6 +233,8 @@ def place_of(args: Namespace) -> tuple[Place, list[str]]:
     engines.check(args)
     if args.workers == 0 and args.run_timeout is not None:
         raise UsageError("--run-timeout: with --workers 0 there is no process to end; take 1 or more")
+    if args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is not a folder")
     here = devices(args.device) if args.executor == "local" else [args.device]
     if args.precision == "tf32" and here == ["cpu"]:
         raise UsageError("--precision: 'tf32' is a GPU's, and this runs on a CPU; float32 or bf16")
@@ -248,19 +283,20 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
     Raises:
         UsageError: another command is computing one of them.
     """
-    for job in jobs:
-        if (folder := job.folder(place.out)).exists():
-            if is_claimed(folder):
-                raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
-            n = 1
-            while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
-                n += 1
-            folder.rename(old)
+    folders = [folder for job in jobs if (folder := job.folder(place.out)).exists()]
+    for folder in folders:
+        if is_claimed(folder):
+            raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
+    for folder in folders:
+        n = 1
+        while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
+            n += 1
+        folder.rename(old)
 
 
 def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place) -> None:
     """Append the command to ``commands.jsonl``: what was asked (``auto``, say), and the runs it became."""
-    runs = sorted({f"{job.model}-{job.dataset}-{job.run_id}" for job in jobs})
+    runs = sorted({job.folder(place.out).parent.name for job in jobs})
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
     path = place.out / "commands.jsonl"
@@ -277,8 +313,12 @@ def _print_plan(jobs: Sequence[Job], place: Place) -> int:
         what = "compute" if id(job) in waiting else "reuse"
         name = f"{job.model:12} {job.dataset:12} seed {job.seed:<4}"
         print(f"{what:8} {name} {job.steps} steps  {job.folder(place.out)}")
-    print(f"{len(jobs)} runs: {len(todo)} to compute, {reused} reused")
+    print(f"{_runs(len(jobs))}: {len(todo)} to compute, {reused} reused")
     return 0
+
+
+def _runs(n: int) -> str:
+    return f"{n} run" if n == 1 else f"{n} runs"
 
 
 def _execute(

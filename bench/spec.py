@@ -126,11 +126,13 @@ def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list
     if spec.batch_size is not None:
         for values in settings.values():
             values["batch_size"] = spec.batch_size
-    jobs = []
+    jobs: list[Job] = []
     for asked in spec.datasets:
         name, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
         if why:
             say(why)
+        if name in {job.dataset for job in jobs}:
+            continue  # "auto" is one that was named, too
         dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
         for model, values in settings.items():
             check(model, values, dataset)

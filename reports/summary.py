@@ -135,6 +135,8 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
             value = int(value)  # a column with gaps
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"no usable {name!r}"
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return f"no usable {name!r}"
     if run["status"] not in STATUSES:
         return f"status {run['status']!r} is none of {', '.join(STATUSES)}"
     for key, value in run.items():

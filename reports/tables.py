@@ -310,9 +310,16 @@ def _decimals(group: Group, name: str, score: Score) -> int:
 
 
 def _constant(group: Group, name: str, score: Score, decimals: int) -> Cell:
-    """The mean over a group's configurations of what should be the same for all of them."""
+    """The mean over a group's configurations of what should be the same for all of them.
+
+    With the column's decimals, or more where two of its digits need them.
+    """
     mean = float(group.summary[name].mean()) * score.scale if name in group.summary else math.nan
-    return Cell(NOTHING) if math.isnan(mean) else Cell(f"{mean:,.{decimals}f}", mean)
+    if math.isnan(mean):
+        return Cell(NOTHING)
+    whole = mean == round(mean)
+    own = 0 if whole else int(np.clip(1 - math.floor(math.log10(abs(mean))), 0, 4))
+    return Cell(f"{mean:,.{max(decimals, own)}f}", mean)
 
 
 def _outcome(group: Group) -> list[tuple[Column, list[Cell]]]:
@@ -394,10 +401,12 @@ def _notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, in
             which = ", ".join(
                 f"{status} (seed {ranges(part['seed'])})" for status, part in bad.groupby("status")
             )
-            notes.append(
-                f"{row['label']}: {which}; its means are over the seeds that have a score, so it is not "
-                "ranked, and in tests a failed run is worse than any score."
-            )
+            if row["failures"] < row["n"]:
+                which += (
+                    "; its means are over the seeds that have a score, so it is not ranked, and in tests a "
+                    "failed run is worse than any score"
+                )
+            notes.append(f"{row['label']}: {which}.")
     notes += [f"No run of seed {which}: {', '.join(labels)}." for which, labels in missing.items()]
     return notes
 

@@ -113,7 +113,7 @@ def flags(parser: Any, folder: str) -> st.SearchStrategy[list[str]]:
         lambda name: st.lists(VALUES.get(name, WORDS) | WORDS, max_size=3).map(lambda words: [name, *words])
     )
     clauses = st.lists(orderly, max_size=4) | st.lists(orderly | wild, max_size=5)
-    first = ["--models", "vanilla", "--dataset", "digits"]
+    first = (("--models", "vanilla"), ("--dataset", "digits"))
     last = [
         "--dry-run",
         "--offline",
@@ -124,7 +124,13 @@ def flags(parser: Any, folder: str) -> st.SearchStrategy[list[str]]:
         "--data-root",
         f"{folder}/x",
     ]
-    return clauses.map(lambda some: [*first, *(word for clause in some for word in clause), *last])
+
+    def line(some: Sequence[Sequence[str]]) -> list[str]:
+        words = [word for clause in some for word in clause]
+        lists = [[flag, value] for flag, value in first if flag not in words]
+        return [*(word for pair in lists for word in pair), *words, *last]
+
+    return clauses.map(line)
 
 
 def answer(main: Any, arguments: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from bench import run
+from bench.claims import Claims
+from bench.errors import UsageError
+from bench.spec import Place, Spec, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("--models", "vanilla", "--dataset", "digits", "--steps", "40", "--eval-every", "20")
@@ -148,6 +154,38 @@ def test_a_stack_of_seeds_has_the_records_of_its_seeds(
         )
 
 
+def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) -> None:
+    """The scored ones first, then those of further draws."""
+    words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--save-samples")
+    arrays = []
+    for n in (360, 500):
+        done = bench(cut, tmp_path / str(n), *words, str(n))
+        assert done.returncode == 0, done.stderr
+        with np.load(next((tmp_path / str(n)).glob("results/runs/*/seed-0/samples.npz"))) as file:
+            arrays.append(file["arr_0"])
+    assert [len(array) for array in arrays] == [360, 500]
+    assert (arrays[1][:360] == arrays[0]).all()
+    assert not (arrays[1][360:] == arrays[0][:140]).all()
+
+
+def test_auto_beside_what_it_is_plans_each_run_once(tmp_path: Path) -> None:
+    place = Place(out=tmp_path, data_root=tmp_path, offline=True)
+    assert len(plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), place, say=lambda line: None)) == 2
+
+
+def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path) -> None:
+    """One of them is being computed: the others stay where they are."""
+    folder = tmp_path / "results"
+    shutil.copytree(three[0] / "results", folder)
+    last = next(folder.glob("runs/*/seed-2"))
+    with Claims() as claims:
+        assert claims.take(last)
+        before = sorted(folder.glob("runs/*/*"))
+        with pytest.raises(UsageError, match=r"--fresh: .*seed-2 is being computed"):
+            run.main([*TINY, *NARROW, "--seeds", "3", "--fresh", "--out", str(folder)])
+        assert sorted(folder.glob("runs/*/*")) == before
+
+
 def test_precision_is_an_option_of_training_and_part_of_the_identity(
     cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -245,6 +283,12 @@ BAD = [
     (["--models", "vanilla", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
     ([*TINY, "--precision", "fp16"], ["--precision", "'fp16'", "float32, tf32, bf16"]),
     ([*TINY, "--precision", "tf32", "--device", "cpu"], ["--precision", "'tf32'", "bf16"]),
+    (["--models", "vanilla", "--models", "dcgan"], ["--models", "2 times"]),
+    (["--models", "vanilla", "--seed-list", "3", "3"], ["--seed-list", "'3'", "twice"]),
+    ([*TINY, "--batch-size", "8", "--set", "vanilla.batch_size=9"], ["--batch-size", "vanilla.batch_size"]),
+    ([*TINY, "--steps", "9" * 20], ["--steps", "9" * 20]),
+    ([*TINY, "--out", ""], ["--out", "''"]),
+    ([*TINY, "--out", __file__], ["--out", "test_run.py", "not a folder"]),
     (["--models", "vanilla", "--select", "bets"], ["--select", "did you mean 'best'?"]),
     (["--models", "vanilla", "--d-acc-tolerance", "0.9"], ["--d-acc-tolerance", "0.5"]),
     (["--models", "vanilla", "vanilla"], ["--models", "twice"]),
@@ -260,7 +304,6 @@ def test_a_wrong_request_is_one_line_and_code_2(
     arguments: list[str], said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     """In this process for speed; one of them also as a subprocess, below."""
-    from bench import run
     from bench.cli import run_main
 
     monkeypatch.chdir(tmp_path)
@@ -294,13 +337,14 @@ def test_a_wrong_request_as_a_subprocess(cut: dict[str, str], tmp_path: Path) ->
         ("sedes = 3", ["unknown key 'sedes'", "did you mean 'seeds'?"]),
         ("seeds = 0", ["--seeds", "'0'"]),
         ("seeds = ", ["three.toml"]),
+        ("seeds = [1, 2, 3]", ["'2 3'", "more than a flag takes"]),
+        ("fresh = 'false'", ["fresh = 'false'", "true or false"]),
+        ("steps = false", ["steps = False", "a value"]),
+        ("seeds = 2\nseed-list = [1]", ["--seed-list", "--seeds"]),
         ("models = 'vanila'", ["--models", "did you mean 'vanilla'?"]),
     ],
 )
 def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> None:
-    from bench import run
-    from bench.errors import UsageError
-
     path = tmp_path / "three.toml"
     path.write_text(content)
     with pytest.raises(UsageError) as refused:
@@ -310,8 +354,6 @@ def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> N
 
 
 def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
-    from bench import run
-
     arguments = ["--models", "nsgan", "wgan", "--dataset", "mnist", "--protocol", "lucic2018"]
     spec = run._spec(run.parser().parse([*arguments, "--set", "wgan.n_critic=1"]))
     fixed = {"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64}
@@ -325,9 +367,6 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
     [("vanilla", "mnist", "'vanilla' is not part of"), ("nsgan", "digits", "'digits' is not part of")],
 )
 def test_a_published_protocol_covers_what_the_paper_measured(models: str, dataset: str, said: str) -> None:
-    from bench import run
-    from bench.errors import UsageError
-
     arguments = ["--models", models, "--dataset", dataset, "--protocol", "lucic2018"]
     with pytest.raises(UsageError, match=said):
         run._spec(run.parser().parse(arguments))

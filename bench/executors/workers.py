@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from bench.cli import few_collections
 from bench.spec import Place
 
 Outcome = tuple[Literal["done", "stopped", "failed", "too large", "unwritable"], Any]
@@ -185,6 +186,7 @@ def _how_it_ended(exitcode: int) -> str:
 
 def _serve(pipe: Connection, parent: int, place: Place, crash_log: str) -> None:
     """Run tasks until told to end; whatever arrives while one runs asks it to stop."""
+    few_collections()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with Path(crash_log).open("a") as crashes, contextlib.suppress(EOFError, OSError):
         faulthandler.enable(crashes)
