@@ -58,8 +58,8 @@ def lsgan(
     beta2: Beta2 = 0.999,
     batch_size: BatchSize = 64,
 ) -> Gan:
-    """Scores are not probabilities: 0.5 lies halfway between the two targets. ``sigmoid``: of the
-    scores' sigmoids, which are."""
+    """Scores are not probabilities: 0.5 lies halfway between the two targets. ``sigmoid``: least
+    squares of the scores' sigmoids."""
     return gan(
         data,
         partial(d, sigmoid=sigmoid),

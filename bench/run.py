@@ -29,7 +29,7 @@ from bench.executors.remote import handed_over, run_remote
 from bench.executors.workers import Interrupt
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
-from bench.spec import PRECISIONS, Job, Place, Spec, plan
+from bench.spec import PRECISIONS, Job, Place, Spec, plan, resolve
 
 FEATURES = ("classifier", "inception-v3-compat")
 
@@ -91,7 +91,7 @@ def parser() -> Parser:
         "--protocol",
         type=chosen(tuple(PROTOCOLS)),
         metavar="NAME",
-        help=f"a paper's nets, z, batch, steps and features: {', '.join(PROTOCOLS)}",
+        help=f"a paper's nets, z, batch, optimizer, steps and features: {', '.join(PROTOCOLS)}",
     )
     how.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
     how.add_argument("--save-samples", type=number(int, 0), default=0, metavar="N", help="as samples.npz")
@@ -171,19 +171,22 @@ def _spec(args: Namespace) -> Spec:
     settings: dict[str, dict[str, Any]] = {}
     for model, name, value in args.set:
         settings.setdefault(model, {})[name] = value
-    steps, features = args.steps, list(dict.fromkeys(args.features))
+    steps_of, features = {}, list(dict.fromkeys(args.features))
     if args.protocol:
         if len(args.dataset) > 1:
             raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
         followed = follow(args.protocol, args.models, args.dataset)
-        settings = {model: {**followed.hyperparameters, **settings.get(model, {})} for model in args.models}
-        steps = steps or followed.steps[args.dataset[0]]
+        for model in args.models:
+            settings[model] = followed.settings(model) | settings.get(model, {})
+            n_critic = resolve(model, settings[model])["n_critic"]
+            steps_of[model] = followed.steps(args.dataset[0], n_critic)
         features = list(followed.features)
     return Spec(
         models=args.models,
         datasets=args.dataset,
         seeds=sorted(set(args.seed_list)) if args.seed_list else range(args.seeds or 5),
-        steps=steps,
+        steps=args.steps,
+        steps_of=steps_of,
         eval_every=args.eval_every,
         features=features,
         hyperparameters=settings,
