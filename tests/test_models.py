@@ -172,6 +172,21 @@ def test_spectral_norm_is_differentiated_through_the_weight_alone() -> None:
     assert torch.allclose(grad, expected, atol=1e-12)
 
 
+def test_spectral_norm_is_float32_within_a_bfloat16_network() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(8, 20, requires_grad=True)
+    norms = [SpectralNorm(weight)]
+    norms.append(copy.deepcopy(norms[0]))
+    exact = norms[0](weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = norms[1](weight)
+    assert within.dtype == torch.float32
+    assert torch.equal(within, exact)
+    assert torch.equal(norms[0].u, norms[1].u)
+    grads = [torch.autograd.grad(normed.square().sum(), weight)[0] for normed in (exact, within)]
+    assert torch.equal(*grads)
+
+
 def test_spectral_norm_bounds_every_layer_of_the_hinge_discriminator() -> None:
     for net in ("mlp", "conv", "infogan"):
         gan = registry.get("hinge")(DIGITS, net=net)
