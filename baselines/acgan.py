@@ -1,9 +1,12 @@
 """ACGAN: a GAN whose discriminator also tells the class (Odena et al. 2016, arXiv:1610.09585).
 
-Networks as commonly configured for MNIST in Keras: G is DCGAN's on the noise times the label's
-embedding; D is DCGAN's at half the width, with two heads. D classifies into the C classes of the
-paper, without the extra class "fake" of that code. Labels of fakes are those of the batch, so they
-follow the data's class frequencies. One iteration is ``vanilla``'s.
+Networks as commonly configured for MNIST in Keras: G is ``dcgan``'s on the noise times the label's
+embedding; D is ``dcgan``'s at half the width, with two heads. D classifies into the C classes of the
+paper, without the extra class "fake" of that code's first version. One iteration is ``vanilla``'s.
+
+Deviations from that Keras code: its D has BatchNorm behind dropout and none behind the last convolution;
+here BatchNorm comes between convolution and leaky ReLU, from the second convolution to the last. Labels of
+fakes are those of the batch, so they follow the data's class frequencies; there all classes are as likely.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ times for 28×28 as in that code, and once for 8×8: three times would leave sin
 for dropout and BatchNorm to train on.
 
 Deviation from that Keras code: stride-2 convolutions pad one pixel on every side, where Keras pads
-right and bottom. Batches of 32 are that code's; the paper's are 128.
+right and bottom. Its versions differ: G is that of the first, with ReLU before BatchNorm and BatchNorm
+behind the dense layer, D that of the last. Batches of 32 are that code's; the paper's are 128.
 """
 
 from __future__ import annotations

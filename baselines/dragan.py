@@ -4,6 +4,9 @@
 half the batch's standard deviation times U(0, 1) per pixel, a random share of the way per example,
 where the paper's text writes N(0, c I). The paper gives no optimizer: Adam with DCGAN's settings. No
 BatchNorm in the discriminator: the penalty is on each example's own gradient.
+
+Deviation from Lucic et al.'s code: slopes per pixel in [-1, 1]; there they are per pixel in [0, 1], twice as
+large, and √(0.0001 + ‖∇D‖²).
 """
 
 from __future__ import annotations

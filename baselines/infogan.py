@@ -1,9 +1,11 @@
 """The networks of "Are GANs Created Equal?" (Lucic et al. 2018, arXiv:1711.10337), after InfoGAN's.
 
 Written from the figures in their published code: leaky ReLU 0.2 in both networks, weights started
-N(0, 0.02) with zero biases, BatchNorm with momentum 0.999 (PyTorch's 0.001) and eps 1e-3.
+N(0, 0.02), those of D's convolutions without the tails beyond 0.04, zero biases, BatchNorm with momentum
+0.999 (PyTorch's 0.001) and eps 1e-3. Their images lie in [0, 1] behind a sigmoid: G's output is stretched
+to [-1, 1] and D's input is shrunk back.
 
-Deviation: their images lie in [0, 1] behind a sigmoid; here the output is stretched to [-1, 1].
+Deviation: PyTorch's moving variances are unbiased, their TensorFlow's are not.
 """
 
 from __future__ import annotations
@@ -25,6 +27,13 @@ class Stretch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * x - 1
+
+
+class Shrink(nn.Module):
+    """[-1, 1] -> [0, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1) / 2
 
 
 def generator(latent_dim: int, data: DataSpec) -> nn.Sequential:
@@ -55,6 +64,7 @@ def discriminator(data: DataSpec, *, norm: bool) -> nn.Sequential:
     n_flat = 128 * (data.height // 4) * (data.width // 4)
     return small_normal(
         nn.Sequential(
+            Shrink(),
             nn.Conv2d(data.channels, 64, 4, stride=2, padding=1),  # H/2
             nn.LeakyReLU(0.2),
             nn.Conv2d(64, 128, 4, stride=2, padding=1),  # H/4
@@ -71,10 +81,13 @@ def discriminator(data: DataSpec, *, norm: bool) -> nn.Sequential:
 
 
 def small_normal(net: Module) -> Module:
-    """Start every layer with weights N(0, 0.02) and a zero bias."""
+    """Start every layer with weights N(0, 0.02), within ±0.04 in convolutions, and a zero bias."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, std=0.02)
+            if isinstance(layer, nn.Conv2d):
+                nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+            else:
+                nn.init.normal_(layer.weight, std=0.02)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return net

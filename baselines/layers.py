@@ -85,6 +85,7 @@ class SpectralNorm(nn.Module):
 
     One power iteration per training forward, its left vector ``u`` (O,) kept in a buffer. As in the
     paper, σ = uᵀWv is differentiated through W alone. A weight (O, I, K, K) is taken as (O, I·K·K).
+    In float32 whatever the network computes in: bfloat16 holds three digits of σ.
     """
 
     u: Tensor
@@ -95,12 +96,13 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
-        with torch.no_grad():
-            v = F.normalize(matrix.T @ self.u, dim=0)
-            u = F.normalize(matrix @ v, dim=0)
-            if self.training:
-                self.u.copy_(u)
-        return weight / (u @ (matrix @ v))
+        with torch.autocast(weight.device.type, enabled=False):
+            with torch.no_grad():
+                v = F.normalize(matrix.T @ self.u, dim=0)
+                u = F.normalize(matrix @ v, dim=0)
+                if self.training:
+                    self.u.copy_(u)
+            return weight / (u @ (matrix @ v))
 
 
 def batch_norm(n: int) -> nn.BatchNorm2d:

@@ -1,6 +1,9 @@
 """The networks that the loss family shares, and the hyperparameters that all its members declare.
 
 ``mlp``: those of ``vanilla``. ``conv``: those of ``dcgan``, without dropout. ``infogan``: Lucic et al.'s.
+
+Deviation from Lucic et al.'s code: every update has a batch of its own, drawn with replacement, and noise of
+its own. There batches come in shuffled order, and G's update reuses the noise of D's, but for WGAN-GP.
 """
 
 from __future__ import annotations

@@ -5,7 +5,11 @@ original, as training does, and downsamples it itself.
 
 Deviations: 32 filters, so that a laptop's CPU trains it (the paper's 64 is ``width=64``); the output
 ends in tanh; low-resolution images come from antialiased bicubic resampling, where the paper blurs and
-subsamples; images of 8 to 32 pixels are used whole, where the paper crops 96×96.
+subsamples; images of 8 to 32 pixels are used whole, where the paper crops 96×96. Training differs too:
+
+- ``content=pixel`` is the paper's SRGAN-MSE; what it calls SRGAN is ``content=vgg19`` (VGG54).
+- G starts untrained (``warmup_steps=0``), where the paper starts from a trained SRResNet.
+- The learning rate stays, where the paper makes 10⁵ updates at 1e-4 and then 10⁵ at 1e-5.
 
 r scale, L and M low-resolution height and width.
 """

@@ -8,7 +8,8 @@ One iteration: D on a real batch, D on a fake batch (two Adam steps), G through 
 
 Deviations: the discriminator ends in a logit, and the losses take logits: the same function as
 a sigmoid followed by cross-entropy, without its overflow. PyTorch's Adam adds eps after the
-bias correction of the second moment, Keras before: they differ by less than eps.
+bias correction of the second moment, Keras before. In PyTorch's form Keras's is eps / √(1 - β2^t): 31.6 eps
+in the first step, 10 eps in the tenth, 1.3 eps in the thousandth.
 """
 
 from __future__ import annotations

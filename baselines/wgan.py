@@ -4,7 +4,8 @@ Algorithm 1 with its defaults: RMSprop 5e-5, clipping at 0.01, five critic steps
 Critic scores have no scale: no threshold says "real", so no accuracy is logged.
 
 No BatchNorm in the critic unless asked for: clipping bounds its scale too, and behind a scale of 0.01
-the convolutional critics' signal dies (their loss stays below 1e-11).
+the convolutional critics' signal dies (their loss stays below 1e-11). Lucic et al. train with Adam
+(``optimizer=adam``) and search over BatchNorm.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Algorithm 1 with its defaults: λ = 10, five critic steps, Adam 1e-4 with β = (0, 0.9), batches of 64.
 No BatchNorm in the critic (section 4): the penalty is on each example's own gradient.
+
+Deviations from Lucic et al.'s code: β2 (0.999 there), and slopes per pixel in [-1, 1]; there they are per
+pixel in [0, 1], twice as large, and √(0.0001 + ‖∇D‖²).
 """
 
 from __future__ import annotations

@@ -82,9 +82,9 @@ class Lane:
     last: Evaluation | None = None
 
     @property
-    def fid(self) -> float | None:
-        """The latest FID, under the first extractor."""
-        return _first_fid(self.evals[-1]["metrics"]) if self.evals else None
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The latest scores, by extractor."""
+        return self.evals[-1]["metrics"] if self.evals else {}
 
 
 class Stack:
@@ -142,7 +142,7 @@ class Stack:
             self.evaluate()
         now = time.monotonic()
         if now - self.told_at > 1:
-            self.tell("training")
+            self.tell("scoring" if self.done else "training")
         if now - self.saved_at > self.place.checkpoint_every:
             self.checkpoint()
 
@@ -202,7 +202,8 @@ class Stack:
         """Write each lane's ``progress.json``: all that a runner anywhere needs to show it."""
         self.told_at = time.monotonic()
         for lane in self.lanes:
-            told = {"step": self.trainer.step, "steps": self.job.steps, "phase": phase, "fid": lane.fid}
+            told = {"step": self.trainer.step, "steps": self.job.steps, "phase": phase}
+            told["metrics"] = lane.metrics
             store.write_json(lane.folder / "progress.json", told, durable=False)
 
     def checkpoint(self) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from bench.spec import Job
@@ -24,7 +24,7 @@ LINE_EVERY = 15.0
 
 
 class Progress:
-    """Bars in a terminal, plain lines elsewhere: iterations done over all runs, an ETA, latest FIDs."""
+    """A bar in a terminal, plain lines elsewhere: iterations done over all runs, time left, latest scores."""
 
     def __init__(self, jobs: Sequence[Job], out: Path) -> None:
         self.jobs, self.console = jobs, Console()
@@ -41,12 +41,11 @@ class Progress:
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
-            TextColumn("iterations  ETA"),
-            TimeRemainingColumn(),
+            TextColumn("iterations  {task.fields[left]}"),
             console=self.console,
             transient=True,
         )
-        self.task = self.bars.add_task("training", total=self.total)
+        self.task = self.bars.add_task("training", total=self.total, left="")
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
@@ -77,30 +76,31 @@ class Progress:
             if folder in self.done:
                 steps += job.steps
             elif (told := _read(folder / "progress.json")) is not None:
-                with suppress(KeyError, TypeError, ValueError):  # another version's, or damaged: not shown
-                    fid = "" if told["fid"] is None else f", FID {told['fid']:.2f}"
-                    lines.append(f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}{fid}")
+                with suppress(
+                    AttributeError, KeyError, TypeError, ValueError
+                ):  # another version's, or damaged
+                    at = f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}"
+                    lines.append(", ".join([at, *_score(told["metrics"])]))
                     steps += int(told["step"])
+        if self.first is None and lines:  # from here on: processes take a while to start
+            self.first, self.started = steps, now
+        runs, left = f"{len(self.done)}/{len(self.jobs)} runs", self._left(steps, now)
         if self.console.is_terminal:
-            self.bars.update(
-                self.task, completed=steps, description=f"{len(self.done)}/{len(self.jobs)} runs"
-            )
+            self.bars.update(self.task, completed=steps, description=runs, left=left)
         elif lines and now - self.told > LINE_EVERY:
             self.told = now
-            self._print(
-                f"{len(self.done)}/{len(self.jobs)} runs, {self._eta(steps, now)} left; " + "; ".join(lines)
-            )
+            self._print("; ".join([", ".join(filter(None, [runs, left])), *lines]))
         ended = time.monotonic()
         self.due = ended + max(EVERY, 20 * (ended - now))
 
-    def _eta(self, steps: int, now: float) -> str:
-        if self.first is None:
-            self.first, self.started = steps, now
-        speed = (steps - self.first) / max(now - self.started, 1e-9)
-        if not speed:
-            return "unknown time"
-        seconds = round((self.total - steps) / speed)
-        return f"{seconds // 60} min {seconds % 60:02} s"
+    def _left(self, steps: int, now: float) -> str:
+        """``3 min 05 s left``, ``scoring`` when every iteration is done, nothing while no speed is known."""
+        if steps >= self.total:
+            return "scoring" if len(self.done) < len(self.jobs) else ""
+        if self.first is None or steps <= self.first:
+            return ""
+        seconds = round((self.total - steps) * (now - self.started) / (steps - self.first))
+        return f"{seconds // 60} min {seconds % 60:02} s left"
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -114,8 +114,15 @@ def _result(record: dict[str, Any]) -> str:
     metrics = record.get("metrics")
     if record.get("status") != "finished" or not isinstance(metrics, dict) or not metrics:
         return f"{record.get('status')}: {record.get('reason')}"
-    name, value = next(iter(next(iter(metrics.values())).items()))
-    return f"finished, {name.upper()} {value:.2f}"
+    return ", ".join(["finished", *_score(metrics)])
+
+
+def _score(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """What the task is about: PSNR in super-resolution, else FID under the first extractor. Or nothing."""
+    found = [
+        f"{name.upper()} {m[name]:.2f}" for name in ("psnr", "fid") for m in metrics.values() if name in m
+    ]
+    return found[:1]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

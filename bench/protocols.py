@@ -11,22 +11,48 @@ from bench.errors import UsageError
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a paper fixed: models, hyperparameters of each, steps by data set, features."""
+    """What a paper fixed. What it searched over is left to ``--set``."""
 
     paper: str
-    models: tuple[str, ...]
+    models: Mapping[str, Mapping[str, Any]]
+    """Model -> the hyperparameters that it alone has."""
     hyperparameters: Mapping[str, Any]
-    steps: Mapping[str, int]
+    """Of every model."""
+    updates: Mapping[str, int]
+    """Data set -> updates of the discriminator."""
     features: tuple[str, ...]
+
+    def settings(self, model: str) -> dict[str, Any]:
+        """All hyperparameters that the paper fixed for a model."""
+        return {**self.hyperparameters, **self.models.get(model, {})}
+
+    def steps(self, dataset: str, n_critic: int) -> int:
+        """The paper's training in iterations: ``n_critic`` discriminator updates and one of the generator."""
+        return max(1, self.updates[dataset] // max(1, n_critic))  # a senseless n_critic is refused later
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "lucic2018": Protocol(
         paper="Lucic et al., Are GANs Created Equal?, arXiv:1711.10337",
-        models=("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan"),
-        hyperparameters={"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64},
-        # 20 and 100 epochs of 50,000 images in batches of 64, as in their code (google/compare_gan).
-        steps={"mnist": 15_625, "fashion-mnist": 15_625, "cifar10": 78_125},
+        models={
+            "mmgan": {},
+            "nsgan": {},
+            "lsgan": {"sigmoid": True},
+            "wgan": {"optimizer": "adam"},
+            "wgan_gp": {},
+            "dragan": {},
+        },
+        # β2 is TensorFlow's default; learning rate, β1, n_critic, norm, clip and penalty were searched over.
+        hyperparameters={
+            "net": "infogan",
+            "prior": "uniform",
+            "latent_dim": 64,
+            "batch_size": 64,
+            "beta2": 0.999,
+        },
+        # 20 and 100 epochs of 50,000 images in batches of 64. Their code (google/compare_gan) counts
+        # discriminator updates, and updates the generator at every disc_iters-th.
+        updates={"mnist": 15_625, "fashion-mnist": 15_625, "cifar10": 78_125},
         features=("inception-v3-compat",),
     )
 }
@@ -40,8 +66,8 @@ def follow(name: str, models: list[str], datasets: list[str]) -> Protocol:
     """
     protocol = PROTOCOLS[name]
     for flag, given, known in (
-        ("--models", models, protocol.models),
-        ("--dataset", datasets, tuple(protocol.steps)),
+        ("--models", models, tuple(protocol.models)),
+        ("--dataset", datasets, tuple(protocol.updates)),
     ):
         for value in given:
             if value not in known:

@@ -30,7 +30,7 @@ from bench.executors.remote import handed_over, run_remote
 from bench.executors.workers import Interrupt
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
-from bench.spec import PRECISIONS, Job, Place, Spec, plan
+from bench.spec import PRECISIONS, Job, Place, Spec, plan, resolve
 
 FEATURES = ("classifier", "inception-v3-compat")
 MOST = 10**12
@@ -82,7 +82,6 @@ def parser() -> Parser:
         "--features",
         type=chosen(FEATURES),
         nargs="+",
-        default=["classifier"],
         metavar="NAME",
         help="classifier (default), inception-v3-compat",
     )
@@ -104,7 +103,7 @@ def parser() -> Parser:
         "--protocol",
         type=chosen(tuple(PROTOCOLS)),
         metavar="NAME",
-        help=f"a paper's nets, z, batch, steps and features: {', '.join(PROTOCOLS)}",
+        help=f"a paper's nets, z, batch, optimizer, steps and features: {', '.join(PROTOCOLS)}",
     )
     how.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
     how.add_argument(
@@ -205,19 +204,24 @@ def _spec(args: Namespace) -> Spec:
         settings.setdefault(model, {})[name] = value
         if name == "batch_size" and args.batch_size is not None:
             raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
-    steps, features = args.steps, list(dict.fromkeys(args.features))
+    steps_of, features = {}, list(dict.fromkeys(args.features or ["classifier"]))
     if args.protocol:
         if len(args.dataset) > 1:
             raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
         followed = follow(args.protocol, args.models, args.dataset)
-        settings = {model: {**followed.hyperparameters, **settings.get(model, {})} for model in args.models}
-        steps = steps or followed.steps[args.dataset[0]]
+        for model in args.models:
+            settings[model] = followed.settings(model) | settings.get(model, {})
+            n_critic = resolve(model, settings[model])["n_critic"]
+            steps_of[model] = followed.steps(args.dataset[0], n_critic)
+        if args.features and set(features) != set(followed.features):
+            raise UsageError(f"--features: --protocol {args.protocol} has {' '.join(followed.features)}")
         features = list(followed.features)
     return Spec(
         models=args.models,
         datasets=args.dataset,
         seeds=sorted(args.seed_list) if args.seed_list else range(args.seeds or 5),
-        steps=steps,
+        steps=args.steps,
+        steps_of=steps_of,
         eval_every=args.eval_every,
         features=features,
         hyperparameters=settings,

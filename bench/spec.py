@@ -92,6 +92,8 @@ class Spec:
     datasets: Sequence[str]
     seeds: Sequence[int]
     steps: int | None = None
+    steps_of: Mapping[str, int] = field(default_factory=dict)
+    """Model -> its own number of steps, where ``steps`` gives none for all."""
     eval_every: int | None = None
     features: Sequence[str] = ("classifier",)
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -136,16 +138,12 @@ def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list
         dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
         for model, values in settings.items():
             check(model, values, dataset)
-        steps = spec.steps or datasets.default_steps(name)
-        eval_every = min(steps, spec.eval_every or max(1, steps // 10))
-        protocol = agree(spec, dataset, place)
-        if spec.select == "best":
-            protocol["eval_every"] = eval_every
-        jobs += [
-            Job(model, values, dataset.name, seed, steps, eval_every, protocol)
-            for model, values in settings.items()
-            for seed in spec.seeds
-        ]
+        agreed = agree(spec, dataset, place)
+        for model, values in settings.items():
+            steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
+            every = min(steps, spec.eval_every or max(1, steps // 10))
+            protocol = {**agreed, "eval_every": every} if spec.select == "best" else agreed
+            jobs += [Job(model, values, dataset.name, seed, steps, every, protocol) for seed in spec.seeds]
     return jobs
 
 

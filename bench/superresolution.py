@@ -1,6 +1,14 @@
-"""Scores of restored images against the originals, by scikit-image, on uint8 pixels."""
+"""Scores of restored images against the originals, by scikit-image, on uint8 pixels.
+
+SSIM is that of Wang et al. 2004: windows of 11×11 that lie within the image, Gaussian weights with σ = 1.5,
+population covariance. Images with a side below 11 pixels have windows of 7×7 with equal weights, or as large
+as fit. Both scores are means over all channels and count every pixel, where Ledig et al. 2016 score the
+luminance alone, without four pixels at each border.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +30,18 @@ def restoration_scores(restored: Pixels, bicubic: Pixels, original: Pixels) -> d
 def _scores(images: Pixels, originals: Pixels) -> tuple[float, float]:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+    window = _window(min(originals.shape[-2:]))
     psnr, ssim = [], []
     for image, original in zip(images, originals, strict=True):
         with np.errstate(divide="ignore"):
             psnr.append(min(BEST_PSNR, peak_signal_noise_ratio(original, image, data_range=255)))
-        ssim.append(structural_similarity(original, image, data_range=255, channel_axis=0))
+        ssim.append(structural_similarity(original, image, data_range=255, channel_axis=0, **window))
     return float(np.mean(psnr)), float(np.mean(ssim))
+
+
+def _window(side: int) -> dict[str, Any]:
+    """SSIM's window for images whose shorter side is this many pixels."""
+    if side >= 11:
+        return {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    largest_odd = side - 1 + side % 2
+    return {"win_size": min(7, largest_odd), "use_sample_covariance": False}

@@ -2,5 +2,5 @@
 
 VERSION = "0.1.0"
 
-NUMBERS = 1
+NUMBERS = 2
 """Raised by one whenever a change to the code can change a score. Part of each run's identity."""

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.protocols import PROTOCOLS
+
+LUCIC = PROTOCOLS["lucic2018"]
+
 SOURCE = "Lucic et al. 2018, Are GANs Created Equal?, arXiv:1711.10337"
 
 EXTRACTOR = "inception-v3-compat"
@@ -39,9 +43,6 @@ FID: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 """Data set -> our name of the model -> FID (mean, standard deviation over 50 seeds), table 2 of the paper."""
 
-STEPS = {"mnist": 15_625, "fashion-mnist": 15_625, "cifar10": 78_125}
-"""20 and 100 epochs of 50,000 images in batches of 64, as in their code (google/compare_gan, 2018)."""
-
 PROTOCOL: Mapping[str, Any] = {
     "protocol.scored_on": "test",
     "protocol.n_fake": 10_000,
@@ -49,12 +50,8 @@ PROTOCOL: Mapping[str, Any] = {
     "protocol.select": "lowest test FID of 100 configurations",
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
     "protocol.pixels": "not rounded",
-    "hyperparameters.net": "infogan",
-    "hyperparameters.prior": "uniform",
-    "hyperparameters.latent_dim": 64,
-    "hyperparameters.batch_size": 64,
 }
-"""How they measured, by the names of our records (the paper's text and their code)."""
+"""How they scored, by the names of our records (the paper's text and their code)."""
 
 OURS = {
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
@@ -75,6 +72,22 @@ class Difference:
         return f"{self.name} {self.ours} (theirs: {self.theirs})"
 
 
+BATCHES = Difference("batches", "drawn with replacement", "shuffled epochs")
+NOISE = Difference("z of a generator update", "fresh", "that of the discriminator update before")
+SLOPES = Difference("slopes", "per pixel in [-1, 1]", "per pixel in [0, 1], never below 0.01")
+"""A penalty that asks for a slope of 1 asks for 2 in their units."""
+
+CODE: Mapping[str, tuple[Difference, ...]] = {
+    "mmgan": (BATCHES, NOISE),
+    "nsgan": (BATCHES, NOISE),
+    "lsgan": (BATCHES, NOISE),
+    "wgan": (BATCHES, NOISE),
+    "wgan_gp": (BATCHES, SLOPES),
+    "dragan": (BATCHES, NOISE, SLOPES),
+}
+"""Our name of the model -> where its code here is not theirs (google/compare_gan, 2018) under any flag."""
+
+
 def figure(dataset: str, model: str) -> tuple[float, float] | None:
     """The published FID (mean, std) of a model on a data set, or None."""
     return FID.get(dataset, {}).get(model)
@@ -83,16 +96,32 @@ def figure(dataset: str, model: str) -> tuple[float, float] | None:
 def compare(run: Mapping[str, Any]) -> list[Difference]:
     """In which fields a run (a row of :func:`reports.load`) differs from the published protocol.
 
-    Empty: the published figure may stand beside it. A field that the run lacks differs.
+    A field that the run lacks differs. What no flag can change (``CODE``) comes last.
     """
-    scored = f"protocol.extractors.{EXTRACTOR}.sha256" in _present(run)
-    ours = {**OURS, **_present(run)} if scored else _present(run)
-    theirs = {**PROTOCOL, "steps": STEPS.get(str(run.get("dataset")), "another data set")}
-    return [
+    present, model = _present(run), str(run.get("model"))
+    scored = f"protocol.extractors.{EXTRACTOR}.sha256" in present
+    ours = {**OURS, **present} if scored else present
+    theirs = {**PROTOCOL, **{f"hyperparameters.{key}": value for key, value in LUCIC.settings(model).items()}}
+    fields = [
         Difference(name.rpartition(".")[2], ours.get(name, "none"), value)
         for name, value in theirs.items()
         if ours.get(name) != value
     ]
+    return [*fields, *_training(present), *CODE.get(model, ())]
+
+
+def _training(run: Mapping[str, Any]) -> list[Difference]:
+    """The length of the training: as they do, in discriminator updates."""
+    dataset = str(run.get("dataset"))
+    n_critic = max(1, _whole(run.get("hyperparameters.n_critic")))
+    updates = _whole(run.get("steps")) * n_critic
+    if dataset in LUCIC.updates and updates == LUCIC.steps(dataset, n_critic) * n_critic:
+        return []
+    return [Difference("discriminator updates", updates, LUCIC.updates.get(dataset, "another data set"))]
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def _present(run: Mapping[str, Any]) -> dict[str, Any]:

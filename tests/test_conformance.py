@@ -54,6 +54,7 @@ def test_loss_family_conforms_on_every_network(
         ("nsgan", {"disc_norm": "batch"}),
         ("nsgan", {"disc_norm": "spectral", "net": "conv"}),
         ("nsgan", {"prior": "uniform"}),
+        ("lsgan", {"sigmoid": True}),
         ("wgan", {"optimizer": "adam"}),
         ("wgan", {"disc_norm": "own", "net": "conv"}),
         ("hinge", {"disc_norm": "none"}),

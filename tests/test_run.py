@@ -353,13 +353,61 @@ def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> N
         assert part in str(refused.value)
 
 
+def followed(*arguments: str) -> Spec:
+    """The request under ``--protocol lucic2018``."""
+    return run._spec(run.parser().parse(["--protocol", "lucic2018", *arguments]))
+
+
 def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
-    arguments = ["--models", "nsgan", "wgan", "--dataset", "mnist", "--protocol", "lucic2018"]
-    spec = run._spec(run.parser().parse([*arguments, "--set", "wgan.n_critic=1"]))
-    fixed = {"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64}
-    assert spec.hyperparameters == {"nsgan": fixed, "wgan": {**fixed, "n_critic": "1"}}
-    assert spec.steps == 15_625
+    spec = followed("--models", "nsgan", "wgan", "--dataset", "mnist", "--set", "wgan.n_critic=1")
+    fixed = {"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64, "beta2": 0.999}
+    assert spec.hyperparameters == {"nsgan": fixed, "wgan": {**fixed, "optimizer": "adam", "n_critic": "1"}}
     assert spec.features == ["inception-v3-compat"]
+
+
+def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words() -> None:
+    from bench.protocols import PROTOCOLS
+    from bench.spec import resolve
+
+    for protocol in PROTOCOLS.values():
+        for model in protocol.models:
+            settings = protocol.settings(model)
+            assert {name: resolve(model, settings)[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n_critic", "steps"),
+    [("mnist", 1, 15_625), ("mnist", 5, 3_125), ("fashion-mnist", 2, 7_812), ("cifar10", 5, 15_625)],
+)
+def test_a_published_protocol_counts_discriminator_updates(dataset: str, n_critic: int, steps: int) -> None:
+    """Their code makes one at every training step, and one of the generator at every n_critic-th."""
+    request = ("--models", "wgan", "--dataset", dataset)
+    assert followed(*request, "--set", f"wgan.n_critic={n_critic}").steps_of == {"wgan": steps}
+    if n_critic == 5:  # the default
+        assert followed(*request).steps_of == {"wgan": steps}
+
+
+def test_each_model_of_a_plan_has_its_own_steps_unless_steps_says_otherwise(tmp_path: Path) -> None:
+    request = {"models": ["nsgan", "wgan"], "datasets": ["digits"], "seeds": [0, 1]}
+    place = Place(tmp_path / "results", tmp_path / "data", offline=True)
+    jobs = plan(Spec(**request, steps_of={"nsgan": 50, "wgan": 10}), place)
+    assert [(job.model, job.steps, job.eval_every) for job in jobs[::2]] == [
+        ("nsgan", 50, 5),
+        ("wgan", 10, 1),
+    ]
+    jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), place)
+    assert {job.steps for job in jobs} == {30}
+
+
+def test_a_published_protocol_refuses_what_the_models_refuse() -> None:
+    for setting, said in (("wgan.n_critics=1", "did you mean 'n_critic'"), ("wgan.n_critic=x", "whole")):
+        with pytest.raises(UsageError, match=said):
+            followed("--models", "wgan", "--dataset", "mnist", "--set", setting)
+    assert followed("--models", "wgan", "--dataset", "mnist", "--set", "wgan.n_critic=0").steps_of["wgan"] > 0
+    with pytest.raises(UsageError, match="--features: --protocol lucic2018 has inception-v3-compat"):
+        followed("--models", "wgan", "--dataset", "mnist", "--features", "classifier")
+    spec = followed("--models", "wgan", "--dataset", "mnist", "--set", "wgam.lr=1")
+    assert "wgam" in spec.hyperparameters  # for the plan to refuse
 
 
 @pytest.mark.parametrize(
@@ -367,6 +415,5 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
     [("vanilla", "mnist", "'vanilla' is not part of"), ("nsgan", "digits", "'digits' is not part of")],
 )
 def test_a_published_protocol_covers_what_the_paper_measured(models: str, dataset: str, said: str) -> None:
-    arguments = ["--models", models, "--dataset", dataset, "--protocol", "lucic2018"]
     with pytest.raises(UsageError, match=said):
-        run._spec(run.parser().parse(arguments))
+        followed("--models", models, "--dataset", dataset)
