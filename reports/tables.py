@@ -213,6 +213,8 @@ def _said(value: Any) -> str:
 
 def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
     """Rows of published FIDs for models that were measured alike; a note on what differs for the others."""
+    if published.EXTRACTOR not in group.extractors:
+        return [], []
     rows: list[Row] = []
     differing: dict[str, str] = {}
     for run in group.runs.drop_duplicates("id").to_dict("records"):
