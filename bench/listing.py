@@ -5,6 +5,7 @@ from __future__ import annotations
 from baselines import registry
 from baselines.hyperparameters import declared
 from bench import datasets
+from bench.features import NAMES
 
 
 def print_list() -> None:
@@ -20,4 +21,4 @@ def print_list() -> None:
     print("data sets")
     print(f"  auto  {'  '.join(datasets.NAMES)}  folder:PATH")
     print("features")
-    print("  classifier  inception-v3-compat")
+    print(f"  {'  '.join(NAMES)}")

@@ -28,11 +28,11 @@ from bench.executors.devices import devices
 from bench.executors.local import Task, run_here, run_local
 from bench.executors.remote import handed_over, run_remote
 from bench.executors.workers import Interrupt
+from bench.features import NAMES as FEATURES
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
 from bench.spec import PRECISIONS, Job, Place, Spec, plan, resolve
 
-FEATURES = ("classifier", "inception-v3-compat")
 MOST = 10**12
 """Of anything that is counted."""
 
@@ -83,7 +83,7 @@ def parser() -> Parser:
         type=chosen(FEATURES),
         nargs="+",
         metavar="NAME",
-        help="classifier (default), inception-v3-compat",
+        help=" (default), ".join(FEATURES),
     )
     how.add_argument(
         "--select",

@@ -22,7 +22,8 @@ from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError
 from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
-from bench.run import FEATURES, place_of
+from bench.features import NAMES as FEATURES
+from bench.run import place_of
 from bench.search.objectives import DIRECTIONS
 from bench.spec import PRECISIONS, Place, Spec, plan, resolve
 
