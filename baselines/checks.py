@@ -37,7 +37,7 @@ def multiples_of(n: int, data: DataSpec) -> None:
     """Raise ``ValueError`` where the images' sides are not multiples of ``n``."""
     if data.height % n or data.width % n:
         raise ValueError(
-            f"{data.height}x{data.width} images do not fit: their sides must be multiples of {n}"
+            f"images {data.width} wide and {data.height} high do not fit: both must be multiples of {n}"
         )
 
 

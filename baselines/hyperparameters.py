@@ -46,20 +46,46 @@ class Hyperparameter:
 
 
 def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
-    """The keyword-only parameters of a factory, by name."""
-    hints = get_type_hints(factory, include_extras=True)
+    """The keyword-only parameters of a factory, by name.
+
+    Raises:
+        TypeError: one has no annotation or no default, or its default is not of its type or range.
+    """
+    try:
+        hints = get_type_hints(factory, include_extras=True)
+    except Exception as error:  # annotations are code, and may fail in any way
+        raise TypeError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
     found = {}
     for parameter in inspect.signature(factory).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
+        if parameter.name not in hints:
+            raise TypeError(f"hyperparameter {parameter.name} needs a type annotation")
+        if parameter.default is inspect.Parameter.empty:
+            raise TypeError(f"hyperparameter {parameter.name} has no default")
         kind, search = hints[parameter.name], None
         if get_origin(kind) is Annotated:
             kind, *notes = get_args(kind)
             search = next((note for note in notes if isinstance(note, Log | Linear | Choice)), None)
         if search is None and get_origin(kind) is Literal:
             search = Choice(get_args(kind))
-        found[parameter.name] = Hyperparameter(parameter.name, kind, parameter.default, search)
+        one = Hyperparameter(parameter.name, kind, parameter.default, search)
+        _check_default(one)
+        found[one.name] = one
     return found
+
+
+def _check_default(one: Hyperparameter) -> None:
+    try:
+        readable = one.parse(one.default) == one.default
+    except (KeyError, TypeError, ValueError):
+        readable = False
+    if not readable:
+        raise TypeError(
+            f"hyperparameter {one.name}: its default {one.default!r} cannot be read as {one.kind}"
+        )
+    if isinstance(one.search, Log | Linear) and not one.search.low <= one.default <= one.search.high:
+        raise TypeError(f"hyperparameter {one.name}: its default is outside its range, {one.describe()}")
 
 
 def _parse(kind: Any, value: Any) -> Any:

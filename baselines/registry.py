@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
@@ -53,14 +55,27 @@ def _load(path: str) -> Callable[..., Gan]:
     module_name, _, attribute = path.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise LookupError(f"{path!r}: cannot import {module_name!r} ({error})") from error
-    except (AttributeError, ValueError) as error:
-        raise LookupError(f"{path!r}: {module_name!r} has no {attribute!r}") from error
+    except AttributeError as error:
+        if error.obj is sys.modules.get(module_name):
+            raise LookupError(f"{path!r}: {module_name!r} has no {attribute!r}") from error
+        raise LookupError(_failed(path, error)) from error
+    except (Exception, SystemExit) as error:  # its author's code may do anything
+        raise LookupError(_failed(path, error)) from error
     if not isinstance(getattr(factory, "card", None), Card):
         raise LookupError(f"{path!r} is not a model: decorate its factory with @baselines.gan.card(...)")
     found: Callable[..., Gan] = factory
     return found
+
+
+def _failed(path: str, error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{last.filename}, line {last.lineno}"
+    if isinstance(error, SyntaxError):
+        where = f"{error.filename}, line {error.lineno}"
+    said = str(error).split("\n")[0]
+    return f"{path!r}: importing it failed in {where} ({type(error).__name__}: {said})"
 
 
 def card(factory: Callable[..., Gan]) -> Card:

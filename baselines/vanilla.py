@@ -21,6 +21,7 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.checks import at_least, fraction, positive, widths_of
 from baselines.gan import Adam, Batch, DataSpec, Draw, Gan, Linear, Log, Nets, Normal, Update, card
 
 
@@ -91,6 +92,11 @@ def vanilla(
     batch_size: Annotated[int, Log(32, 512)] = 128,
 ) -> Gan:
     """The fully connected GAN of 2014 as the seed article trains it."""
+    widths_of(g_widths=g_widths, d_widths=d_widths)
+    at_least(1, latent_dim=latent_dim)
+    at_least(2, batch_size=batch_size)
+    positive(lr=lr)
+    fraction(beta1=beta1, beta2=beta2)
     adam = Adam(lr, (beta1, beta2), eps=1e-7)
     return Gan(
         build=lambda: {

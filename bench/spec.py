@@ -137,7 +137,7 @@ def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list
             continue  # "auto" is one that was named, too
         dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
         for model, values in settings.items():
-            check(model, values, dataset)
+            check(model, values, dataset, _flag(spec, model))
         agreed = agree(spec, dataset, place)
         for model, values in settings.items():
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
@@ -147,6 +147,13 @@ def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list
     return jobs
 
 
+def _flag(spec: Spec, model: str) -> str:
+    """What is to blame where a model cannot be built."""
+    if spec.hyperparameters.get(model):
+        return "--set"
+    return "--models" if spec.batch_size is None else "--batch-size"
+
+
 def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All hyperparameters of a model: its defaults, changed by what was given.
 
@@ -154,13 +161,16 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: no such model or hyperparameter, or a value of the wrong type.
     """
     from baselines import registry
+    from baselines.gan import Choice
     from baselines.hyperparameters import declared
 
     try:
         known = declared(registry.get(model))
     except LookupError as error:
-        message = f"--models: {error.args[0]}; one of {', '.join(registry.names())}, or module:function"
-        raise UsageError(message + nearest(model, registry.names())) from error
+        ours = f"; one of {', '.join(registry.names())}, or module:function{nearest(model, registry.names())}"
+        raise UsageError(f"--models: {error.args[0]}{'' if ':' in model else ours}") from error
+    except TypeError as error:
+        raise UsageError(f"--models: {model} cannot be used: {error}") from error
     values = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():
         if name not in known:
@@ -171,11 +181,15 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         try:
             values[name] = known[name].parse(value)
         except ValueError as error:
-            raise UsageError(f"--set: {model}.{name}={value!r}: allowed is {error}") from error
+            search = known[name].search
+            options = map(str, search.values) if isinstance(search, Choice) else ()
+            raise UsageError(
+                f"--set: {model}.{name}={value!r}: allowed is {error}{nearest(str(value), options)}"
+            ) from error
     return values
 
 
-def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> None:
+def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag: str = "--models") -> None:
     """Refuse a model that cannot be trained on this data set with these hyperparameters.
 
     Raises:
@@ -184,6 +198,7 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> N
     import torch
 
     from baselines import registry
+    from baselines.gan import Gan
 
     factory = registry.get(model)
     if "label" in registry.card(factory).needs and not dataset.n_classes:
@@ -196,12 +211,14 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> N
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("error")  # a layer without units is only a warning
             gan = factory(dataset.spec, **values)
+            if not isinstance(gan, Gan):
+                raise TypeError(f"its factory returns a {type(gan).__name__}, not a Gan")
             for name, net in gan.build().items():
                 gan.optim[name].make(net.parameters())
     except Exception as error:
-        raise UsageError(f"--set: {model} cannot be built on {dataset.name}: {error}") from error
+        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
     if gan.batch_size < 1:
-        raise UsageError(f"--batch-size: {gan.batch_size} is not allowed for {model}; 1 or more")
+        raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
 
 
 def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]:

@@ -376,7 +376,7 @@ def vanilla_without_card(data: DataSpec) -> Gan:
 
 
 def test_command_line_says_fine(capsys: pytest.CaptureFixture[str]) -> None:
-    code = conformance.main(["vanilla", "--set", "g_widths=16,32", "--set", "d_widths=16,8"])
+    code = conformance.main(["vanilla", "--set", "g_widths=16,32", "d_widths=16,8"])
     assert code == 0
     assert capsys.readouterr().out.count("fine") == 3
 
@@ -410,6 +410,7 @@ def test_command_line_knows_a_shape_that_is_refused(
     ("argv", "message"),
     [
         (["nosuchgan"], "'nosuchgan'"),
+        (["vanilla", "vanila"], "did you mean 'vanilla'?"),
         (["nosuch.module:gan"], "nosuch.module"),
         (["baselines.vanilla:nosuch"], "nosuch"),
         (["baselines.vanilla:dense"], "not a model"),

@@ -547,7 +547,7 @@ def test_acgan_classifies_what_it_learns() -> None:
     [
         ("cgan", DataSpec(1, 8, 8), {}, "labels"),
         ("acgan", DataSpec(1, 8, 8), {}, "labels"),
-        ("dcgan", DataSpec(1, 10, 8), {}, "10x8 images do not fit"),
+        ("dcgan", DataSpec(1, 10, 8), {}, "images 8 wide and 10 high do not fit"),
         ("acgan", DataSpec(1, 8, 30, 10), {}, "multiples of 4"),
         ("nsgan", DataSpec(1, 9, 9), {"net": "conv"}, "multiples of 4"),
         ("nsgan", DataSpec(1, 9, 9), {"net": "infogan"}, "multiples of 4"),

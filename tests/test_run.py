@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from baselines import conformance
 from bench import run
 from bench.claims import Claims
 from bench.errors import UsageError
@@ -275,7 +276,9 @@ BAD = [
     (["--models", "vanilla", "--set", "vanilla.lr=fast"], ["vanilla.lr", "'fast'", "a finite number"]),
     (["--models", "vanilla", "--set", "lr=1"], ["--set", "'lr=1'", "MODEL.PARAM=VALUE"]),
     (["--models", "vanilla", "--set", "vanila.lr=1"], ["'vanila'", "did you mean 'vanilla'?"]),
-    ([*TINY, "--set", "vanilla.lr=-1"], ["vanilla", "learning rate"]),
+    ([*TINY, "--set", "vanilla.lr=0"], ["--set", "vanilla", "lr=0.0 must be above 0"]),
+    ([*TINY, "--batch-size", "1"], ["--batch-size", "batch_size=1 must be at least 2"]),
+    (["--models", "nsgan", "--set", "nsgan.net=convv"], ["nsgan.net='convv'", "did you mean 'conv'?"]),
     ([*TINY, "--workers", "0", "--run-timeout", "9"], ["--run-timeout", "--workers"]),
     ([*TINY, "--set", "vanilla.g_widths=0"], ["vanilla", "digits"]),
     (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
@@ -321,6 +324,50 @@ def test_a_wrong_request_is_one_line_and_code_2(
 
 def _refuse(*args: object, **kwargs: object) -> None:
     raise OSError("the network is cut")
+
+
+HEAD = """from typing import Annotated
+from baselines.gan import DataSpec, Gan, Linear, card
+from baselines.vanilla import vanilla
+
+@card(paper="None", year=2026)
+"""
+
+MODEL_FILES = {
+    "syntax": ("def mine(:", ["line 1", "SyntaxError"]),
+    "raises": ("a = 1\nb = a / 0", ["line 2", "ZeroDivisionError"]),
+    "exits": ("import sys\nsys.exit(3)", ["line 2", "SystemExit"]),
+    "no_module": ("import nosuchpackage", ["nosuchpackage"]),
+    "no_attribute": ("import math\nmath.nosuch", ["line 2", "AttributeError"]),
+    "no_factory": ("a = 1", ["has no 'mine'"]),
+    "no_default": (HEAD + "def mine(data: DataSpec, *, a: int) -> Gan: ...", ["a has no default"]),
+    "no_annotation": (HEAD + "def mine(data: DataSpec, *, a=1) -> Gan: ...", ["a needs a type annotation"]),
+    "dictionary": (HEAD + "def mine(data: DataSpec, *, a: dict = {}) -> Gan: ...", ["a: its default {}"]),
+    "range": (
+        HEAD + "def mine(data: DataSpec, *, a: Annotated[float, Linear(0, 1)] = 2.0) -> Gan: ...",
+        ["a: its default is outside its range, a=2.0 (0…1)"],
+    ),
+    "no_gan": (HEAD + "def mine(data: DataSpec) -> Gan: ...", ["returns a NoneType, not a Gan"]),
+}
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_model_file_that_cannot_be_used_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """For the runner and for conformance."""
+    content, said = MODEL_FILES[name]
+    (tmp_path / f"{name}_file.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError) as refused:
+        run.main(["--models", f"{name}_file:mine", "--dataset", "digits", "--out", str(tmp_path / "out")])
+    assert str(refused.value).startswith("--models: ")
+    code = conformance.main([f"{name}_file:mine"])
+    printed = capsys.readouterr()
+    assert code == (1 if name in ("no_default", "no_annotation", "dictionary", "range", "no_gan") else 2)
+    for part in said:
+        assert part in str(refused.value)
+        assert part in printed.out + printed.err
 
 
 def test_a_wrong_request_as_a_subprocess(cut: dict[str, str], tmp_path: Path) -> None:
