@@ -70,10 +70,11 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"--config {path}: {key} = {value!r} is not allowed; {kind}")
             if value is False or self._rival_given(actions[name], given):
                 continue
-            words += [f"--{name}", *_words(value)]
+            own = _words(value)
+            if any("\0" in word for word in own):
+                raise UsageError(f"--config {path}: {key!r} holds a NUL character")
+            words += [f"--{name}", *own]
             named.append(actions[name].dest)
-        if any("\0" in word for word in words):
-            raise UsageError(f"--config {path}: a value holds a NUL character")
         try:
             parsed, left = self.parse_known_args(words)
         except UsageError as error:
