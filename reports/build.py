@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from reports.page import Picture
+    from reports.plots import Look
+    from reports.searches import Search
     from reports.summary import Group
     from reports.text import Table
 
@@ -76,11 +78,15 @@ def build(
     baseline = baseline or "vanilla"
     groups = summary.groups(runs)
     compared = {group.number: compare.comparisons(group, baseline) for group in groups}
-    built: list[Table] = []
+    built: dict[int, list[Table]] = {}
     for group in groups:
         against = tables.pairs(group, compared[group.number], "baseline")
         several = (tables.scores(group), tables.training(group), tables.sources(group), against)
-        built += [table for table in several if table is not None]
+        built[group.number] = [table for table in several if table is not None]
+    every = [table for some in built.values() for table in some]
+    found, unread = searches.load(roots)
+    skipped += unread
+    shared = [[s for s in found if s.alike == alike] for alike in sorted({s.alike for s in found})]
     files: list[Path] = []
 
     def write(name: str, text: str) -> None:
@@ -89,37 +95,40 @@ def build(
 
     kinds = ("png", "pdf") if "latex" in formats else ("png",)
     pictures: list[page.Picture] = []
-    for group in groups if set(formats) != {"csv"} else []:
-        for name, caption, figure in _figures(group, quick):
+
+    def draw(number: int, name: str, caption: str, figure: Figure) -> None:
+        files.extend(plots.save(figure, out / name, kinds))
+        pictures.append(page.Picture(number, caption, out / f"{name}.png"))
+
+    drawn = [group.best(MOST_DRAWN) for group in groups]
+    look = plots.looks(drawn, shared)
+    if set(formats) != {"csv"}:
+        for group, best in zip(groups, drawn, strict=True):
             number = "" if group.number == 1 else f"-{group.number}"
-            files += plots.save(figure, out / f"{name}{number}", kinds)
-            pictures.append(page.Picture(group.number, caption, out / f"{name}{number}.png"))
-    found, unread = searches.load(roots)
-    skipped += unread
-    for k, alike in enumerate(sorted({search.alike for search in found}) if pictures and not quick else []):
-        mine = [search for search in found if search.alike == alike]
-        files += plots.save(plots.budget(mine), out / f"budget-{k + 1}", kinds)
-        caption = (
-            f"Expected best validation {mine[0].objective} of a search on {mine[0].dataset} against its "
-            "number of trials, with a 95 % band. For random search an estimate, for others a description."
-        )
-        pictures.append(page.Picture(0, caption, out / f"budget-{k + 1}.png"))
+            for name, caption, figure in _figures(best, len(group.summary), look, quick):
+                draw(group.number, f"{name}{number}", caption, figure)
+        for k, mine in enumerate([] if quick else shared):
+            draw(0, f"budget-{k + 1}", _of_searches(mine), plots.budget(mine, look))
+    keys = {group.number: _short_names(group, look) for group in drawn}
     if "markdown" in formats:
-        shown = "\n".join(f"![{text.escape_markdown(p.caption)}]({p.path.name})\n" for p in pictures)
-        write("table.md", "\n".join(map(text.markdown, built)) + "\n" + shown)
+        parts: list[str] = []
+        for group in groups:
+            parts += map(text.markdown, built[group.number])
+            parts.append(_shown(pictures, group.number, keys[group.number]))
+        write("table.md", "\n".join(filter(None, [*parts, _shown(pictures, 0)])))
     if "latex" in formats:
         write(
             "table.tex",
-            LATEX_HEAD + text.join([part for table in built for part in text.fitted(table)], text.latex),
+            LATEX_HEAD + text.join([part for table in every for part in text.fitted(table)], text.latex),
         )
     if "html" in formats:
-        write("report.html", page.render(runs, groups, compared, pictures, skipped))
+        write("report.html", page.render(runs, groups, compared, pictures, keys, skipped))
     if "csv" in formats:
         numbered = {group.number: group.summary for group in groups}
         write("table.csv", _csv(numbered))
         write("comparisons.csv", _csv(compared))
         write("runs.csv", runs.drop(columns="evals", errors="ignore").to_csv(index=False))
-    return Report(runs, groups, built, pictures, files, skipped)
+    return Report(runs, groups, every, pictures, files, skipped)
 
 
 LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
@@ -129,33 +138,35 @@ MOST_DRAWN = 12
 """Configurations in a figure: more cannot be told apart. Tables show all of them."""
 
 
-def _figures(group: Group, quick: bool) -> Iterator[tuple[str, str, Figure]]:
-    """Name, caption and figure of everything that the group's records can show."""
+def _figures(
+    group: Group, of: int, look: Mapping[str, Look], quick: bool
+) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and figure of everything that the records of a group, the best of so many, can show."""
     from reports import plots
 
-    on = group.title
-    if len(group.summary) > MOST_DRAWN:
-        on += f", the best {MOST_DRAWN} of {len(group.summary)}"
-        group = group.best(MOST_DRAWN)
-    line = "bicubic" if group.task == "super-resolution" else "real data"
+    n = len(group.summary)
+    on = group.title if n == of else f"{group.title}, the best {n} of {of}"
+    runs = _runs(group)
+    measured = f"{runs}, {_measured(group)}"
+    spread = "mean and range over seeds" if n <= plots.MOST_BANDS else "mean over seeds"
     drawn: list[tuple[str, str, Figure | None]] = []
 
     def draw(name: str, caption: str, figure: Figure | None) -> None:
         drawn.append((name, caption, figure))
 
     for k, extractor in enumerate(group.extractors):
-        suffix = f"_{slug(extractor)}" if k else ""
         draw(
-            f"scores{suffix}",
-            f"Scores ({extractor}), {on}: every seed, the mean and its 95 % interval; dashed: {line}.",
-            plots.strip(group, extractor),
+            f"scores_{slug(extractor)}" if k else "scores",
+            f"Scores ({extractor}), {on}: {_marks(group, extractor)}. {measured}.",
+            plots.strip(group, extractor, look),
         )
-    draw("samples", f"Samples of each model's first seed, {on}.", plots.grids(group))
+    grids = plots.first_grids(group)
+    draw("samples", f"Samples{_whose(group, grids)}, {on}. {runs}.", plots.grids(group, grids, look))
     draw(
         "curves",
-        f"Losses and discriminator accuracy on training batches against step, {on}: mean and range over "
-        "seeds; dotted: one half; a cross: a run that ended early.",
-        plots.curves(group),
+        f"Losses and, but for critics, discriminator accuracy on training batches against step, {on}: mean "
+        f"and range over seeds; dotted: one half; a cross: a run that ended early. {runs}.",
+        plots.curves(group, look),
     )
     for k, extractor in enumerate([] if quick else group.extractors):
         if not group.scores(extractor):
@@ -164,23 +175,117 @@ def _figures(group: Group, quick: bool) -> Iterator[tuple[str, str, Figure]]:
         first = group.scores(extractor)[0]
         draw(
             f"convergence{suffix}",
-            f"{first.label} ({extractor}) along training, {on}: mean and range over seeds.",
-            plots.convergence(group, extractor, first),
+            f"{first.label} ({extractor}) along training, {on}: {spread}. {measured}.",
+            plots.convergence(group, extractor, first, look),
         )
         draw(
             f"precision_recall{suffix}",
-            f"Precision and recall ({extractor}) of every seed, {on}.",
-            plots.precision_recall(group, extractor),
+            f"Precision and recall ({extractor}) of every seed, {on}. {measured}.",
+            plots.precision_recall(group, extractor, look),
         )
         draw(
             f"profile{suffix}",
             f"Share of runs whose {first.label} ({extractor}) is at least as good as a threshold, {on}; "
-            "failed runs count and are never good enough.",
-            plots.profiles(group, extractor, first),
+            f"failed runs count and are never good enough. {measured}.",
+            plots.profiles(group, extractor, first, look),
         )
     if not quick:
-        draw("filmstrip", f"Samples of each model's first seed along training, {on}.", plots.filmstrip(group))
+        frames = plots.first_frames(group)
+        draw(
+            "filmstrip",
+            f"Samples along training{_whose(group, frames)}, {on}. {runs}.",
+            plots.filmstrip(group, frames, look),
+        )
     yield from ((name, caption, figure) for name, caption, figure in drawn if figure is not None)
+
+
+def _runs(group: Group) -> str:
+    """How many seeds were trained, for how long."""
+    from reports.summary import ranges
+
+    seeds, steps = set(group.runs["seed"]), sorted(set(group.runs["steps"]))
+    length = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
+    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)} ({ranges(seeds)}), {length} steps"
+
+
+def _measured(group: Group) -> str:
+    """What the scores were taken on."""
+    fake, real = (group.protocol.get(name, "?") for name in ("n_fake", "n_real"))
+    split = group.protocol.get("scored_on", "unknown")
+    against = f"{real} images of the {split} split"
+    return against if group.task == "super-resolution" else f"{fake} samples against {against}"
+
+
+def _marks(group: Group, extractor: str) -> str:
+    """What is drawn in a figure of scores: intervals and lines where there are any."""
+    from reports.plots import reference_lines
+    from reports.stats import FEWEST_FOR_INTERVAL
+
+    known = group.scores(extractor)
+    names = [f"metrics.{extractor}.{score.key}" for score in known]
+    sizes = {
+        int(row[f"{name}.n"])
+        for row in group.summary.to_dict("records")
+        for name in names
+        if row[f"{name}.ci_low"] == row[f"{name}.ci_low"]
+    }
+    marks = ["a dot per seed, a tick at the mean"]
+    if sizes:
+        n = " to ".join(map(str, dict.fromkeys((min(sizes), max(sizes)))))
+        marks.append(f"a bar for its 95 % BCa bootstrap interval over {n} seeds")
+        if (group.summary[[f"{name}.n" for name in names]] < FEWEST_FOR_INTERVAL).any(axis=None):
+            marks.append(f"none of fewer than {FEWEST_FOR_INTERVAL}")
+    lines = dict.fromkeys(who for score in known for who in reference_lines(group, extractor, score))
+    return "; ".join([", ".join(marks), *([f"dashed: {' or '.join(lines)}"] if lines else [])])
+
+
+def _whose(group: Group, shown: Mapping[str, tuple[int, object]]) -> str:
+    """Of which seeds pictures are, and what stands in their columns."""
+    from reports.plots import HEADS
+    from reports.summary import ranges
+
+    seeds = {seed for seed, _ in shown.values()}
+    whose = f" of seed{'s' * (len(seeds) > 1)} {ranges(seeds)}"
+    if len(seeds) > 1:
+        whose += ", each model's first"
+    if heads := HEADS.get(group.task):
+        return f"{whose}, columns: {', '.join(heads)}"
+    asked = "metrics.classifier.cond_accuracy"
+    told = sorted(set(group.runs.loc[group.runs[asked].notna(), "model"])) if asked in group.runs else []
+    return f"{whose}, columns of {', '.join(told)}: classes in order" if told else whose
+
+
+def _of_searches(searches: Sequence[Search]) -> str:
+    """The caption of a figure of searches."""
+    from reports.plots import MOST_BANDS
+
+    first = searches[0]
+    trials = sorted(len(search.curve) for search in searches)
+    n = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
+    band = f", with a 95 % percentile bootstrap band over {n} trials" if len(searches) <= MOST_BANDS else ""
+    return (
+        f"Expected best validation {first.objective} of a search on {first.dataset} against its number of "
+        f"trials{band}. For random search an estimate, for others a description."
+    )
+
+
+def _short_names(group: Group, look: Mapping[str, Look]) -> dict[str, str]:
+    """The names that figures cut short, and what they stand for."""
+    mine = (look[run_id] for run_id in group.summary["id"])
+    return {how.label: how.whole for how in mine if how.label.strip() != how.whole}
+
+
+def _shown(pictures: Sequence[Picture], number: int, names: Mapping[str, str] | None = None) -> str:
+    """A group's figures in markdown, each with its caption, below what their short names stand for."""
+    from reports.text import escape_markdown
+
+    mine = [picture for picture in pictures if picture.group == number]
+    lines = [f"- {escape_markdown(f'{short}: {whole}')}" for short, whole in (names or {}).items() if mine]
+    parts = ["Names in the figures:\n\n" + "\n".join(lines) + "\n"] if lines else []
+    for picture in mine:
+        path = picture.path
+        parts.append(f"![{path.stem}]({path.name})\n\n*{escape_markdown(picture.caption)}*\n")
+    return "\n".join(parts)
 
 
 def _csv(frames: Mapping[int, pd.DataFrame]) -> str:

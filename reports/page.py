@@ -38,9 +38,12 @@ def render(
     groups: Sequence[Group],
     compared: Mapping[int, pd.DataFrame],
     pictures: Sequence[Picture],
+    names: Mapping[int, Mapping[str, str]],
     skipped: Sequence[str],
 ) -> str:
-    """The page. Whatever comes from a record is escaped; a policy in its head forbids everything else."""
+    """The page. ``names``: per group those that its figures cut short, and what they stand for.
+
+    Whatever comes from a record is escaped; a policy in its head forbids everything else."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -62,7 +65,10 @@ def render(
         mark=text.NOT_SEPARATED,
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),
-        sections=[_section(group, compared[group.number], pictures) for group in groups],
+        sections=[
+            {**_section(group, compared[group.number], pictures), "names": names[group.number]}
+            for group in groups
+        ],
         searches=_shown(pictures, 0),
         skipped=skipped,
     )

@@ -8,7 +8,9 @@ Figures never touch pyplot's global state; :func:`save` writes them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +25,11 @@ from bench.store import write_atomic
 from reports import stats
 from reports.searches import Search
 from reports.summary import Group, Score
+from reports.text import ARROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLUMN = 3.3
@@ -39,8 +43,19 @@ POINTS = 100
 MOST_PIXELS = 2**24
 """Larger pictures are not sample grids of this harness, and are left out."""
 
+COLORS = (0, 1, 2, 3, 4, 5, 7, 9)
+"""Of seaborn's ten for the colour-blind: without the light pink and the yellow, which fade on white."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+TALLEST = 9.0
+"""Inches: what a page holds above its caption."""
+MOST_ROWS = 6
+"""Models below one another; of more, two share a row."""
+MOST_BANDS = 6
+"""Curves in a panel that have their range drawn; of more, the ranges would hide the curves."""
+LONGEST = 28
+"""Characters of a name in a figure."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -67,32 +82,92 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How a configuration is drawn."""
+    """How a configuration is drawn: its short name, the whole of it, and what any two are told apart by."""
 
     label: str
+    whole: str
     color: Any
     line: Any
     marker: str
 
 
-def looks(group: Group) -> dict[str, Look]:
-    """A look per configuration (id): any two of colour, line and marker are one of a kind up to 18."""
+def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Look]:
+    """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
+
+    ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
+    colour, line and marker are one of a kind up to 18 names.
+    """
     import seaborn
 
     palette = seaborn.color_palette("colorblind", 10)
+    names: dict[str, str] = {}  # key -> whole name
+    models: dict[str, str] = {}  # whole name -> model
+    for group in groups:
+        summary = group.summary.sort_values("id")
+        whole = _told_apart(summary["label"])
+        names |= zip(summary["id"], whole, strict=True)
+        models |= zip(whole, summary["model"], strict=True)
+    models = dict(sorted(models.items()))
+    for several in searches:
+        for name, search in named(several).items():
+            names[name] = name
+            models.setdefault(name, search.model)
+    short = _short(models)
+    order = {whole: k for k, whole in enumerate(models)}
     return {
-        str(run_id): Look(_drawable(label), palette[k % 10], LINES[k % len(LINES)], MARKERS[k % len(MARKERS)])
-        for k, (run_id, label) in enumerate(zip(group.summary["id"], group.summary["label"], strict=True))
+        key: Look(
+            short[whole],
+            whole,
+            palette[COLORS[order[whole] % len(COLORS)]],
+            LINES[order[whole] % len(LINES)],
+            MARKERS[order[whole] % len(MARKERS)],
+        )
+        for key, whole in names.items()
     }
 
 
-def _drawable(label: str) -> str:
-    """A label that fits, with a box for each character that the figures' font lacks."""
+def named(searches: Sequence[Search]) -> dict[str, Search]:
+    """The searches of a figure by names that tell them apart."""
+    return dict(zip(_told_apart(search.label for search in searches), searches, strict=True))
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """Names, with a number for the second and further of a kind."""
+    seen = Counter[str]()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _short(models: Mapping[str, str]) -> dict[str, str]:
+    """Whole name -> one that fits: the model alone where it does not, numbered where several read alike."""
+    short = {}
+    for whole, model in models.items():
+        text = _drawable(whole)
+        short[whole] = text if len(text) <= LONGEST else _cut(_drawable(model))
+    alike = Counter(short.values())
+    count = Counter[str]()
+    for whole, text in short.items():
+        if alike[text] > 1:
+            count[text] += 1
+            short[whole] = f"{text} #{count[text]}"
+    return short
+
+
+def _cut(text: str) -> str:
+    """Text without its middle where it is too long."""
+    half = (LONGEST - 4) // 2  # leaves room for a number
+    return text if len(text) <= LONGEST - 3 else f"{text[:half]}…{text[-half:]}"
+
+
+def _drawable(text: str) -> str:
+    """Text with a box for each character that the figures' font lacks."""
     from matplotlib.font_manager import findfont, get_font
 
     font = get_font(findfont("DejaVu Sans"))
-    text = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "□" for c in label)
-    text = text if len(text) <= 36 else f"{text[:35]}…"
+    text = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "□" for c in text)
     return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
 
 
@@ -167,33 +242,50 @@ def _history(folder: Path) -> pd.DataFrame | None:
     return history if "step" in history and len(history) else None
 
 
-def curves(group: Group) -> Figure | None:
-    """Losses and discriminator accuracy against step: a row per model, mean and range over seeds."""
+def curves(group: Group, look: Mapping[str, Look]) -> Figure | None:
+    """Losses and discriminator accuracy against step of each model: mean and range over seeds.
+
+    A critic has no threshold, hence no accuracy: its losses take both panels.
+    """
     data = histories(group)
-    shown = [(run_id, look.label) for run_id, look in looks(group).items() if run_id in data]
+    shown = [run_id for run_id in group.summary["id"] if run_id in data]
     if not shown:
         return None
+    across = 1 if len(shown) <= MOST_ROWS else 2
+    rows = math.ceil(len(shown) / across)
     with style():
-        figure, axes = _figure(PAGE, 0.4 + 1.3 * len(shown), len(shown), 2)
-        for (left, right), (run_id, label) in zip(axes, shown, strict=True):
-            history = data[run_id]
-            end = float(group.of(run_id)["steps"].max())
+        figure, axes = _figure(PAGE, 0.4 + 1.3 * rows, rows, 2 * across)
+        pairs = [(line[k], line[k + 1]) for line in axes for k in range(0, 2 * across, 2)]
+        for k, ((left, right), run_id) in enumerate(zip(pairs, shown, strict=False)):
+            history, end = data[run_id], float(group.of(run_id)["steps"].max())
             _bands(left, history, end, LOSSES)
-            _bands(right, history, end, ACCURACIES)
-            left.set_title(label, loc="left", fontweight="bold", y=1.0)
+            left.set_title(look[run_id].label, loc="left", fontweight="bold", y=1.0)
             left.set_ylabel("loss")
-            right.set_ylabel("accuracy")
-            right.set_ylim(-0.03, 1.03)
-            right.axhline(0.5, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
-            if not set(ACCURACIES) & set(history):
-                right.text(0.5, 0.55, "the critic has no threshold", ha="center", transform=right.transAxes)
+            if set(ACCURACIES) & set(history):
+                _bands(right, history, end, ACCURACIES)
+                right.set(ylabel="accuracy", ylim=(-0.03, 1.03))
+                right.axhline(0.5, color="0.3", linewidth=0.8, linestyle=(0, (1, 1.5)))
+            else:
+                _widen(left, right)
+            lowest = k + across >= len(shown)
             for ax in (left, right):
                 ax.set_xlim(0, float(group.runs["steps"].max()))
-                ax.tick_params(labelbottom=ax in axes[-1])
-        for ax in axes[-1]:
-            ax.set_xlabel("step")
-        _legend(figure, [ax for row in axes for ax in row])
+                ax.tick_params(labelbottom=lowest)
+                ax.set_xlabel("step" if lowest else "")
+        for left, right in pairs[len(shown) :]:
+            left.remove()
+            right.remove()
+        _legend(figure, figure.axes)
     return figure
+
+
+def _widen(ax: Axes, over: Axes) -> None:
+    """Let a panel take the place of its right neighbour too."""
+    mine, other = ax.get_subplotspec(), over.get_subplotspec()
+    assert mine is not None
+    assert other is not None
+    ax.set_subplotspec(mine.get_gridspec()[mine.rowspan.start, mine.colspan.start : other.colspan.stop])
+    over.remove()
 
 
 LOSSES = {"d_loss": ("D loss", 0), "g_loss": ("G loss", 1)}
@@ -220,40 +312,53 @@ def _bands(ax: Axes, history: pd.DataFrame, end: float, names: Mapping[str, tupl
         ax.plot(early["step"], early[name], "x", color=color, markersize=5)
 
 
-def convergence(group: Group, extractor: str, score: Score) -> Figure | None:
+def convergence(group: Group, extractor: str, score: Score, look: Mapping[str, Look]) -> Figure | None:
     """A score against step and against device seconds, where runs were scored along the way."""
     points = evaluations(group, extractor, score)
     if points.empty or points.groupby(["id", "seed"]).size().max() < 2:
         return None
+    shown = [run_id for run_id in group.summary["id"] if run_id in set(points["id"])]
     with style():
         figure, [axes] = _figure(PAGE, 2.4, 1, 2)
-        for run_id, how in looks(group).items():
-            part = points[points["id"] == run_id]
-            for ax, name in zip(axes, ("step", "device_s"), strict=True):
-                at = part.groupby("step").agg({"device_s": "mean", "value": ["mean", "min", "max"]})
-                x = at.index if name == "step" else at["device_s"]["mean"]
+        for run_id in shown:
+            how, part = look[run_id], points[points["id"] == run_id]
+            at = part.groupby("step").agg({"device_s": "mean", "value": ["mean", "min", "max"]})
+            value = at["value"]
+            for ax, x in zip(axes, (at.index, at["device_s"]["mean"]), strict=True):
                 ax.plot(
                     x,
-                    at["value"]["mean"],
+                    value["mean"],
                     color=how.color,
                     linestyle=how.line,
                     marker=how.marker,
                     markersize=3,
                     label=how.label,
                 )
-                ax.fill_between(
-                    x, at["value"]["min"], at["value"]["max"], color=how.color, alpha=0.15, linewidth=0
-                )
+                if len(shown) <= MOST_BANDS:
+                    ax.fill_between(x, value["min"], value["max"], color=how.color, alpha=0.15, linewidth=0)
         for ax, name in zip(axes, ("step", "device seconds of training"), strict=True):
             ax.set_xlabel(name)
             ax.set_ylabel(f"{score.label} ({extractor})")
-            if points["value"].min() > 0 and points["value"].max() > 20 * points["value"].min():
+            if _wide(points["value"].to_numpy(), score):
                 ax.set_yscale("log")
-                ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # mathematics is not parsed
-                ax.yaxis.set_minor_formatter("")
+                _plain_decades(ax.yaxis, points["value"].to_numpy())
             ax.locator_params(axis="x", nbins=5)
         _legend(figure, axes)
     return figure
+
+
+def _wide(values: NDArray[np.float64], score: Score) -> bool:
+    """Whether scores need a logarithmic axis, and can have one: otherwise the worst would hide the rest."""
+    return bool(score.better == "lower" and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def _plain_decades(axis: Axis, values: NDArray[np.float64]) -> None:
+    """Plain numbers on a logarithmic axis: 10, 30, 100 …; mathematics is not parsed."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 1000 * values.min() else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter("")
 
 
 def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
@@ -278,70 +383,89 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
 # ---------------------------------------------------------------- scores
 
 
-def strip(group: Group, extractor: str) -> Figure | None:
+def strip(group: Group, extractor: str, look: Mapping[str, Look]) -> Figure | None:
     """Every seed's score as a dot, with the mean and its 95 % interval; real data, or bicubic, as a line."""
     known = group.scores(extractor)
     if not known:
         return None
-    columns = min(2, len(known))
+    columns = min(3, len(known))
     rows = math.ceil(len(known) / columns)
-    look = looks(group)
-    order = [how.label for how in look.values()]
+    names = [look[run_id].label for run_id in group.summary["id"]]
+    pitch = min(0.22, (TALLEST / rows - 0.75) / len(names))
     with style():
         figure, axes = _figure(
-            PAGE if columns == 2 else COLUMN, rows * (0.75 + 0.22 * len(order)), rows, columns
+            PAGE if columns > 1 else COLUMN, rows * (0.75 + pitch * len(names)), rows, columns
         )
         flat = [ax for row in axes for ax in row]
-        for ax, score in zip(flat, known, strict=False):
-            name = f"metrics.{extractor}.{score.key}"
-            for k, row in enumerate(group.summary.to_dict("records")):
-                values = group.values(row["id"], name) * score.scale
-                offsets = 0.3 * (
-                    (np.arange(values.size) * 0.618) % 1 - 0.6
-                )  # spread, and the same every time
-                how = look[row["id"]]
-                ax.scatter(
-                    values,
-                    k + offsets,
-                    s=12,
-                    color=how.color,
-                    marker=how.marker,
-                    alpha=0.8,
-                    edgecolor="0.2",
-                    linewidth=0.3,
-                )
-                low, high = row[f"{name}.ci_low"] * score.scale, row[f"{name}.ci_high"] * score.scale
-                if not math.isnan(low):
-                    ax.plot([low, high], [k + 0.28] * 2, color="0.15", linewidth=1.2)
-                ax.plot(row[f"{name}.mean"] * score.scale, k + 0.28, "|", color="0.15", markersize=6)
-            for floor in (f"floor.{extractor}.{score.key}.mean", f"{name}_bicubic.mean"):
-                if floor not in group.summary:
-                    continue
-                ax.axvline(
-                    float(group.summary[floor].mean()) * score.scale,
-                    color="0.3",
-                    linewidth=0.9,
-                    linestyle=(0, (3, 2)),
-                )
-            arrow = {"lower": " (lower is better)", "higher": " (higher is better)", None: ""}[score.better]
-            ax.set_xlabel(f"{score.label}{arrow}")
-            ax.set_ylim(len(order) - 0.5, -0.5)
-            ax.set_yticks(range(len(order)), order if ax in [line[0] for line in axes] else [])
+        for k, (ax, score) in enumerate(zip(flat, known, strict=False)):
+            _dots(ax, group, f"metrics.{extractor}.{score.key}", score, look)
+            for line in reference_lines(group, extractor, score).values():
+                ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
+            whose = f" ({extractor})" if len(group.extractors) > 1 else ""
+            ax.set_xlabel(f"{score.label} {ARROWS[score.better]}{whose}")
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.set_yticks(range(len(names)), names if k % columns == 0 else [])
             ax.grid(axis="y", visible=False)
         for ax in flat[len(known) :]:
-            ax.set_visible(False)
+            ax.remove()
     return figure
 
 
-def precision_recall(group: Group, extractor: str) -> Figure | None:
+def _dots(ax: Axes, group: Group, name: str, score: Score, look: Mapping[str, Look]) -> None:
+    """A row of dots per model, with mean and interval below them; words where a model has none."""
+    several = []
+    for k, row in enumerate(group.summary.to_dict("records")):
+        values, how = group.values(row["id"], name) * score.scale, look[row["id"]]
+        several.append(values)
+        if not values.size:
+            finished = row["n"] - row["failures"]
+            text = "—" if finished else f"0/{row['n']} finished"
+            ax.text(0.02, k, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="0.4")
+            continue
+        offsets = 0.3 * ((np.arange(values.size) * 0.618) % 1 - 0.6)  # spread, and the same every time
+        ax.scatter(
+            values,
+            k + offsets,
+            s=12,
+            color=how.color,
+            marker=how.marker,
+            alpha=0.8,
+            edgecolor="0.2",
+            linewidth=0.3,
+        )
+        mean, *interval = (row[f"{name}.{kind}"] * score.scale for kind in ("mean", "ci_low", "ci_high"))
+        if not math.isnan(interval[0]):
+            ax.plot(interval, [k + 0.28] * 2, color="0.15", linewidth=1.2)
+        ax.plot(mean, k + 0.28, "|", color="0.15", markersize=6)
+    known = np.concatenate(several)
+    if _wide(known, score):
+        ax.set_xscale("log")
+        _plain_decades(ax.xaxis, known)
+    elif (known == known.round()).all():
+        ax.locator_params(axis="x", integer=True)
+
+
+def reference_lines(group: Group, extractor: str, score: Score) -> dict[str, float]:
+    """What a score is read against, "real data" or "bicubic" -> what it gets."""
+    names = {
+        "real data": f"floor.{extractor}.{score.key}.mean",
+        "bicubic": f"metrics.{extractor}.{score.key}_bicubic.mean",
+    }
+    found = {who: float(group.summary[name].mean()) for who, name in names.items() if name in group.summary}
+    return {who: value * score.scale for who, value in found.items() if not math.isnan(value)}
+
+
+def precision_recall(group: Group, extractor: str, look: Mapping[str, Look]) -> Figure | None:
     """Precision against recall, a mark per seed: fidelity up, diversity to the right."""
     names = [f"metrics.{extractor}.{key}" for key in ("recall", "precision")]
     if not set(names) <= set(group.runs):
         return None
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.9)
-        for run_id, how in looks(group).items():
-            part = group.of(run_id)[names].dropna()
+        for run_id in group.summary["id"]:
+            how, part = look[run_id], group.of(run_id)[names].dropna()
+            if part.empty:
+                continue
             ax.scatter(
                 part[names[0]],
                 part[names[1]],
@@ -364,40 +488,55 @@ def precision_recall(group: Group, extractor: str) -> Figure | None:
     return figure
 
 
-def profiles(group: Group, extractor: str, score: Score) -> Figure | None:
+def profiles(group: Group, extractor: str, score: Score, look: Mapping[str, Look]) -> Figure | None:
     """Share of a model's runs with a score at least as good as a threshold; failed runs never are."""
     name = f"metrics.{extractor}.{score.key}"
     values = group.runs[name].to_numpy(dtype=float) * score.scale
     known = values[np.isfinite(values)]
     if known.size < 2 or len(group.summary) < 2 or group.runs.groupby("id").size().max() < 2:
         return None
-    margin = 0.05 * max(float(np.ptp(known)), 1e-9)
-    thresholds = np.linspace(known.min() - margin, known.max() + margin, 400)
+    wide = _wide(known, score)
+    thresholds = _thresholds(known, wide)
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
-        for run_id, how in looks(group).items():
-            mine = group.of(run_id)[name].to_numpy(dtype=float) * score.scale
+        for run_id in group.summary["id"]:
+            how, mine = look[run_id], group.of(run_id)[name].to_numpy(dtype=float) * score.scale
             share = stats.profile(mine, thresholds, better=score.better or "higher")
             ax.step(thresholds, share, color=how.color, linestyle=how.line, label=how.label, where="post")
         sign = "≤" if score.better == "lower" else "≥"
-        ax.set(xlabel="τ", ylabel=f"share of runs with {score.label} {sign} τ", ylim=(-0.03, 1.03))
+        ax.set(
+            xlabel=f"threshold τ on {score.label} ({extractor})",
+            ylabel=f"share of runs with {score.label} {sign} τ",
+            ylim=(-0.03, 1.03),
+        )
+        if wide:
+            ax.set_xscale("log")
+            _plain_decades(ax.xaxis, known)
         _legend(figure, [ax])
     return figure
 
 
-def budget(searches: Sequence[Search]) -> Figure:
-    """Expected best validation score of a search against its number of trials, with its 95 % band."""
-    import seaborn
+def _thresholds(known: NDArray[np.float64], wide: bool) -> NDArray[np.float64]:
+    """From a little below the lowest score to a little above the highest; of positive scores none below 0."""
+    low, high = float(known.min()), float(known.max())
+    if wide:
+        return np.geomspace(low / 1.1, high * 1.1, 400)
+    margin = 0.05 * max(high - low, 1e-9)
+    return np.linspace(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin, 400)
 
-    palette = seaborn.color_palette("colorblind", 10)
+
+def budget(searches: Sequence[Search], look: Mapping[str, Look]) -> Figure:
+    """Expected best validation score of a search against its number of trials, with its 95 % band."""
     with style():
         figure, [[ax]] = _figure(COLUMN, 2.5)
-        for k, search in enumerate(searches):
-            curve, color, line = search.curve, palette[k % 10], LINES[k % len(LINES)]
-            x, label = curve["trials"], _drawable(search.label)
-            ax.plot(x, curve["expected"], color=color, linestyle=line, label=label)
-            ax.fill_between(x, curve["low"], curve["high"], color=color, alpha=0.15, linewidth=0)
+        for name, search in named(searches).items():
+            how, curve = look[name], search.curve
+            x = curve["trials"]
+            ax.plot(x, curve["expected"], color=how.color, linestyle=how.line, label=how.label)
+            if len(searches) <= MOST_BANDS:
+                ax.fill_between(x, curve["low"], curve["high"], color=how.color, alpha=0.15, linewidth=0)
         ax.set(xlabel="trials", ylabel=f"expected best validation {searches[0].objective}")
+        ax.locator_params(axis="x", integer=True)
         _legend(figure, [ax])
     return figure
 
@@ -417,50 +556,77 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
 # ---------------------------------------------------------------- samples
 
 
-def grids(group: Group) -> Figure | None:
-    """The sample grids of one seed side by side: the first seed that most configurations have."""
-    shown = _first_seed(group, lambda folder: [("", folder / "samples.png")], 2**12)
+Pictures = list[tuple[str, NDArray[np.uint8]]]
+"""Caption and image (H, W, 3)."""
+
+
+def grids(group: Group, shown: Mapping[str, tuple[int, Pictures]], look: Mapping[str, Look]) -> Figure | None:
+    """The sample grids that :func:`first_grids` found, side by side."""
     if not shown:
         return None
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
+    side = PAGE / max(2, columns)
+    titles = {run_id: _wrapped(look[run_id].label, side) for run_id in shown}
+    heads = HEADS.get(group.task, ())
+    lines = 1 + any("\n" in title for title in titles.values()) + bool(heads)
     with style():
-        side = PAGE / max(2, columns)
-        figure, axes = _figure(side * columns, rows * (side + 0.22), rows, columns)
+        figure, axes = _figure(side * columns, rows * (side + 0.08 + 0.14 * lines), rows, columns)
         flat = [ax for row in axes for ax in row]
         for ax in flat:
             ax.axis("off")
-        for ax, (label, [(_, image)]) in zip(flat, shown.items(), strict=False):
+        for ax, (run_id, (_, [(_, image)])) in zip(flat, shown.items(), strict=False):
             ax.imshow(image)
-            ax.set_title(label, y=1.0)
+            ax.set_title(titles[run_id], y=1.0, pad=14 if heads else None)
+            for k, head in enumerate(heads):
+                x = (k + 0.5) / len(heads)
+                ax.text(x, 1.01, head, transform=ax.transAxes, ha="center", va="bottom", fontsize=6)
     return figure
 
 
-def filmstrip(group: Group) -> Figure | None:
-    """One seed's samples along training, a row per model; None without grids of at least two steps."""
-    side = PAGE / 6
-    shown = {
-        label: frames if len(frames) <= 6 else [frames[round(k * (len(frames) - 1) / 5)] for k in range(6)]
-        for label, frames in _first_seed(group, _frames, round(side * DOTS_PER_INCH)).items()
-        if len(frames) > 1
-    }
-    if not shown:
+HEADS = {"super-resolution": ("low res", "bicubic", "model", "original")}
+"""Task -> the heads of its grids' columns."""
+
+
+def _wrapped(name: str, width: float) -> str:
+    """A title in at most two lines of so many inches."""
+    return "\n".join(textwrap.wrap(name, int(width / 0.07), max_lines=2, placeholder="…"))
+
+
+def filmstrip(
+    group: Group, shown: Mapping[str, tuple[int, Pictures]], look: Mapping[str, Look]
+) -> Figure | None:
+    """The samples along training that :func:`first_frames` found; None without those of two steps."""
+    strips = {run_id: frames for run_id, (_, frames) in shown.items() if len(frames) > 1}
+    if not strips:
         return None
-    columns = max(len(frames) for frames in shown.values())
+    across, most = _places(group)
+    rows = math.ceil(len(strips) / across)
+    columns = min(most, max(map(len, strips.values())))
+    side = PAGE / across / most
     with style():
-        figure, axes = _figure(side * columns, len(shown) * (side + 0.3), len(shown), 1)
-        for [ax], (label, frames) in zip(axes, shown.items(), strict=True):
+        figure, axes = _figure(side * columns * across, rows * (side + 0.3), rows, across)
+        flat = [ax for row in axes for ax in row]
+        for ax, (run_id, frames) in zip(flat, strips.items(), strict=False):
             wide = max(image.shape[1] for _, image in frames)
             ax.imshow(_strip([image for _, image in frames], columns, wide + GAP), interpolation="none")
-            ax.set_title(label, loc="left")
+            ax.set_title(look[run_id].label, loc="left")
             ax.set_yticks([])
             ax.set_xticks(
-                [(k + 0.5) * (wide + GAP) for k in range(len(frames))], [step for step, _ in frames]
+                [k * (wide + GAP) + wide / 2 for k in range(len(frames))], [step for step, _ in frames]
             )
+            ax.grid(visible=False)
             ax.xaxis.tick_top()
             ax.tick_params(length=0)
             ax.spines[:].set_visible(False)
+        for ax in flat[len(strips) :]:
+            ax.remove()
     return figure
+
+
+def _places(group: Group) -> tuple[int, int]:
+    """Of a group's filmstrips: how many stand in a row, and how many frames one has at most."""
+    return (1, 6) if len(group.summary) <= MOST_ROWS else (2, 4)
 
 
 GAP = 6
@@ -475,6 +641,20 @@ def _strip(images: Sequence[NDArray[np.uint8]], columns: int, width: int) -> NDA
     return strip
 
 
+def first_grids(group: Group) -> dict[str, tuple[int, Pictures]]:
+    """Per configuration (id) the lowest seed with a grid of final samples, and that."""
+    # Of super-resolution a few examples are enough.
+    tiles = _columns(group) if group.task in HEADS else None
+    return _first_seed(group, lambda folder: [("", folder / "samples.png")], 2**12, tiles)
+
+
+def first_frames(group: Group) -> dict[str, tuple[int, Pictures]]:
+    """Per configuration (id) the lowest seed with grids along training, and a corner of some of those."""
+    across, most = _places(group)
+    side = round(PAGE / across / most * DOTS_PER_INCH)
+    return _first_seed(group, lambda folder: _evenly(_frames(folder), most), side, _columns(group))
+
+
 def _frames(folder: Path) -> list[tuple[str, Path]]:
     """The grids that were saved along training, in order: ``samples-000100.png`` -> step 100."""
     names = [(path.stem.removeprefix("samples-"), path) for path in folder.glob("samples-*.png")]
@@ -482,27 +662,44 @@ def _frames(folder: Path) -> list[tuple[str, Path]]:
     return [(f"step {step:,}", path) for step, path in numbered]
 
 
+def _evenly(frames: list[tuple[str, Path]], most: int) -> list[tuple[str, Path]]:
+    """At most so many of the frames, equally far apart, up to the last."""
+    every = max(1, math.ceil(len(frames) / most))
+    return frames[(len(frames) - 1) % every :: every]
+
+
+def _columns(group: Group) -> int:
+    """How many pictures are in a row of the group's sample grids: see ``bench.pictures``."""
+    classes = group.protocol.get("dataset.n_classes")
+    if group.task in HEADS:
+        return len(HEADS[group.task])
+    return min(10, classes) if isinstance(classes, int) and classes > 0 else 10
+
+
 def _first_seed(
-    group: Group, find: Callable[[Path], list[tuple[str, Path]]], pixels: int
-) -> dict[str, list[tuple[str, NDArray[np.uint8]]]]:
-    """Per configuration (label) the images that ``find`` names in the folder of its lowest seed with any."""
-    found: dict[str, list[tuple[str, NDArray[np.uint8]]]] = {}
-    for run_id, how in looks(group).items():
+    group: Group, find: Callable[[Path], list[tuple[str, Path]]], pixels: int, columns: int | None
+) -> dict[str, tuple[int, Pictures]]:
+    """Per configuration the images that ``find`` names in the folder of its lowest seed with any."""
+    found: dict[str, tuple[int, Pictures]] = {}
+    for run_id in group.summary["id"]:
         mine = group.of(run_id)
-        for folder in mine["folder"]:
+        for seed, folder in zip(mine["seed"], mine["folder"], strict=True):
             images = [
                 (name, image)
                 for name, path in find(Path(folder))
-                if (image := _read(path, pixels)) is not None
+                if (image := _read(path, pixels, columns)) is not None
             ]
             if images:
-                found[how.label] = images
+                found[run_id] = int(seed), images
                 break
     return found
 
 
-def _read(path: Path, pixels: int) -> NDArray[np.uint8] | None:
-    """An image (H, W, 3) of at most so many pixels a side, or None where there is none that can be shown."""
+def _read(path: Path, pixels: int, columns: int | None) -> NDArray[np.uint8] | None:
+    """An image (H, W, 3) of at most so many pixels a side, or None where there is none that can be shown.
+
+    ``columns``: of a grid of so many only the first four, and four rows.
+    """
     from PIL import Image
 
     try:
@@ -510,7 +707,17 @@ def _read(path: Path, pixels: int) -> NDArray[np.uint8] | None:
             if image.width * image.height > MOST_PIXELS:
                 return None
             shown = image.convert("RGB")
+            if columns:
+                shown = shown.crop(_corner(*shown.size, columns))
             shown.thumbnail((pixels, pixels))
             return np.asarray(shown)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+
+
+def _corner(width: int, height: int, columns: int) -> tuple[int, int, int, int]:
+    """The box of the first 4 × 4 pictures of a grid, two pixels apart; the whole of anything else."""
+    tile, rest = divmod(width - 2, columns)
+    if rest or tile < 3 or (height - 2) % tile:
+        return 0, 0, width, height
+    return 0, 0, min(width, 4 * tile + 2), min(height, 4 * tile + 2)
