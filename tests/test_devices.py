@@ -52,7 +52,7 @@ def test_one_worker_per_gpu_or_as_many_as_asked_for(
     assert slots(*words) == (expected[0], expected)
 
 
-@pytest.mark.parametrize("device", ["cuda:3", "cuda:0,7", "cuda:x", "cuda:-1"])
+@pytest.mark.parametrize("device", ["cuda:3", "cuda:0,7", "cuda:x", "cuda:-1", "cuda:²"])
 def test_a_gpu_that_is_not_there_is_named(three_gpus: None, device: str) -> None:
     with pytest.raises(UsageError, match=f"--device: '{device}' is not on this machine, which has 3 CUDA"):
         devices(device)
@@ -168,3 +168,8 @@ def test_inception_looks_at_as_many_images_as_surely_fit(
     gpu = SimpleNamespace(total_memory=gigabytes * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     assert inception._batch_size(torch.device("cuda:0")) == images
+
+
+def test_a_gpu_is_named_once(three_gpus: None) -> None:
+    with pytest.raises(UsageError, match="--device: 'cuda:0,0' names a device twice"):
+        devices("cuda:0,0")

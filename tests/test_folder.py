@@ -17,8 +17,9 @@ from data_checks import NOWHERE, flip, parts, refused, targets, well_formed, wit
 from PIL import Image
 
 from baselines.gan import DataSpec
-from bench import datasets
+from bench import classifier, datasets
 from bench.datasets import Dataset, folder, load
+from bench.spec import Place, Spec, plan
 
 
 def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5), seed: int = 0) -> Path:
@@ -32,9 +33,9 @@ def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5)
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Thirty grey images without classes."""
+    """Sixty grey images without classes."""
     root = tmp_path / "pictures"
-    for k in range(30):
+    for k in range(60):
         write(root, f"{k:02d}.png", seed=k)
     return root
 
@@ -48,7 +49,7 @@ def test_a_folder_without_classes(pictures: Path) -> None:
     dataset = of_folder(pictures, holdout=True)
     well_formed(dataset)
     assert dataset.name == f"folder:{pictures}"
-    assert [len(part) for part in parts(dataset)] == [18, 6, 6]
+    assert [len(part) for part in parts(dataset)] == [36, 12, 12]
     assert dataset.spec == DataSpec(1, 5, 6, n_classes=0)
     expected = {np.asarray(Image.open(path)).tobytes() for path in pictures.glob("*.png")}
     assert {image.tobytes() for part in parts(dataset) for image in part.images} == expected
@@ -57,13 +58,13 @@ def test_a_folder_without_classes(pictures: Path) -> None:
 def test_a_folder_with_classes(tmp_path: Path) -> None:
     suffixes = ("png", "bmp", "PPM", "tif")
     for label, name in enumerate(("ant", "bee", "cat")):
-        for k in range(10):
-            write(tmp_path, f"{name}/{k}.{suffixes[k % 4]}", "RGB", seed=10 * label + k)
+        for k in range(20):
+            write(tmp_path, f"{name}/{k}.{suffixes[k % 4]}", "RGB", seed=20 * label + k)
     dataset = of_folder(tmp_path)
     well_formed(dataset)
     assert dataset.n_classes == 3
     assert dataset.shape == (3, 5, 6)
-    assert np.bincount(targets(dataset.test)).tolist() == [2, 2, 2]
+    assert np.bincount(targets(dataset.test)).tolist() == [4, 4, 4]
     for image, label in zip(dataset.test.images, targets(dataset.test), strict=True):
         folder = tmp_path / ("ant", "bee", "cat")[label]
         assert any(
@@ -73,7 +74,7 @@ def test_a_folder_with_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stray", ["loose.png", "deep/er/image.png"])
 def test_classes_need_every_image_in_one_subfolder(tmp_path: Path, stray: str) -> None:
-    for k in range(20):
+    for k in range(50):
         write(tmp_path, f"{'ab'[k % 2]}/{k}.png", seed=k)
     assert of_folder(tmp_path).n_classes == 2
     write(tmp_path, stray)
@@ -226,12 +227,12 @@ def test_strange_names_stay_in_one_line(pictures: Path) -> None:
 
 
 def test_too_few_images_are_refused(pictures: Path) -> None:
-    for k in range(folder.MIN_IMAGES, 30):
+    for k in range(folder.MIN_IMAGES, 60):
         (pictures / f"{k}.png").unlink()
-    assert len(of_folder(pictures).train) == 16
+    assert len(of_folder(pictures).test) == 10
     (pictures / "00.png").unlink()
-    assert "19 images" in refused(f"folder:{pictures}", NOWHERE)
-    assert "at least 20 are needed" in refused(f"folder:{pictures}", NOWHERE)
+    assert "45 images" in refused(f"folder:{pictures}", NOWHERE)
+    assert "at least 46 are needed" in refused(f"folder:{pictures}", NOWHERE)
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
@@ -249,3 +250,28 @@ def test_images_that_do_not_fit_into_memory(pictures: Path, monkeypatch: pytest.
     endless = np.broadcast_to(first, (2**50, *first.shape[1:]))
     monkeypatch.setattr(folder, "_image", lambda root, name: endless)
     assert "cannot be read: Unable to allocate" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_a_folder_has_one_name(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its path is spelled: runs of it are reused, and stand in one table."""
+    monkeypatch.chdir(pictures.parent)
+    spellings = (
+        "folder:pictures",
+        "folder:./pictures/",
+        f"folder:{pictures}",
+        f"folder:{pictures}/../pictures",
+    )
+    names = {datasets.resolve(name, data_root=NOWHERE, offline=True)[0] for name in spellings}
+    assert names == {f"folder:{pictures.resolve()}"}
+
+
+def test_a_dry_run_trains_no_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(60):
+        write(tmp_path / "data", f"{'ab'[k % 2]}/{k}.png", size=(8, 8), seed=k)
+    monkeypatch.setattr(classifier, "train", None)
+    said: list[str] = []
+    request = Spec(["vanilla"], [f"folder:{tmp_path / 'data'}"], [0])
+    (job,) = plan(request, Place(tmp_path / "out", offline=True), say=said.append, dry_run=True)
+    assert job.protocol["extractors"]["classifier"]["sha256"] == "to be trained"
+    assert [line for line in said if "would be trained first" in line]
+    assert not (tmp_path / "out").exists()

@@ -169,9 +169,10 @@ def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) ->
     assert not (arrays[1][360:] == arrays[0][:140]).all()
 
 
-def test_auto_beside_what_it_is_plans_each_run_once(tmp_path: Path) -> None:
+def test_auto_beside_what_it_is(tmp_path: Path) -> None:
     place = Place(out=tmp_path, data_root=tmp_path, offline=True)
-    assert len(plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), place, say=lambda line: None)) == 2
+    with pytest.raises(UsageError, match="--dataset: 'auto' is 'digits', which is named already"):
+        plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), place, say=lambda line: None)
 
 
 def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path) -> None:
