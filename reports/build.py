@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import Parser, chosen, run_main
+from bench.cli import Parser, chosen, path, run_main
 from bench.errors import UsageError, nearest
 from bench.store import DamagedRecordError, slug
 
@@ -64,6 +64,8 @@ def build(
     from bench.store import write_atomic
     from reports import compare, page, plots, searches, summary, tables, text
 
+    if not all(root.is_dir() for root in roots):
+        raise UsageError(_nothing(roots))
     runs = summary.load(roots)
     skipped = list(runs.attrs["skipped"])
     if runs.empty and skipped:
@@ -324,12 +326,12 @@ def trace(group: Group) -> str:
 def parser() -> Parser:
     """The command line."""
     p = Parser(prog="reports.build", description="Tables, figures and a page from run folders.")
-    p.add_argument("roots", nargs="*", type=Path, default=[Path("results")], metavar="RESULTS")
+    p.add_argument("roots", nargs="*", type=path, default=[Path("results")], metavar="RESULTS")
     p.add_argument(
         "--format", type=chosen(FORMATS), nargs="+", default=list(FORMATS), metavar="NAME",
         help="markdown, latex, csv, html; default: all of them",
     )  # fmt: skip
-    p.add_argument("--out", type=Path, metavar="DIR", help="default: <first RESULTS>/report")
+    p.add_argument("--out", type=path, metavar="DIR", help="default: <first RESULTS>/report")
     p.add_argument("--baseline", metavar="MODEL", help="others are compared with it; default: vanilla")
     p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
     return p
@@ -357,8 +359,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         for group in report.groups:
             print(trace(group))
-    for path in report.files:
-        print(path)
+    for written in report.files:
+        print(written)
     return 0
 
 

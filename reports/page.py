@@ -124,6 +124,8 @@ def command(group: Group, run_id: str) -> str:
     words += ["--steps", str(first["steps"])]
     if (every := _first_step(mine)) is not None:
         words += ["--eval-every", str(every)]
+    if (precision := group.protocol.get("precision", "float32")) != "float32":
+        words += ["--precision", str(precision)]
     words += ["--features", *(group.extractors or ["classifier"])]
     if group.protocol.get("select") == "best":
         words += ["--select", "best"]

@@ -139,6 +139,11 @@ def test_an_empty_folder_says_what_to_run_first(tmp_path: Path) -> None:
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         main([str(tmp_path / "nowhere")])
+    fake_runs.run(tmp_path, images=False)
+    with pytest.raises(UsageError, match="nowhere: no such folder"):  # half a report would be none
+        main([str(tmp_path), str(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="--out: '' is not allowed"):
+        main([str(tmp_path), "--out", ""])
 
 
 def test_nothing_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

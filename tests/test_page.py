@@ -129,6 +129,7 @@ def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
         select="best",
         images=False,
         hyperparameters=settings,
+        fields={"protocol.precision": "bf16"},
     )
     [group] = summary.groups(reports.load(tmp_path))
     words = shlex.split(page.command(group, group.summary["id"][0]))
@@ -142,6 +143,7 @@ def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
         "--eval-every 100",
         "--features classifier",
         "--select best",
+        "--precision bf16",
         "--d-acc-tolerance 0.15",
         "vanilla.g_widths=8,16",
         "vanilla.lr=0.001",

@@ -196,7 +196,7 @@ def test_no_sealed_record_is_a_traceback(whole: Path, data: st.DataObject) -> No
                 if table is not None:
                     assert to_text.plain(table)
                     assert to_text.latex(table)
-        assert page.render(runs, found, compared, [], [])
+        assert page.render(runs, found, compared, [], {group.number: {} for group in found}, [])
         assert len(runs) + len(runs.attrs["skipped"]) == len(paths)
     finally:
         for path, text in zip(paths, before, strict=True):
