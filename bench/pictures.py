@@ -26,12 +26,12 @@ def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
     listen). Super-resolution: low resolution, bicubic, restored, original, ten examples.
     """
     with torch.inference_mode():
-        rows = grid_examples(evaluator.labels, len(evaluator))
+        rows = grid_examples(evaluator.labels, len(evaluator))  # (rows, columns)
         generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
-        batch = DataBatch(evaluator.images, evaluator.labels, rows.to(evaluator.device))
-        fakes = gan.generate(nets, batch, draw(gan.noise, (len(rows),), generator))
+        batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
+        fakes = gan.generate(nets, batch, draw(gan.noise, (rows.numel(),), generator))
         if gan.low_resolution is None:
-            write_grid(to_uint8(fakes).cpu(), COLUMNS, path)
+            write_grid(to_uint8(fakes).cpu(), rows.shape[1], path)
             return
         low = gan.low_resolution(batch)
         scale = batch["image"].shape[-1] // low.shape[-1]
@@ -41,14 +41,13 @@ def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
 
 
 def grid_examples(labels: Tensor | None, n: int) -> Tensor:
-    """Reference examples whose conditions the grid asks for: row by row, one class a column."""
+    """Reference examples (rows, columns) whose conditions the grid asks for: one class a column."""
     if labels is None:
-        return torch.arange(min(n, ROWS * COLUMNS))
+        columns = min(n, COLUMNS)
+        return torch.arange(min(n // columns, ROWS) * columns).reshape(-1, columns)
     labels = labels.cpu()
-    columns = [torch.nonzero(labels == label).flatten() for label in range(COLUMNS)]
-    return torch.stack(
-        [column[torch.arange(ROWS) % len(column)] for column in columns if len(column)], 1
-    ).flatten()
+    of_class = [torch.nonzero(labels == label).flatten() for label in range(COLUMNS)]
+    return torch.stack([found[torch.arange(ROWS) % len(found)] for found in of_class if len(found)], 1)
 
 
 def write_grid(images: Tensor, columns: int, path: Path) -> None:

@@ -95,7 +95,7 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
     """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
 
     ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
-    colour, line and marker are one of a kind up to 18 names.
+    colour, line and marker are one of a kind up to 18 names. Numbers of short names follow the tables.
     """
     import seaborn
 
@@ -103,24 +103,25 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
     names: dict[str, str] = {}  # key -> whole name
     models: dict[str, str] = {}  # whole name -> model
     for group in groups:
-        summary = group.summary.sort_values("id")
-        whole = _told_apart(summary["label"])
-        names |= zip(summary["id"], whole, strict=True)
-        models |= zip(whole, summary["model"], strict=True)
-    models = dict(sorted(models.items()))
+        by_id = group.summary.sort_values("id")
+        names |= zip(by_id["id"], _told_apart(by_id["label"]), strict=True)
+        for run_id, model in zip(group.summary["id"], group.summary["model"], strict=True):
+            models.setdefault(names[run_id], model)
+    order = sorted(models)
     for several in searches:
         for name, search in named(several).items():
             names[name] = name
             models.setdefault(name, search.model)
+    order += [name for name in models if name not in order]
     short = _short(models)
-    order = {whole: k for k, whole in enumerate(models)}
+    place = {whole: k for k, whole in enumerate(order)}
     return {
         key: Look(
             short[whole],
             whole,
-            palette[COLORS[order[whole] % len(COLORS)]],
-            LINES[order[whole] % len(LINES)],
-            MARKERS[order[whole] % len(MARKERS)],
+            palette[COLORS[place[whole] % len(COLORS)]],
+            LINES[place[whole] % len(LINES)],
+            MARKERS[place[whole] % len(MARKERS)],
         )
         for key, whole in names.items()
     }
@@ -341,7 +342,7 @@ def convergence(group: Group, extractor: str, score: Score, look: Mapping[str, L
             ax.set_ylabel(f"{score.label} ({extractor})")
             if _wide(points["value"].to_numpy(), score):
                 ax.set_yscale("log")
-                _plain_decades(ax.yaxis, points["value"].to_numpy())
+                _plain_decades(ax.yaxis)
             ax.locator_params(axis="x", nbins=5)
         _legend(figure, axes)
     return figure
@@ -352,11 +353,12 @@ def _wide(values: NDArray[np.float64], score: Score) -> bool:
     return bool(score.better == "lower" and values.min() > 0 and values.max() > 20 * values.min())
 
 
-def _plain_decades(axis: Axis, values: NDArray[np.float64]) -> None:
+def _plain_decades(axis: Axis) -> None:
     """Plain numbers on a logarithmic axis: 10, 30, 100 …; mathematics is not parsed."""
     from matplotlib.ticker import LogLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 1000 * values.min() else (1,)))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 3) if high < 300 * low else (1,)))
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter("")
 
@@ -398,9 +400,7 @@ def strip(group: Group, extractor: str, look: Mapping[str, Look]) -> Figure | No
         )
         flat = [ax for row in axes for ax in row]
         for k, (ax, score) in enumerate(zip(flat, known, strict=False)):
-            _dots(ax, group, f"metrics.{extractor}.{score.key}", score, look)
-            for line in reference_lines(group, extractor, score).values():
-                ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
+            _dots(ax, group, extractor, score, look)
             whose = f" ({extractor})" if len(group.extractors) > 1 else ""
             ax.set_xlabel(f"{score.label} {ARROWS[score.better]}{whose}")
             ax.set_ylim(len(names) - 0.5, -0.5)
@@ -411,8 +411,9 @@ def strip(group: Group, extractor: str, look: Mapping[str, Look]) -> Figure | No
     return figure
 
 
-def _dots(ax: Axes, group: Group, name: str, score: Score, look: Mapping[str, Look]) -> None:
+def _dots(ax: Axes, group: Group, extractor: str, score: Score, look: Mapping[str, Look]) -> None:
     """A row of dots per model, with mean and interval below them; words where a model has none."""
+    name = f"metrics.{extractor}.{score.key}"
     several = []
     for k, row in enumerate(group.summary.to_dict("records")):
         values, how = group.values(row["id"], name) * score.scale, look[row["id"]]
@@ -420,7 +421,16 @@ def _dots(ax: Axes, group: Group, name: str, score: Score, look: Mapping[str, Lo
         if not values.size:
             finished = row["n"] - row["failures"]
             text = "—" if finished else f"0/{row['n']} finished"
-            ax.text(0.02, k, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="0.4")
+            ax.text(
+                0.04,
+                k,
+                text,
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                fontsize=7,
+                color="0.4",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
             continue
         offsets = 0.3 * ((np.arange(values.size) * 0.618) % 1 - 0.6)  # spread, and the same every time
         ax.scatter(
@@ -437,12 +447,14 @@ def _dots(ax: Axes, group: Group, name: str, score: Score, look: Mapping[str, Lo
         if not math.isnan(interval[0]):
             ax.plot(interval, [k + 0.28] * 2, color="0.15", linewidth=1.2)
         ax.plot(mean, k + 0.28, "|", color="0.15", markersize=6)
+    for line in reference_lines(group, extractor, score).values():
+        ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
     known = np.concatenate(several)
     if _wide(known, score):
         ax.set_xscale("log")
-        _plain_decades(ax.xaxis, known)
+        _plain_decades(ax.xaxis)
     elif (known == known.round()).all():
-        ax.locator_params(axis="x", integer=True)
+        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
 
 
 def reference_lines(group: Group, extractor: str, score: Score) -> dict[str, float]:
@@ -511,7 +523,7 @@ def profiles(group: Group, extractor: str, score: Score, look: Mapping[str, Look
         )
         if wide:
             ax.set_xscale("log")
-            _plain_decades(ax.xaxis, known)
+            _plain_decades(ax.xaxis)
         _legend(figure, [ax])
     return figure
 
@@ -536,7 +548,7 @@ def budget(searches: Sequence[Search], look: Mapping[str, Look]) -> Figure:
             if len(searches) <= MOST_BANDS:
                 ax.fill_between(x, curve["low"], curve["high"], color=how.color, alpha=0.15, linewidth=0)
         ax.set(xlabel="trials", ylabel=f"expected best validation {searches[0].objective}")
-        ax.locator_params(axis="x", integer=True)
+        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
         _legend(figure, [ax])
     return figure
 
@@ -590,7 +602,7 @@ HEADS = {"super-resolution": ("low res", "bicubic", "model", "original")}
 
 def _wrapped(name: str, width: float) -> str:
     """A title in at most two lines of so many inches."""
-    return "\n".join(textwrap.wrap(name, int(width / 0.07), max_lines=2, placeholder="…"))
+    return "\n".join(textwrap.wrap(name, int(width / 0.06), max_lines=2, placeholder="…"))
 
 
 def filmstrip(

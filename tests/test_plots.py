@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import fake_runs
 import matplotlib.image
@@ -24,6 +25,24 @@ def group_of(root: Path) -> Group:
     return group
 
 
+def looks(group: Group) -> dict[str, plots.Look]:
+    return plots.looks([group])
+
+
+def grids(group: Group) -> Figure | None:
+    return plots.grids(group, plots.first_grids(group), looks(group))
+
+
+def filmstrip(group: Group) -> Figure | None:
+    return plots.filmstrip(group, plots.first_frames(group), looks(group))
+
+
+def titles(figure: Figure | None, loc: Literal["left", "center"] = "left") -> list[str]:
+    """The titles of a figure's panels that have one."""
+    assert figure is not None
+    return [title for ax in figure.axes if (title := ax.get_title(loc=loc))]
+
+
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Group:
     """Three models, one of them a critic, one with a diverged run; scored along the way."""
@@ -39,21 +58,22 @@ def panels(figure: Figure | None) -> list[list[str]]:
     return [[str(line.get_label()) for line in ax.get_lines()] for ax in figure.axes]
 
 
-def test_curves_have_a_row_per_model_and_a_line_at_one_half(group: Group) -> None:
-    figure = plots.curves(group)
+def test_curves_name_every_model_and_have_a_line_at_one_half(group: Group) -> None:
+    figure = plots.curves(group, looks(group))
     assert figure is not None
-    assert len(figure.axes) == 6
-    assert [ax.get_title(loc="left") for ax in figure.axes[::2]] == list(group.summary["label"])
-    for ax in figure.axes[1::2]:
+    assert titles(figure) == list(group.summary["label"])
+    accuracies = [ax for ax in figure.axes if ax.get_ylabel() == "accuracy"]
+    assert len(accuracies) == 2
+    for ax in accuracies:
         assert any(np.allclose(line.get_ydata(), 0.5) for line in ax.get_lines())
 
 
 def test_a_curve_is_the_mean_over_seeds_within_their_range(group: Group) -> None:
     [row] = group.summary[group.summary["model"] == "vanilla"].to_dict("records")
     history = plots.histories(group)[row["id"]]
-    figure = plots.curves(group)
+    figure = plots.curves(group, looks(group))
     assert figure is not None
-    ax = figure.axes[2 * list(group.summary["model"]).index("vanilla")]
+    [ax] = [ax for ax in figure.axes if ax.get_title(loc="left") == "vanilla"]
     [line] = [line for line in ax.get_lines() if line.get_label() == "G loss"]
     expected = history.groupby("step")["g_loss"].mean()
     assert np.asarray(line.get_ydata()) == pytest.approx(expected.to_numpy())
@@ -63,21 +83,24 @@ def test_a_curve_is_the_mean_over_seeds_within_their_range(group: Group) -> None
     assert band[:, 1].max() == pytest.approx(over_seeds.max().max())
 
 
-def test_critics_have_no_training_accuracy_and_say_so(group: Group) -> None:
-    figure = plots.curves(group)
+def test_the_losses_of_a_critic_take_the_place_of_its_accuracy(group: Group, tmp_path: Path) -> None:
+    figure = plots.curves(group, looks(group))
     assert figure is not None
-    ax = figure.axes[2 * list(group.summary["model"]).index("wgan_gp") + 1]
-    assert [text.get_text() for text in ax.texts] == ["the critic has no threshold"]
+    plots.save(figure, tmp_path / "curves")
+    wide = {title: ax.get_position().width for ax in figure.axes if (title := ax.get_title(loc="left"))}
+    assert wide["wgan_gp"] > 1.9 * wide["vanilla"] == pytest.approx(1.9 * wide["dcgan"])
+    assert all(ax.get_lines() for ax in figure.axes)
 
 
 def test_a_run_that_ended_early_has_a_cross(group: Group) -> None:
-    figure = plots.curves(group)
+    figure = plots.curves(group, looks(group))
     assert figure is not None
     crosses = {
         ax.get_title(loc="left"): [
             len(line.get_xdata()) for line in ax.get_lines() if line.get_marker() == "x"
         ]
-        for ax in figure.axes[::2]
+        for ax in figure.axes
+        if ax.get_ylabel() == "loss"
     }
     assert crosses == {"vanilla": [0, 0], "wgan_gp": [0, 0], "dcgan": [1, 1]}
 
@@ -91,21 +114,20 @@ def test_broken_histories_are_left_out(tmp_path: Path) -> None:
     [history] = plots.histories(group_of(tmp_path)).values()
     assert set(history["seed"]) == {0}
     (good / "history.csv").unlink()
-    assert plots.curves(group_of(tmp_path)) is None
+    assert plots.curves(group_of(tmp_path), {}) is None
 
 
 def test_every_seed_has_a_dot_in_the_strip(group: Group) -> None:
-    figure = plots.strip(group, "classifier")
+    figure = plots.strip(group, "classifier", looks(group))
     assert figure is not None
-    shown = [ax for ax in figure.axes if ax.get_visible()]
-    assert len(shown) == len(group.scores("classifier"))
-    dots = np.concatenate([c.get_offsets()[:, 0] for c in shown[0].collections])
+    assert len(figure.axes) == len(group.scores("classifier"))
+    dots = np.concatenate([c.get_offsets()[:, 0] for c in figure.axes[0].collections])
     fids = group.runs["metrics.classifier.fid"].dropna()
     assert sorted(dots) == pytest.approx(sorted(fids))
 
 
 def test_the_strip_shows_the_floor(group: Group) -> None:
-    figure = plots.strip(group, "classifier")
+    figure = plots.strip(group, "classifier", looks(group))
     assert figure is not None
     floor = fake_runs.FLOOR_FID["classifier"]
     assert any(np.allclose(line.get_xdata(), floor) for line in figure.axes[0].get_lines())
@@ -115,19 +137,22 @@ def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) ->
     points = plots.evaluations(group, "classifier", FID)
     assert len(points) == 9 * 4  # the diverged run has none
     assert sorted(set(points["device_s"])) == [2.0, 4.0, 6.0, 8.0]
-    assert panels(plots.convergence(group, "classifier", FID))[0] == list(group.summary["label"])
+    assert panels(plots.convergence(group, "classifier", FID, looks(group)))[0] == list(
+        group.summary["label"]
+    )
     stacked = fake_runs.run(tmp_path / "stack", n_evals=2, images=False, fields={"cost.stack": 4})
     points = plots.evaluations(group_of(stacked.parents[2]), "classifier", FID)
     assert list(points["device_s"]) == [1.0, 2.0]
     unknown = fake_runs.run(tmp_path / "unknown", n_evals=1, images=False, fields={"cost.stack": {}})
     assert list(plots.evaluations(group_of(unknown.parents[2]), "classifier", FID)["device_s"]) == [8.0]
     fake_runs.run(tmp_path, images=False)
-    assert plots.convergence(group_of(tmp_path), "classifier", FID) is None
+    assert plots.convergence(group_of(tmp_path), "classifier", FID, {}) is None
 
 
 def test_a_wide_range_is_logarithmic_with_plain_numbers(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"a": 3, "b": 300}, seeds=range(2), n_evals=3, spread=0.1, images=False)
-    figure = plots.convergence(group_of(tmp_path), "classifier", FID)
+    group = group_of(tmp_path)
+    figure = plots.convergence(group, "classifier", FID, looks(group))
     assert figure is not None
     plots.save(figure, tmp_path / "figure")
     for ax in figure.axes:
@@ -138,13 +163,13 @@ def test_a_wide_range_is_logarithmic_with_plain_numbers(tmp_path: Path) -> None:
 
 
 def test_precision_and_recall_have_a_mark_per_seed(group: Group) -> None:
-    figure = plots.precision_recall(group, "classifier")
+    figure = plots.precision_recall(group, "classifier", looks(group))
     assert figure is not None
     assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [3, 3, 3, 1]  # the last: real data
 
 
 def test_profiles_count_the_diverged_run(group: Group) -> None:
-    figure = plots.profiles(group, "classifier", FID)
+    figure = plots.profiles(group, "classifier", FID, looks(group))
     assert figure is not None
     ends = {str(line.get_label()): line.get_ydata()[-1] for line in figure.axes[0].get_lines()}
     assert ends == {"vanilla": 1.0, "wgan_gp": 1.0, "dcgan": 0.75}
@@ -171,18 +196,18 @@ def test_budget_curves_of_searches_that_may_be_compared(tmp_path: Path) -> None:
         str(tmp_path / "studies" / name / "summary.json") for name in ("broken", "cut")
     ]
     alike = [search for search in found if search.label != "longer (random)"]
-    figure = plots.budget(alike)
+    figure = plots.budget(alike, plots.looks([], [alike]))
     assert panels(figure) == [["dcgan (random)", "vanilla (random)"]]
     assert figure.axes[0].get_ylabel() == "expected best validation fid"
 
 
 def test_grids_show_each_models_first_seed_with_a_picture(group: Group, tmp_path: Path) -> None:
-    figure = plots.grids(group)
+    figure = grids(group)
     assert figure is not None
     assert [ax.get_title() for ax in figure.axes if ax.images] == list(group.summary["label"])
     folders = [fake_runs.run(tmp_path, seed=seed) for seed in range(2)]
     (folders[0] / "samples.png").write_bytes(b"not a picture")
-    figure = plots.grids(group_of(tmp_path))
+    figure = grids(group_of(tmp_path))
     assert figure is not None
     shown = figure.axes[0].images[0].get_array()
     expected = matplotlib.image.imread(folders[1] / "samples.png")
@@ -191,7 +216,7 @@ def test_grids_show_each_models_first_seed_with_a_picture(group: Group, tmp_path
 
 
 def test_a_filmstrip_needs_two_frames(group: Group, tmp_path: Path) -> None:
-    figure = plots.filmstrip(group)
+    figure = filmstrip(group)
     assert figure is not None
     first = figure.axes[0]
     assert first.get_title(loc="left") == group.summary["label"][0]
@@ -201,13 +226,13 @@ def test_a_filmstrip_needs_two_frames(group: Group, tmp_path: Path) -> None:
     frames = np.array_split(np.asarray(strip)[:, : strip.shape[1] // 4 * 4], 4, axis=1)
     assert all(not np.array_equal(a, b) for a, b in pairwise(frames))
     fake_runs.run(tmp_path, n_evals=1)
-    assert plots.filmstrip(group_of(tmp_path)) is None
+    assert filmstrip(group_of(tmp_path)) is None
 
 
 def test_looks_are_one_of_a_kind(tmp_path: Path) -> None:
     for k in range(18):
         fake_runs.run(tmp_path, model=f"m{k}", images=False)
-    found = list(plots.looks(group_of(tmp_path)).values())
+    found = list(looks(group_of(tmp_path)).values())
     assert len({(look.color, look.line) for look in found}) == len(found)
     assert len({(look.color, look.marker) for look in found}) == len(found)
     assert len({(look.line, look.marker) for look in found}) == len(found)  # in grey
@@ -220,10 +245,12 @@ def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
     for seed in range(2):
         fake_runs.run(tmp_path / "runs", model=name, seed=seed, n_evals=2)
     group = group_of(tmp_path / "runs")
-    for k, figure in enumerate((plots.curves(group), plots.strip(group, "classifier"), plots.grids(group))):
+    for k, figure in enumerate(
+        (plots.curves(group, looks(group)), plots.strip(group, "classifier", looks(group)), grids(group))
+    ):
         assert figure is not None
         plots.save(figure, tmp_path / str(k))
-    figure = plots.precision_recall(group, "classifier")
+    figure = plots.precision_recall(group, "classifier", looks(group))
     assert figure is not None
     assert len(figure.legends[0].get_texts()) == 2
 
@@ -231,7 +258,7 @@ def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
 def test_the_same_figure_gives_the_same_bytes(group: Group, tmp_path: Path) -> None:
     written = []
     for folder in ("a", "b"):
-        figure = plots.strip(group, "classifier")
+        figure = plots.strip(group, "classifier", looks(group))
         assert figure is not None
         written.append(plots.save(figure, tmp_path / folder / "scores", ("png", "pdf")))
     assert [path.name for path in written[0]] == ["scores.png", "scores.pdf"]
@@ -244,7 +271,7 @@ def test_figures_leave_no_global_state(group: Group) -> None:
     import matplotlib.pyplot as plt
 
     before = dict(matplotlib.rcParams)
-    plots.curves(group)
-    plots.strip(group, "classifier")
+    plots.curves(group, looks(group))
+    plots.strip(group, "classifier", looks(group))
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
