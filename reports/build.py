@@ -124,7 +124,7 @@ def build(
             LATEX_HEAD + text.join([part for table in every for part in text.fitted(table)], text.latex),
         )
     if "html" in formats:
-        write("report.html", page.render(runs, groups, compared, pictures, keys, skipped))
+        write("report.html", page.render(runs, groups, compared, pictures, skipped, keys))
     if "csv" in formats:
         numbered = {group.number: group.summary for group in groups}
         write("table.csv", _csv(numbered))

@@ -38,8 +38,8 @@ def render(
     groups: Sequence[Group],
     compared: Mapping[int, pd.DataFrame],
     pictures: Sequence[Picture],
-    names: Mapping[int, Mapping[str, str]],
     skipped: Sequence[str],
+    names: Mapping[int, Mapping[str, str]] | None = None,
 ) -> str:
     """The page. ``names``: per group those that its figures cut short, and what they stand for.
 
@@ -66,7 +66,10 @@ def render(
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[
-            {**_section(group, compared[group.number], pictures), "names": names[group.number]}
+            {
+                **_section(group, compared[group.number], pictures),
+                "names": (names or {}).get(group.number, {}),
+            }
             for group in groups
         ],
         searches=_shown(pictures, 0),

@@ -54,6 +54,74 @@ def test_pictures_that_the_markdown_names_exist(results: Path, tmp_path: Path) -
     )
 
 
+def captions(root: Path, out: Path, *, quick: bool = True) -> dict[str, str]:
+    """Name of each figure -> its caption."""
+    report = build.build([root], out, ("markdown",), quick=quick)
+    return {picture.path.stem: picture.caption for picture in report.pictures}
+
+
+def test_captions_name_the_protocol(results: Path, tmp_path: Path) -> None:
+    said = captions(results, tmp_path, quick=False)
+    protocol = "3 seeds (0-2), 400 steps, 360 samples against 360 images of the test split."
+    for name in ("scores", "convergence", "precision_recall", "profile"):
+        assert said[name].endswith(protocol), name
+    for name in ("curves", "samples", "filmstrip"):
+        assert said[name].endswith("3 seeds (0-2), 400 steps."), name
+    assert said["samples"].startswith("Samples of seed 0, generation")
+    text = (tmp_path / "table.md").read_text()
+    assert all(f"\n*{caption}*\n" in text for caption in said.values())
+
+
+def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) -> None:
+    assert "interval" not in captions(results, tmp_path / "three")["scores"]
+    fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
+    scores = captions(tmp_path / "runs", tmp_path / "six")["scores"]
+    assert "95 % BCa bootstrap interval over 6 seeds; dashed: real data." in scores
+    fake_runs.study(tmp_path / "runs", {"dcgan": 40}, seeds=range(2), images=False)
+    scores = captions(tmp_path / "runs", tmp_path / "two")["scores"]
+    assert "interval over 6 seeds, none of fewer than 5;" in scores
+
+
+def test_captions_say_what_columns_of_samples_are(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path / "runs", model="cgan", conditional=True, seed=2)
+    fake_runs.run(tmp_path / "runs", model="vanilla", seed=1)
+    fake_runs.run(tmp_path / "runs", model="srgan", task="super-resolution")
+    said = captions(tmp_path / "runs", tmp_path)
+    assert said["samples"].startswith(
+        "Samples of seeds 1, 2, each model's first, columns of cgan: classes in order, generation"
+    )
+    assert said["samples-2"].startswith(
+        "Samples of seed 0, columns: low res, bicubic, model, original, super"
+    )
+    assert "dashed: bicubic" in said["scores-2"]
+    assert "dashed: real data" in said["scores"]
+
+
+def test_short_names_are_explained_once(tmp_path: Path) -> None:
+    for widths in ([1, 2, 3], [4, 5, 6]):
+        fake_runs.run(tmp_path / "runs", hyperparameters={"g_widths": widths, "lr": widths[0] / 1e5})
+    build.build([tmp_path / "runs"], tmp_path, ("markdown", "html"), quick=True)
+    page = (tmp_path / "report.html").read_text()
+    text = (tmp_path / "table.md").read_text()
+    for k in (1, 2):
+        assert page.count(f"<b>vanilla #{k}</b>: vanilla (g_widths=[") == 1
+        assert text.count(f"- vanilla #{k}: vanilla (g_widths=") == 1
+
+
+def test_figures_stand_below_their_tables(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False)
+    fake_runs.run(tmp_path, dataset="mnist", images=False)
+    build.build([tmp_path], tmp_path / "report", ("markdown",), quick=True)
+    text = (tmp_path / "report" / "table.md").read_text()
+    order = [
+        "## Scores: generation on digits",
+        "(scores.png)",
+        "## Scores: generation on mnist",
+        "(scores-2.png)",
+    ]
+    assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
+
+
 def test_csv_figures_agree_with_a_recount_from_the_raw_files(results: Path, tmp_path: Path) -> None:
     build.build([results], tmp_path, ("csv",), quick=True)
     frame = pd.read_csv(tmp_path / "table.csv").set_index("model")

@@ -316,6 +316,29 @@ def test_only_tables_scroll_sideways(browser: Browser, report: Path, width: int)
     assert browser.js("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [400, 1200])
+def test_long_names_leave_room_for_the_scores(browser: Browser, report: Path, width: int) -> None:
+    browser.open(report, width=width)
+    name = "[...document.querySelectorAll('tbody th')].find(th => th.textContent.includes('script'))"
+    assert browser.js(f"{name}.offsetWidth") < 0.55 * width
+    assert browser.js(f"{name}.offsetWidth") > 150  # wraps between words, not between letters
+    corner = "getComputedStyle(document.querySelector('thead tr:first-child :first-child')).position"
+    assert browser.js(corner) == ("static" if width < 600 else "sticky")
+
+
+def test_marks_do_not_shift_digits(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    browser.js("document.querySelectorAll('td')[20].innerHTML = '1<span class=\"mark\">†</span>'")
+    assert browser.js("document.querySelector('.mark').getBoundingClientRect().width") == 0
+
+
+def test_figures_stay_readable_on_a_telephone(browser: Browser, report: Path) -> None:
+    browser.open(report, width=400)
+    wide = "Math.max(...[...document.images].map(image => image.offsetWidth))"
+    assert browser.js(wide) > 600
+    assert browser.js("[...document.querySelectorAll('.picture')].every(box => box.tabIndex === 0)")
+
+
 def test_dark_and_light(browser: Browser, report: Path) -> None:
     ground = []
     for scheme in ("light", "dark"):

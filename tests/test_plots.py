@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import fake_runs
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 import reports
+from bench import pictures
 from reports import plots, searches, summary
 from reports.summary import SCORES, Group
 
@@ -229,6 +231,71 @@ def test_a_filmstrip_needs_two_frames(group: Group, tmp_path: Path) -> None:
     assert filmstrip(group_of(tmp_path)) is None
 
 
+def legend(figure: Figure | None) -> list[str]:
+    assert figure is not None
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_no_model_is_lost_behind_a_name_too_long(tmp_path: Path) -> None:
+    for k, lr in enumerate((1e-4, 2e-4, 3e-4, 1e-3)):
+        settings = {"lr": lr, "g_widths": [256, 512, 1024] if k % 2 else [128, 256]}
+        options: dict[str, Any] = {"hyperparameters": settings, "n_evals": 2, "fid": 60.0 - 10 * k}
+        for seed in range(2):
+            fake_runs.run(tmp_path, seed=seed, **options)
+    group = group_of(tmp_path)
+    look = looks(group)
+    names = [f"vanilla #{k}" for k in (1, 2, 3, 4)]  # as the table has them, best first
+    assert [look[run_id].label for run_id in group.summary["id"]] == names
+    assert [look[run_id].whole for run_id in group.summary["id"]] == list(group.summary["label"])
+    assert titles(grids(group), "center") == titles(filmstrip(group)) == names
+    assert titles(plots.curves(group, look)) == names
+    assert legend(plots.convergence(group, "classifier", FID, look)) == names
+    assert legend(plots.profiles(group, "classifier", FID, look)) == names
+    assert legend(plots.precision_recall(group, "classifier", look)) == [*names, "real data"]
+
+
+@pytest.mark.parametrize("models", [("生成", "对抗"), ("package.a:" + "x" * 99, "package.a:" + "x" * 98)])
+def test_names_that_the_font_or_the_room_make_alike_are_numbered(
+    tmp_path: Path, models: tuple[str, str]
+) -> None:
+    for model in models:
+        fake_runs.run(tmp_path, model=model, n_evals=2)
+    labels = [look.label for look in looks(group_of(tmp_path)).values()]
+    assert len(set(labels)) == 2
+    assert all(len(label) <= plots.LONGEST + 1 for label in labels)
+
+
+def test_a_model_looks_the_same_in_every_figure(tmp_path: Path) -> None:
+    fids = {"vanilla": 40, "dcgan": 20, "wgan_gp": 30}
+    fake_runs.study(tmp_path, fids, seeds=range(2), images=False)
+    fake_runs.study(tmp_path, fids | {"vanilla": 10}, seeds=range(2), dataset="mnist", images=False)
+    groups = summary.groups(reports.load(tmp_path))
+    assert [list(group.summary["model"]) for group in groups] == [
+        ["dcgan", "wgan_gp", "vanilla"], ["vanilla", "dcgan", "wgan_gp"],
+    ]  # fmt: skip
+    look = plots.looks(groups)
+    of = [{look[i].label: look[i] for i in group.summary["id"]} for group in groups]
+    assert of[0] == of[1]
+    drawn = []
+    for group in groups:
+        figure = plots.profiles(group, "classifier", FID, look)
+        assert figure is not None
+        drawn.append({str(line.get_label()): line.get_color() for line in figure.axes[0].get_lines()})
+    assert drawn[0] == drawn[1] == {name: how.color for name, how in of[0].items()}
+
+
+def test_colors_can_be_seen_on_white(tmp_path: Path) -> None:
+    for k in range(12):
+        fake_runs.run(tmp_path, model=f"m{k}", images=False)
+
+    def luminance(color: tuple[float, float, float]) -> float:
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+    for look in looks(group_of(tmp_path)).values():
+        assert 1.05 / (luminance(look.color) + 0.05) > 2
+
+
 def test_looks_are_one_of_a_kind(tmp_path: Path) -> None:
     for k in range(18):
         fake_runs.run(tmp_path, model=f"m{k}", images=False)
@@ -236,6 +303,108 @@ def test_looks_are_one_of_a_kind(tmp_path: Path) -> None:
     assert len({(look.color, look.line) for look in found}) == len(found)
     assert len({(look.color, look.marker) for look in found}) == len(found)
     assert len({(look.line, look.marker) for look in found}) == len(found)  # in grey
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Group:
+    root = tmp_path_factory.mktemp("twelve")
+    models = {f"model_{k:02}": 20.0 + k for k in range(12)}
+    fake_runs.study(root, models, seeds=range(2), n_evals=10, conditional=True)
+    return group_of(root)
+
+
+def test_twelve_models_fit_on_a_page(twelve: Group) -> None:
+    names = list(twelve.summary["label"])
+    strip = plots.strip(twelve, "classifier", looks(twelve))
+    curves = plots.curves(twelve, looks(twelve))
+    film = filmstrip(twelve)
+    assert titles(curves) == titles(film) == titles(grids(twelve), "center") == names
+    for figure in (strip, curves, film, grids(twelve)):
+        assert figure is not None
+        assert figure.get_size_inches()[0] <= plots.PAGE + 1e-9
+        assert figure.get_size_inches()[1] <= plots.TALLEST + 1e-9
+
+
+def test_many_curves_have_no_bands(group: Group, twelve: Group) -> None:
+    for some, bands in ((group, 3), (twelve, 0)):
+        figure = plots.convergence(some, "classifier", FID, looks(some))
+        assert figure is not None
+        assert [len(ax.collections) for ax in figure.axes] == [bands, bands]
+
+
+def test_frames_are_equally_far_apart_and_end_with_the_last(twelve: Group, group: Group) -> None:
+    for some, steps in ((twelve, (40, 160, 280, 400)), (group, (100, 200, 300, 400))):
+        for _, frames in plots.first_frames(some).values():
+            assert [name for name, _ in frames] == [f"step {step}" for step in steps]
+
+
+def test_a_filmstrip_shows_the_first_four_rows_and_columns(tmp_path: Path) -> None:
+    folder = fake_runs.run(tmp_path, n_evals=2)
+    tiles = torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    for path in folder.glob("samples-*.png"):
+        pictures.write_grid(tiles, 10, path)
+    [(seed, frames)] = plots.first_frames(group_of(tmp_path)).values()
+    assert (seed, len(frames)) == (0, 2)
+    side = len(frames[0][1]) / 4
+    centres = [int((k + 0.5) * side) for k in range(4)]
+    shown = frames[0][1][np.ix_(centres, centres)][..., 0]
+    assert shown.tolist() == [[10 * row + column for column in range(4)] for row in range(4)]
+
+
+def test_restored_images_have_column_heads(tmp_path: Path) -> None:
+    folder = fake_runs.run(tmp_path, model="srgan", task="super-resolution", fid=20)
+    pictures.write_grid(torch.zeros(40, 1, 8, 8, dtype=torch.uint8), 4, folder / "samples.png")
+    figure = grids(group_of(tmp_path))
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["low res", "bicubic", "model", "original"]
+    height, width = figure.axes[0].images[0].get_size()
+    assert height == width  # four of the ten examples
+
+
+def test_each_score_is_read_against_what_there_is(group: Group, tmp_path: Path) -> None:
+    assert list(plots.reference_lines(group, "classifier", FID)) == ["real data"]
+    fake_runs.run(tmp_path, model="srgan", task="super-resolution", images=False)
+    psnr = next(score for score in SCORES if score.key == "psnr")
+    assert plots.reference_lines(group_of(tmp_path), "super-resolution", psnr) == {"bicubic": 24.1}
+    assert plots.reference_lines(group_of(tmp_path), "super-resolution", FID) == {}
+
+
+def test_models_without_a_score_say_why(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    fake_runs.study(tmp_path, {"cgan": 30}, seeds=range(2), images=False, conditional=True)
+    fake_runs.study(tmp_path, {"wgan": 30}, seeds=range(2), images=False, status="diverged")
+    group = group_of(tmp_path)
+    figure = plots.strip(group, "classifier", looks(group))
+    assert figure is not None
+    words = {ax.get_xlabel(): [text.get_text() for text in ax.texts] for ax in figure.axes}
+    assert words["FID ↓"] == ["0/2 finished"]
+    assert words["Cond. acc. ↑"] == ["—", "0/2 finished"]
+
+
+def test_whole_numbers_have_whole_ticks(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20, "b": 70}, seeds=range(2), images=False)
+    group = group_of(tmp_path)
+    figure = plots.strip(group, "classifier", looks(group))
+    assert figure is not None
+    [modes] = [ax for ax in figure.axes if ax.get_xlabel() == "Modes ↑"]
+    assert all(float(tick).is_integer() for tick in modes.get_xticks())
+
+
+def test_an_outlier_does_not_hide_the_others(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 30, "b": 25}, seeds=range(2), images=False)
+    fake_runs.run(tmp_path, model="b", seed=2, fid=4000, images=False)
+    group = group_of(tmp_path)
+    strip = plots.strip(group, "classifier", looks(group))
+    profile = plots.profiles(group, "classifier", FID, looks(group))
+    assert strip is not None
+    assert profile is not None
+    assert strip.axes[0].get_xscale() == profile.axes[0].get_xscale() == "log"
+    assert profile.axes[0].get_xlabel() == "threshold τ on FID (classifier)"
+
+
+def test_thresholds_on_positive_scores_are_positive() -> None:
+    assert plots._thresholds(np.array([0.1, 30.0]), wide=False)[0] == 0
+    assert plots._thresholds(np.array([-0.1, 30.0]), wide=False)[0] < -0.1
 
 
 @pytest.mark.parametrize(
