@@ -1,10 +1,12 @@
 """ACGAN: a GAN whose discriminator also tells the class (Odena et al. 2016, arXiv:1610.09585).
 
-Networks as commonly configured for MNIST in Keras: G is ``dcgan``'s on the noise times the label's
-embedding; D is ``dcgan``'s at half the width, with two heads. D classifies into the C classes of the
-paper, without the extra class "fake" of that code's first version. One iteration is ``vanilla``'s.
+G gets the label beside the noise, as a one-hot code, as in the paper. Networks as commonly configured for
+MNIST in Keras: G is ``dcgan``'s; D is ``dcgan``'s at half the width, with two heads. D classifies into the
+C classes of the paper, without the extra class "fake" of that code's first version. One iteration is
+``vanilla``'s.
 
-Deviations from that Keras code: its D has BatchNorm behind dropout and none behind the last convolution;
+Deviations from that Keras code: its G gets noise times an embedding of the label
+(``condition="multiply"``). Its D has BatchNorm behind dropout and none behind the last convolution;
 here BatchNorm comes between convolution and leaky ReLU, from the second convolution to the last. Labels of
 fakes are those of the batch, so they follow the data's class frequencies; there all classes are as likely.
 """
@@ -12,12 +14,12 @@ fakes are those of the batch, so they follow the data's class frequencies; there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.cgan import Labelled, Multiply
+from baselines.cgan import CONDITION, Labelled
 from baselines.checks import at_least, fraction, labelled, multiples_of, positive
 from baselines.dcgan import features, generator, n_features
 from baselines.gan import Adam, Batch, DataSpec, Draw, Gan, Linear, Log, Nets, Normal, Update, card
@@ -75,13 +77,15 @@ def acgan(
     *,
     latent_dim: Annotated[int, Log(16, 256)] = 100,
     width: Annotated[int, Log(16, 128)] = 64,
+    condition: Literal["concat", "multiply"] = "concat",
     dropout: Annotated[float, Linear(0.0, 0.5)] = 0.25,
     lr: Annotated[float, Log(1e-5, 1e-2)] = 2e-4,
     beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5,
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 32,
 ) -> Gan:
-    """``width``: filters of the generator's last hidden layer; the other layers keep their ratio to it."""
+    """``condition``: how the label joins the noise; ``width``: filters of the generator's last hidden layer
+    (the other layers keep their ratio to it)."""
     labelled(data)
     multiples_of(4, data)
     at_least(1, latent_dim=latent_dim)
@@ -90,13 +94,16 @@ def acgan(
     positive(lr=lr)
     fraction(dropout=dropout, beta1=beta1, beta2=beta2)
     adam = Adam(lr, (beta1, beta2), eps=1e-7)
-    return Gan(
-        build=lambda: {
-            "gen": Labelled(
-                Multiply(latent_dim, data.n_classes), generator(latent_dim, (2 * width, width), data)
-            ),
+
+    def build() -> dict[str, nn.Module]:
+        z = CONDITION[condition](latent_dim, data.n_classes)
+        return {
+            "gen": Labelled(z, generator(z.n_out, (2 * width, width), data)),
             "disc": Classifier((width // 4, width // 2, width, 2 * width), data, dropout),
-        },
+        }
+
+    return Gan(
+        build=build,
         noise={"z": Normal((latent_dim,))},
         updates=(Update("disc", d_real), Update("disc", d_fake), Update("gen", g)),
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"], batch["label"]),

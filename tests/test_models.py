@@ -395,8 +395,11 @@ def test_cgan_counts() -> None:
 
 
 def test_acgan_counts() -> None:
+    plain = count(build(dcgan(MNIST), 0, CPU)["gen"])[0]
+    multiplied = build(registry.get("acgan")(MNIST, condition="multiply"), 0, CPU)
+    assert count(multiplied["gen"])[0] == plain + 10 * 100
     nets = build(registry.get("acgan")(MNIST), 0, CPU)
-    assert count(nets["gen"])[0] == count(build(dcgan(MNIST), 0, CPU)["gen"])[0] + 10 * 100
+    assert count(nets["gen"])[0] == plain + 10 * 7 * 7 * 128
     norms = 2 * (32 + 64 + 128)
     disc = (
         conv(1, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + dense(2048, 1) + dense(2048, 10) + norms
