@@ -58,6 +58,11 @@ def test_a_gpu_that_is_not_there_is_named(three_gpus: None, device: str) -> None
         devices(device)
 
 
+def test_a_gpu_named_twice_is_refused(three_gpus: None) -> None:
+    with pytest.raises(UsageError, match="--device: 'cuda:0,0' names a device twice"):
+        devices("cuda:0,0")
+
+
 @dataclass(eq=False)
 class Fake:
     """A worker that records at once, and notes which device got which seeds."""
@@ -168,8 +173,3 @@ def test_inception_looks_at_as_many_images_as_surely_fit(
     gpu = SimpleNamespace(total_memory=gigabytes * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     assert inception._batch_size(torch.device("cuda:0")) == images
-
-
-def test_a_gpu_is_named_once(three_gpus: None) -> None:
-    with pytest.raises(UsageError, match="--device: 'cuda:0,0' names a device twice"):
-        devices("cuda:0,0")
