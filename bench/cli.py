@@ -136,11 +136,16 @@ def number(kind: Callable[[str], Any], low: float, high: float = float("inf")) -
     return parse
 
 
+def word(text: str) -> str:
+    """An argument type: any text but none."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it is empty")
+    return text
+
+
 def path(text: str) -> Path:
     """An argument type: a path, which is not empty."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; a path")
-    return Path(text)
+    return Path(word(text))
 
 
 def setting(text: str) -> tuple[str, str, str]:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import store
-from bench.cli import Parser, chosen, number, run_main, setting
+from bench.cli import Parser, chosen, number, path, run_main, setting, word
 from bench.errors import UsageError
 from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.features import NAMES as FEATURES
 from bench.run import place_of
 from bench.search.objectives import DIRECTIONS
-from bench.spec import PRECISIONS, Place, Spec, plan, resolve
+from bench.spec import PRECISIONS, Place, Spec, check, plan, resolve
 
 if TYPE_CHECKING:
     from bench.search.space import Space
@@ -57,7 +57,7 @@ def parser() -> Parser:
     what.add_argument("--dataset", default="auto", metavar="NAME", help="as for bench.run")
     what.add_argument(
         "--space",
-        type=Path,
+        type=path,
         metavar="FILE.toml",
         help="ranges that replace the declared ones",
     )
@@ -97,9 +97,11 @@ def parser() -> Parser:
     )
     where = p.add_argument_group("where it runs")
     where.add_argument(
-        "--study", metavar="NAME", help="default: by model, data set and a hash of the request"
+        "--study", type=word, metavar="NAME", help="default: by model, data set and a hash of the request"
     )
-    where.add_argument("--storage", metavar="URL", help="a database; default a journal in the study's folder")
+    where.add_argument(
+        "--storage", type=word, metavar="URL", help="a database; default a journal in the study's folder"
+    )
     where.add_argument(
         "--deadline", type=number(float, 1), default=60.0, metavar="SECONDS",
         help="a trial whose process is silent for so long is given up and tried again (default 60)",
@@ -114,12 +116,12 @@ def parser() -> Parser:
         "--stack", type=number(int, 1), metavar="N",
         help="trials that a worker trains at once, as one stack where they can; default 1, on a GPU 8",
     )  # fmt: skip
-    where.add_argument("--out", type=Path, default=Path("results"), metavar="DIR")
-    where.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    where.add_argument("--out", type=path, default=Path("results"), metavar="DIR", help="as for bench.run")
+    where.add_argument("--data-root", type=path, default=Path("data"), metavar="DIR")
     where.add_argument("--offline", action="store_true", help="never touch the network")
     where.add_argument("--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS")
-    where.add_argument("--inception-weights", type=Path, metavar="FILE", help="instead of a download")
-    where.add_argument("--config", type=Path, metavar="FILE.toml", help="the same keys as the flags")
+    where.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    where.add_argument("--config", type=path, metavar="FILE.toml", help="the same keys as the flags")
     where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     engines.add_flags(p)
     p.set_defaults(save_samples=0, draws=1)
@@ -191,10 +193,14 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
         settings.setdefault(model, {})[name] = value
     for model in args.models:
         resolve(model, settings.get(model, {}))
+    from baselines import registry
     from bench import datasets
+    from bench.search import objectives
     from bench.search import space as spaces
     from bench.search.worker import Recipe
 
+    for model in args.models:
+        objectives.refuse(model, registry.card(registry.get(model)), args.objective)
     given = spaces.read(args.space) if args.space else {}
     space = spaces.spaces(args.models, given, settings)
     dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
@@ -216,6 +222,12 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
         precision=args.precision,
     )
     templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
+    data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
+    for model in templates:  # an end of a range that cannot be built fails here
+        for parameter, where in space[model].items():
+            for value in (where.at(0), where.at(1)):
+                values = resolve(model, {**settings.get(model, {}), parameter: value})
+                check(model, values, data, "--space")
     pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
     searches = []
     for model, template in templates.items():
@@ -384,7 +396,11 @@ def _together(args: Namespace, total: int, on_cpu: bool, n_workers: int) -> int:
 def _where(args: Namespace) -> list[str]:
     """The flags that say where the retrained runs are computed."""
     words = ["--device", args.device, "--checkpoint-every", str(args.checkpoint_every)]
-    for flag, value in (("--workers", args.workers), ("--inception-weights", args.inception_weights)):
+    for flag, value in (
+        ("--workers", args.workers),
+        ("--run-timeout", args.run_timeout),
+        ("--inception-weights", args.inception_weights),
+    ):
         words += [flag, str(value)] if value is not None else []
     return [*words, *["--offline"] * args.offline, *engines.words(args)]
 

@@ -14,7 +14,8 @@ import commands
 import pytest
 from commands import SMALL, begun, folders, numbers, records, start, wait_for, without_report
 
-from bench.executors import remote
+from bench.errors import UsageError
+from bench.executors import ray, remote
 from bench.executors.remote import NOTE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,3 +132,8 @@ def test_an_interrupted_command_ends_its_tasks_at_a_checkpoint(
     assert again.wait() == 0, again.err
     assert [same(folder)] == whole[:1]
     assert not (folder / NOTE).exists()
+
+
+def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
+    with pytest.raises(UsageError, match=r"--ray-address: nobody answers at '127\.0\.0\.1:1'"):
+        ray._knock("127.0.0.1:1")

@@ -415,6 +415,10 @@ DIGITS = ("--model", "vanilla", "--dataset", "digits")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--model", "vanilla", "--objective", "psnr"], "--objective: vanilla has no 'psnr'"),
+        (["--model", "vanilla", "--objective", "cond_accuracy"], "has no 'cond_accuracy'.*needs label"),
+        (["--model", "srgan", "--objective", "class_fid"], "--objective: srgan has no 'class_fid'"),
+        (["--model", "vanilla", "--study", ""], "--study: '' is not allowed"),
         (["--model", "vanila"], "'vanila' is not a model.*did you mean 'vanilla'"),
         (["--model", "vanilla", "vanilla"], "--models: 'vanilla' is named twice"),
         ([], "--model: name at least one"),
@@ -455,6 +459,10 @@ def test_a_wrong_request_is_one_clear_line(tmp_path: Path, words: list[str], mes
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            "batch_size = {low = -5, high = 0, log = false}",
+            "--space: vanilla cannot be built on digits: batch_size=-5",
+        ),
         ("lrr = {low = 1e-4, high = 1e-3}", "'lrr' is not a hyperparameter; .*did you mean 'lr'"),
         ("lr = {low = 1e-3, high = 1e-4}", "low = 0.001 is not below high = 0.0001"),
     ],

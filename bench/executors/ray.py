@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from bench.errors import UsageError, one_line
 from bench.executors.remote import Work
 from bench.executors.workers import Notice
 
+KNOCK_S = 5.0
 PATIENCE = 60.0
 """Seconds for interrupted jobs to write their checkpoints."""
 
@@ -19,6 +21,20 @@ def _run(work: Work) -> None:
     notice = Notice()
     with notice.installed():
         work(notice)
+
+
+def _knock(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers, deaf to Ctrl-C.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+        except (OSError, OverflowError) as error:
+            raise UsageError(f"--ray-address: nobody answers at {address!r} ({error})") from error
 
 
 class Ray:
@@ -36,6 +52,8 @@ class Ray:
             import ray
         except ImportError as error:
             raise UsageError("--executor ray: ray is not installed; pip install 'gan-bench[ray]'") from error
+        if address:
+            _knock(address)
         self.ray: Any = ray
         self.most = limit or 1000
         self.tasks: dict[str, Any] = {}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from baselines.gan import Card
 
 Direction = Literal["minimize", "maximize"]
 
@@ -27,6 +30,27 @@ DIRECTIONS: Mapping[str, Direction] = {
 }
 """Scores of the first extractor that has them; ``d_accuracy_gap``: distance of the held-out balanced D
 accuracy from one half; ``train_s``: seconds of training."""
+
+
+NEEDS: Mapping[str, tuple[str, str]] = {
+    "psnr": ("task", "super-resolution"),
+    "ssim": ("task", "super-resolution"),
+    "cond_accuracy": ("needs", "label"),
+    "class_fid": ("needs", "label"),
+}
+"""Objectives that not every model has: a field of its card, and what that is or holds."""
+
+
+def refuse(model: str, card: Card, objectives: Sequence[str]) -> None:
+    """Refuse objectives that a model will not have.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name in objectives:
+        field, what = NEEDS.get(name, ("task", card.task))
+        if what != (held := getattr(card, field)) and what not in held:
+            raise UsageError(f"--objective: {model} has no {name!r}, which is of models with {field} {what}")
 
 
 def mean_scores(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> tuple[float, ...]:
