@@ -447,10 +447,12 @@ def _dots(ax: Axes, group: Group, extractor: str, score: Score, look: Mapping[st
         if not math.isnan(interval[0]):
             ax.plot(interval, [k + 0.28] * 2, color="0.15", linewidth=1.2)
         ax.plot(mean, k + 0.28, "|", color="0.15", markersize=6)
-    for line in reference_lines(group, extractor, score).values():
-        ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
     known = np.concatenate(several)
-    if _wide(known, score):
+    wide = _wide(known, score)
+    for line in reference_lines(group, extractor, score).values():
+        if line > 0 or not wide:  # real data's KID may be below zero
+            ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
+    if wide:
         ax.set_xscale("log")
         _plain_decades(ax.xaxis)
     elif (known == known.round()).all():

@@ -400,6 +400,12 @@ def test_an_outlier_does_not_hide_the_others(tmp_path: Path) -> None:
     assert profile is not None
     assert strip.axes[0].get_xscale() == profile.axes[0].get_xscale() == "log"
     assert profile.axes[0].get_xlabel() == "threshold τ on FID (classifier)"
+    group.summary[
+        "floor.classifier.fid.mean"
+    ] = -1.0  # as KID's may be: a logarithmic axis has no place for it
+    strip = plots.strip(group, "classifier", looks(group))
+    assert strip is not None
+    assert strip.axes[0].get_xlim()[0] > 1
 
 
 def test_thresholds_on_positive_scores_are_positive() -> None:
