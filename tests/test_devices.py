@@ -52,10 +52,15 @@ def test_one_worker_per_gpu_or_as_many_as_asked_for(
     assert slots(*words) == (expected[0], expected)
 
 
-@pytest.mark.parametrize("device", ["cuda:3", "cuda:0,7", "cuda:x", "cuda:-1"])
+@pytest.mark.parametrize("device", ["cuda:3", "cuda:0,7", "cuda:x", "cuda:-1", "cuda:²"])
 def test_a_gpu_that_is_not_there_is_named(three_gpus: None, device: str) -> None:
     with pytest.raises(UsageError, match=f"--device: '{device}' is not on this machine, which has 3 CUDA"):
         devices(device)
+
+
+def test_a_gpu_named_twice_is_refused(three_gpus: None) -> None:
+    with pytest.raises(UsageError, match="--device: 'cuda:0,0' names a device twice"):
+        devices("cuda:0,0")
 
 
 @dataclass(eq=False)

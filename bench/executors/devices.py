@@ -23,6 +23,8 @@ def devices(text: str) -> list[str]:
     if text == "auto":
         return [f"cuda:{k}" for k in range(found)] or ["cpu"]
     wanted = numbers.split(",") if numbers else [str(k) for k in range(found)]
-    if not found or any(not k.isdigit() or int(k) >= found for k in wanted):
+    if not found or not {*wanted} <= {str(k) for k in range(found)}:
         raise UsageError(f"--device: {text!r} is not on this machine, which has {found} CUDA devices")
+    if len({*wanted}) < len(wanted):
+        raise UsageError(f"--device: {text!r} names a device twice; --workers is for several on one")
     return [f"cuda:{k}" for k in wanted]
