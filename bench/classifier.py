@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from bench import tensorfiles
 from bench.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.features import SHIPPED, Extractor
-from bench.store import slug
 from bench.version import NUMBERS
 
 SHIPPED_NAMES = ("digits", "mnist")
@@ -34,6 +34,9 @@ FEATURE_DIM = 64
 STEPS = 4000
 BATCH_SIZE = 128
 LR = 5e-3
+
+SAY_EVERY = 5.0
+"""Seconds between lines on how far a training is."""
 
 
 def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
@@ -51,6 +54,12 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
 
     info = {key: record[key] for key in ("accuracy", "command", "dataset_sha256", "feature_dim")}
     return Extractor("classifier", record["sha256"], info, forward, device, batch_size=100)
+
+
+def is_ready(dataset: Dataset, cache: Path) -> bool:
+    """Whether :func:`extractor` finds this data set's classifier, instead of training it."""
+    refuse_unlabelled(dataset)
+    return dataset.name in SHIPPED_NAMES or _own_folder(dataset, cache).exists()
 
 
 def refuse_unlabelled(dataset: Dataset) -> None:
@@ -102,7 +111,11 @@ def train(dataset: Dataset, device: torch.device, steps: int = STEPS) -> dict[st
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     rng = torch.Generator().manual_seed(0)
-    for _ in range(steps):
+    said = time.monotonic()
+    for step in range(steps):
+        if time.monotonic() - said > SAY_EVERY:
+            print(f"classifier of {dataset.name}: step {step} of {steps}", file=sys.stderr, flush=True)
+            said = time.monotonic()
         chosen = torch.randint(len(images), (BATCH_SIZE,), generator=rng).to(device)
         dy, dx = torch.randint(2 * pad + 1, (2,), generator=rng).tolist()
         shifted = F.pad(images[chosen], [pad] * 4)[:, :, dy : dy + height, dx : dx + width]
@@ -148,9 +161,13 @@ def _shipped(name: str) -> tensorfiles.Entry:
         ) from error
 
 
+def _own_folder(dataset: Dataset, cache: Path) -> Path:
+    return cache / "classifiers" / f"{dataset.sha256[:16]}-{NUMBERS}"
+
+
 def _own(dataset: Dataset, cache: Path, device: torch.device) -> tensorfiles.Entry:
     """The classifier of this very data that is kept; else a new one, which is then kept."""
-    folder = cache / "classifiers" / f"{slug(dataset.name)}-{dataset.sha256[:16]}-{NUMBERS}"
+    folder = _own_folder(dataset, cache)
     entry = tensorfiles.kept(folder)
     if entry is None:
         print(f"training a classifier of {dataset.name} for the scores: once, minutes", file=sys.stderr)

@@ -10,15 +10,14 @@ Letters beside tensors: N images, B images of a batch, C channels, H height, W w
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli import Parser, chosen, run_main
 from bench.errors import UsageError, nearest
 from bench.version import NUMBERS
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 NAMES = ("classifier", "inception-v3-compat")
 SHIPPED = Path(__file__).parent / "weights"
+TO_BE_TRAINED = "to be trained"
+"""In a dry run, in place of a hash: the weights of a classifier that there is not yet."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +115,23 @@ def load_extractor(
     raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
 
 
+def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:
+    """What a protocol says of an extractor, made ready by the way; without ``train``, unless it is a
+    classifier that is still :data:`TO_BE_TRAINED`.
+
+    Raises:
+        UsageError: as for :func:`load_extractor`.
+    """
+    if name == "classifier" and not train:
+        from bench import classifier
+
+        if not classifier.is_ready(dataset, cache):
+            return {"sha256": TO_BE_TRAINED, "feature_dim": classifier.FEATURE_DIM}
+    extractor = load_extractor(name, dataset, cache=cache, **options)
+    said = {key: extractor.info[key] for key in ("feature_dim", "official") if key in extractor.info}
+    return {"sha256": extractor.sha256, **said}
+
+
 def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features:
     """Features of real images (N, C, H, W), kept in the cache by the hash of weights and pixels."""
     from bench import tensorfiles
@@ -130,34 +148,54 @@ def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features
     return Features(tensors["features"], tensors["logits"])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make a classifier in the way in which the shipped ones were made."""
-    parser = argparse.ArgumentParser(prog="python -m bench.features", description=main.__doc__)
-    command = parser.add_subparsers(required=True).add_parser("train", help=main.__doc__)
-    command.add_argument("--dataset", required=True, metavar="NAME")
-    command.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    command.add_argument("--offline", action="store_true", help="download nothing")
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", help="FILE.safetensors and FILE.json are written"
+# ------------------------------------------------------------------ the command
+
+
+def parser() -> Parser:
+    """The command line."""
+    p = Parser(prog="bench.features", description=main.__doc__)
+    p.add_argument("command", type=chosen(("train",)), metavar="train")
+    p.add_argument("--dataset", required=True, metavar="NAME", help="as for bench.run")
+    p.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    p.add_argument("--offline", action="store_true", help="never touch the network")
+    p.add_argument(
+        "--out",
+        metavar="FILE",
+        help="FILE.safetensors and FILE.json are written; default, in a checkout: the shipped ones' place",
     )
-    given = parser.parse_args(arguments)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a classifier in the way in which the shipped ones were made."""
+    given = parser().parse(argv)
 
     import torch
 
-    from bench import classifier, datasets, store, tensorfiles
+    from bench import classifier, datasets, tensorfiles
 
-    try:
-        dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
-        classifier.refuse_unlabelled(dataset)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    out = (given.out or SHIPPED / store.slug(dataset.name)).with_suffix("")
+    dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
+    classifier.refuse_unlabelled(dataset)
+    out = _out(given.out, dataset.name)
     tensors, record = classifier.trained(dataset, torch.device("cpu"))
     tensorfiles.write(out, tensors, record)
     print(f"{out}.safetensors: right about {record['accuracy']:.2%} of {len(dataset.test)} test images")
     return 0
 
 
+def _out(given: str | None, dataset: str) -> Path:
+    """Where the weights go, without suffix: an installed package is not written into."""
+    from bench.classifier import SHIPPED_NAMES
+
+    if given is None:
+        if dataset in SHIPPED_NAMES and (SHIPPED.parents[1] / "pyproject.toml").exists():
+            return SHIPPED / dataset
+        raise UsageError("--out: name a FILE; the package itself holds the shipped classifiers alone")
+    out = Path(given)
+    if not out.name or out.is_dir():
+        raise UsageError(f"--out: {given!r} is not allowed; the name of a file")
+    return out.with_suffix("")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
     place, slots = place_of(args)
-    jobs = plan(_spec(args), place)
+    jobs = plan(_spec(args), place, dry_run=args.dry_run)
     if args.dry_run:
         return _print_plan(jobs, place)
     _note_command(argv, jobs, place)

@@ -13,13 +13,11 @@ from typing import Any
 
 from bench import datasets, store
 from bench.errors import UsageError, nearest
+from bench.features import TO_BE_TRAINED
 from bench.version import NUMBERS
 
 PRECISIONS = ("float32", "tf32", "bf16")
 """Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
-
-FEWEST_SCORED = 10
-"""Images: IS is a mean over ten splits."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,13 @@ class Spec:
         return self.select == "best" or self.scored_on == "val"
 
 
-def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list[Job]:
+def plan(
+    spec: Spec, place: Place, say: Callable[[str], object] = print, *, dry_run: bool = False
+) -> list[Job]:
     """The runs of a request, seeds of one configuration side by side.
 
-    Loads each data set and makes each extractor ready (a classifier may be trained here, once).
-    ``say`` is told what ``auto`` stands for, and why.
+    Loads each data set and makes each extractor ready: a classifier may be trained here, once, but in a
+    ``dry_run``. ``say`` is told what ``auto`` stands for, and why; and of a classifier still to be trained.
 
     Raises:
         UsageError: a model, data set, hyperparameter or combination that cannot be.
@@ -126,17 +126,21 @@ def plan(spec: Spec, place: Place, say: Callable[[str], object] = print) -> list
     if spec.batch_size is not None:
         for values in settings.values():
             values["batch_size"] = spec.batch_size
-    jobs = []
+    jobs: list[Job] = []
     for asked in spec.datasets:
         name, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
         if why:
             say(why)
+        if any(job.dataset == name for job in jobs):
+            raise UsageError(f"--dataset: {asked!r} is {name!r}, which is named already")
         dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
         for model, values in settings.items():
             check(model, values, dataset)
         steps = spec.steps or datasets.default_steps(name)
         eval_every = min(steps, spec.eval_every or max(1, steps // 10))
-        protocol = agree(spec, dataset, place)
+        protocol = agree(spec, dataset, place, dry_run=dry_run)
+        if any(extractor["sha256"] == TO_BE_TRAINED for extractor in protocol["extractors"].values()):
+            say(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
         if spec.select == "best":
             protocol["eval_every"] = eval_every
         jobs += [
@@ -204,18 +208,13 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset) -> N
         raise UsageError(f"--batch-size: {gan.batch_size} is not allowed for {model}; 1 or more")
 
 
-def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]:
+def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool = False) -> dict[str, Any]:
     """The protocol of a request on one data set; makes each extractor ready and names its weights."""
     from bench import metrics
-    from bench.features import load_extractor
+    from bench.features import describe
 
     reference = dataset.val if spec.scored_on == "val" else dataset.test
     assert reference is not None
-    if len(reference) < FEWEST_SCORED:
-        raise UsageError(
-            f"--dataset: {dataset.name} has {len(reference)} {spec.scored_on} images; scores need "
-            f"{FEWEST_SCORED} or more"
-        )
     return {
         "dataset": dataset.describe(),
         "scored_on": spec.scored_on,
@@ -224,9 +223,8 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place) -> dict[str, Any]
         "n_fake": len(reference),
         "n_real": len(reference),
         "extractors": {
-            name: {"sha256": extractor.sha256, "feature_dim": extractor.info["feature_dim"]}
+            name: describe(name, dataset, train=not dry_run, **place.for_extractors("cpu"))
             for name in spec.features
-            for extractor in [load_extractor(name, dataset, **place.for_extractors("cpu"))]
         },
         **metrics.protocol(len(reference)),
         "d_acc_tolerance": spec.d_acc_tolerance,

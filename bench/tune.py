@@ -214,7 +214,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
         scored_on="val",
         precision=args.precision,
     )
-    templates = {job.model: job for job in plan(spec, place)}
+    templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
     pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
     searches = []
     for model, template in templates.items():

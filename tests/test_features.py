@@ -30,6 +30,7 @@ from bench import classifier, datasets, features, inception, tensorfiles
 from bench.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.features import Extractor, Features, full_precision, load_extractor, real_features
+from bench.spec import Place, Spec, agree
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +212,39 @@ def test_other_data_trains_its_classifier_once(
     images = torch.from_numpy(stripes.test.images)
     assert torch.equal(first(images).logits, second(images).logits)
     [entry] = (tmp_path / "classifiers").iterdir()
-    assert stripes.sha256[:16] in entry.name
+    assert entry.name.startswith(stripes.sha256[:16])
     assert first.sha256 == hashlib.sha256((entry / "tensors.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_copy_under_another_name_has_the_same_classifier(
+    stripes: Dataset, tmp_path: Path, quick: list[str]
+) -> None:
+    first = load_extractor("classifier", replace(stripes, name="folder:/one"), cache=tmp_path)
+    second = load_extractor("classifier", replace(stripes, name="folder:/two"), cache=tmp_path)
+    assert first.sha256 == second.sha256
+    assert len(quick) == 1
+
+
+def test_a_dry_run_trains_nothing_and_says_so(stripes: Dataset, tmp_path: Path, quick: list[str]) -> None:
+    def describe(dataset: Dataset, *, train: bool) -> dict[str, Any]:
+        return features.describe("classifier", dataset, train=train, cache=tmp_path)
+
+    assert describe(stripes, train=False) == {"sha256": features.TO_BE_TRAINED, "feature_dim": 64}
+    assert not quick
+    assert not any(tmp_path.iterdir())
+    trained = describe(stripes, train=True)
+    assert len(quick) == 1
+    assert describe(stripes, train=False) == trained
+    shipped = datasets.load("digits", data_root=tmp_path)
+    assert describe(shipped, train=False)["sha256"] != features.TO_BE_TRAINED
+
+
+def test_a_training_says_how_far_it_is(
+    stripes: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(classifier, "SAY_EVERY", -1.0)
+    classifier.train(stripes, torch.device("cpu"), steps=2)
+    assert capsys.readouterr().err == "".join(f"classifier of stripes: step {k} of 2\n" for k in range(2))
 
 
 def test_other_pixels_need_another_classifier(stripes: Dataset, tmp_path: Path, quick: list[str]) -> None:
@@ -273,21 +305,44 @@ def test_the_command_writes_weights_and_record(
     classifier.network(1, 10).load_state_dict(tensors)
 
 
-@pytest.mark.parametrize("dataset", ["digit", "folder:nowhere"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "train, --dataset"),
+        ("trian --dataset digits", "train: 'trian' is not allowed; .*did you mean 'train'"),
+        ("train --datset digits", "--dataset"),
+        ("train --dataset digits --fast", "'--fast' is not a flag of bench.features"),
+        ("train --dataset digit", "did you mean 'digits'"),
+        ("train --dataset folder:nowhere", "there is no such folder"),
+        ("train --dataset digits --out=", "--out: '' is not allowed"),
+        ("train --dataset digits --out .", "--out: '.' is not allowed"),
+        ("train --dataset folder:unlabelled --out x", "has no labels"),
+        ("train --dataset folder:labelled", "--out: name a FILE"),
+    ],
+)
 def test_the_command_refuses_in_one_line(
-    dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: list[str]
 ) -> None:
-    assert features.main(["train", "--dataset", dataset, "--out", str(tmp_path / "x")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert not any(tmp_path.iterdir())
+    for k in range(46):
+        for path in (tmp_path / f"unlabelled/{k}.png", tmp_path / f"labelled/{k % 2}/{k}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), k).save(path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message) as error:
+        features.main(words.split())
+    assert "\n" not in str(error.value)
+    assert not quick
 
 
-def test_the_command_refuses_data_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for k in range(20):
-        Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
-    assert features.main(["train", "--dataset", f"folder:{tmp_path}", "--out", str(tmp_path / "x")]) == 2
-    assert "has no labels" in capsys.readouterr().err
-    assert not (tmp_path / "x.json").exists()
+def test_without_out_the_command_writes_into_a_checkout_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: list[str]
+) -> None:
+    monkeypatch.setattr(features, "SHIPPED", tmp_path / "bench" / "weights")
+    with pytest.raises(UsageError, match="--out: name a FILE"):
+        features.main(["train", "--dataset", "digits"])
+    (tmp_path / "pyproject.toml").touch()
+    assert features.main(["train", "--dataset", "digits"]) == 0
+    assert {path.name for path in features.SHIPPED.iterdir()} == {"digits.json", "digits.safetensors"}
 
 
 # ---------------------------------------------------------------- kept features
@@ -458,10 +513,14 @@ def test_one_channel_becomes_three_equal_ones_in_any_batch(loaded: Extractor) ->
 
 
 def test_weights_that_are_not_the_official_ones_are_recorded_as_such(
-    loaded: Extractor, random_inception: Path
+    loaded: Extractor, random_inception: Path, digits: Dataset
 ) -> None:
     assert loaded.sha256 == hashlib.sha256(random_inception.read_bytes()).hexdigest()
-    assert loaded.info == {"official": False, "feature_dim": 2048}
+    place = Place(inception_weights=random_inception)
+    protocol = agree(Spec(["vanilla"], ["digits"], [0], features=["inception-v3-compat"]), digits, place)
+    assert protocol["extractors"] == {
+        "inception-v3-compat": {"sha256": loaded.sha256, "official": False, "feature_dim": 2048}
+    }
 
 
 def load_inception(dataset: Dataset, given: Path | None = None, offline: bool = False) -> Extractor:

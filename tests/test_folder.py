@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from data_checks import NOWHERE, flip, parts, refused, targets, well_formed, within
 from PIL import Image
 
 from baselines.gan import DataSpec
-from bench import datasets
+from bench import datasets, metrics, run, spec
 from bench.datasets import Dataset, folder, load
+from bench.errors import UsageError
+from bench.features import Features
+from bench.spec import Place, Spec, plan
 
 
 def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5), seed: int = 0) -> Path:
@@ -32,9 +36,9 @@ def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5)
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Thirty grey images without classes."""
+    """Fifty grey images without classes."""
     root = tmp_path / "pictures"
-    for k in range(30):
+    for k in range(50):
         write(root, f"{k:02d}.png", seed=k)
     return root
 
@@ -48,7 +52,7 @@ def test_a_folder_without_classes(pictures: Path) -> None:
     dataset = of_folder(pictures, holdout=True)
     well_formed(dataset)
     assert dataset.name == f"folder:{pictures}"
-    assert [len(part) for part in parts(dataset)] == [18, 6, 6]
+    assert [len(part) for part in parts(dataset)] == [30, 10, 10]
     assert dataset.spec == DataSpec(1, 5, 6, n_classes=0)
     expected = {np.asarray(Image.open(path)).tobytes() for path in pictures.glob("*.png")}
     assert {image.tobytes() for part in parts(dataset) for image in part.images} == expected
@@ -57,13 +61,13 @@ def test_a_folder_without_classes(pictures: Path) -> None:
 def test_a_folder_with_classes(tmp_path: Path) -> None:
     suffixes = ("png", "bmp", "PPM", "tif")
     for label, name in enumerate(("ant", "bee", "cat")):
-        for k in range(10):
-            write(tmp_path, f"{name}/{k}.{suffixes[k % 4]}", "RGB", seed=10 * label + k)
+        for k in range(20):
+            write(tmp_path, f"{name}/{k}.{suffixes[k % 4]}", "RGB", seed=20 * label + k)
     dataset = of_folder(tmp_path)
     well_formed(dataset)
     assert dataset.n_classes == 3
     assert dataset.shape == (3, 5, 6)
-    assert np.bincount(targets(dataset.test)).tolist() == [2, 2, 2]
+    assert np.bincount(targets(dataset.test)).tolist() == [4, 4, 4]
     for image, label in zip(dataset.test.images, targets(dataset.test), strict=True):
         folder = tmp_path / ("ant", "bee", "cat")[label]
         assert any(
@@ -73,7 +77,7 @@ def test_a_folder_with_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stray", ["loose.png", "deep/er/image.png"])
 def test_classes_need_every_image_in_one_subfolder(tmp_path: Path, stray: str) -> None:
-    for k in range(20):
+    for k in range(folder.MIN_IMAGES):
         write(tmp_path, f"{'ab'[k % 2]}/{k}.png", seed=k)
     assert of_folder(tmp_path).n_classes == 2
     write(tmp_path, stray)
@@ -94,6 +98,17 @@ def test_a_copy_of_a_folder_is_the_same_data_and_a_changed_pixel_is_not(
     pixels[2, 2] ^= 1
     Image.fromarray(pixels).save(copy / "07.png")
     assert of_folder(copy).sha256 != of_folder(pictures).sha256
+
+
+def test_a_folder_has_one_name_however_it_is_spelled(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("pictures")
+    for path in ("pictures", "./pictures", "pictures/", "x/../pictures", "link", str(pictures)):
+        name, _ = datasets.resolve(f"folder:{path}", data_root=NOWHERE, offline=True)
+        assert name == f"folder:{pictures}"
+        assert load(f"folder:{path}", data_root=NOWHERE).name == name
 
 
 def test_at_most_ten_thousand_are_test(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,12 +241,19 @@ def test_strange_names_stay_in_one_line(pictures: Path) -> None:
 
 
 def test_too_few_images_are_refused(pictures: Path) -> None:
-    for k in range(folder.MIN_IMAGES, 30):
+    for k in range(folder.MIN_IMAGES, 50):
         (pictures / f"{k}.png").unlink()
-    assert len(of_folder(pictures).train) == 16
+    assert [len(part) for part in parts(of_folder(pictures, holdout=True))] == [26, 10, 10]
     (pictures / "00.png").unlink()
-    assert "19 images" in refused(f"folder:{pictures}", NOWHERE)
-    assert "at least 20 are needed" in refused(f"folder:{pictures}", NOWHERE)
+    assert "45 images" in refused(f"folder:{pictures}", NOWHERE)
+    assert "at least 46 are needed" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def test_the_smallest_folder_can_be_scored(pictures: Path, tmp_path: Path) -> None:
+    for k in range(folder.MIN_IMAGES, 50):
+        (pictures / f"{k}.png").unlink()
+    test = torch.from_numpy(of_folder(pictures).test.images).flatten(1).float()
+    metrics.score(Features(test, test), Features(255 - test, test), seed=0)  # ScoreError: too few
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
@@ -249,3 +271,28 @@ def test_images_that_do_not_fit_into_memory(pictures: Path, monkeypatch: pytest.
     endless = np.broadcast_to(first, (2**50, *first.shape[1:]))
     monkeypatch.setattr(folder, "_image", lambda root, name: endless)
     assert "cannot be read: Unable to allocate" in refused(f"folder:{pictures}", NOWHERE)
+
+
+# ---------------------------------------------------------------- in a plan
+
+
+def test_a_dry_run_on_a_folder_with_classes_trains_no_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(folder.MIN_IMAGES):
+        write(tmp_path, f"pictures/{'ab'[k % 2]}/{k}.png", size=(8, 8), seed=k)
+    monkeypatch.chdir(tmp_path)
+    words = ["--models", "vanilla", "--dataset", "folder:pictures", "--seeds", "1", "--device", "cpu"]
+    assert run.main([*words, "--dry-run"]) == 0
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"a classifier of folder:{tmp_path}/pictures would be trained first")
+    assert second.startswith(f"compute  vanilla      folder:{tmp_path}/pictures seed 0")
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_one_folder_cannot_be_named_twice(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pictures)
+    monkeypatch.setattr(spec, "agree", lambda *_, **__: {"extractors": {}})
+    twice = Spec(["vanilla"], ["folder:.", f"folder:{pictures}"], [0])
+    with pytest.raises(UsageError, match=r"--dataset: 'folder:/.*pictures' is .*, which is named already"):
+        plan(twice, Place())

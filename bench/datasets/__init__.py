@@ -10,6 +10,7 @@ Letters beside arrays: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -93,10 +94,11 @@ def default_steps(name: str) -> int:
 
 
 def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | None]:
-    """The data set that a name stands for and, for ``auto``, a sentence that says why.
+    """The one name of the data set that is asked for and, for ``auto``, a sentence that says why.
 
     ``auto`` is MNIST where its files are in ``data_root`` or can be downloaded to it, else digits.
-    UsageError where there is no such data set.
+    A folder's name holds its absolute path, however the path is spelled, so that a name means the same
+    in any process. UsageError where there is no such data set.
     """
     if name == "auto":
         try:
@@ -105,7 +107,11 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
             why = str(error).removeprefix("--dataset 'mnist': ")
             return "digits", f"--dataset auto is digits here, because MNIST cannot be had: {why}"
         return "mnist", f"--dataset auto is MNIST here, from {data_root}"
-    if name not in NAMES and not name.startswith("folder:"):
+    if name.startswith("folder:"):
+        path = name.removeprefix("folder:")
+        usable = path and "\0" not in path  # what is none is refused when it is read
+        return f"folder:{os.path.realpath(path)}" if usable else name, None
+    if name not in NAMES:
         options = ("auto", *NAMES)
         raise UsageError(
             f"--dataset: {name!r} is not a data set; use {', '.join(options)} or folder:PATH"
