@@ -181,9 +181,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif todo:
             _execute_remotely(args, todo, place, interrupt)
     if interrupt.signal is not None:
-        left = _runs(len(_sort(jobs, place)[0]))
+        left = len(_sort(jobs, place)[0])
+        what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
         same = "the same command without --fresh" if args.fresh else "the same command"
-        print(f"interrupted: {left} not finished; {same} goes on", file=sys.stderr)
+        print(f"interrupted: {what}; {same} goes on", file=sys.stderr)
         return 128 + interrupt.signal
     if args.detach and _sort(jobs, place)[0]:
         return 0

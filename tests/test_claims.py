@@ -252,7 +252,7 @@ def test_a_waiting_command_can_be_interrupted(fast_path: Path) -> None:
     wait_for(lambda: command.err)
     command.kill(signal.SIGINT)
     assert command.wait(seconds=30) == 130
-    assert command.err.splitlines()[1:] == ["interrupted: 1 runs are not finished; the same command goes on"]
+    assert command.err.splitlines()[1:] == ["interrupted: 1 run is not finished; the same command goes on"]
     assert theirs.exists()
 
 

@@ -363,7 +363,7 @@ def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
     ):
         done = commands.run(
             fast_path,
-            *(*one, "--set", f"faults:faulty.fault={fault}", *more),
+            *(*(one[2:] if "--models" in more else one), "--set", f"faults:faulty.fault={fault}", *more),
             before=without_report,
             FAULTS_MARKER=str(fast_path / "died"),
         )

@@ -160,6 +160,7 @@ def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) ->
     words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--save-samples")
     arrays = []
     for n in (360, 500):
+        (tmp_path / str(n)).mkdir()
         done = bench(cut, tmp_path / str(n), *words, str(n))
         assert done.returncode == 0, done.stderr
         with np.load(next((tmp_path / str(n)).glob("results/runs/*/seed-0/samples.npz"))) as file:
