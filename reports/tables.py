@@ -216,14 +216,14 @@ def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list
     if published.EXTRACTOR not in group.extractors:
         return [], []
     rows: list[Row] = []
-    differing: dict[str, str] = {}
+    differing: dict[str, None] = {}  # in order, each once
     for run in group.runs.drop_duplicates("id").to_dict("records"):
         figure = published.figure(group.dataset, str(run["model"]))
         if figure is None:
             continue
         differences = published.compare({str(name): value for name, value in run.items()})
         if differences:
-            differing |= {difference.name: str(difference) for difference in differences}
+            differing |= dict.fromkeys(map(str, differences))
             continue
         mean, std = figure
         cells = [
@@ -237,7 +237,7 @@ def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list
     if differing:
         notes.append(
             f"The figures of {published.SOURCE} do not stand beside these: their protocol differs in "
-            f"{'; '.join(differing.values())}."
+            f"{'; '.join(differing)}."
         )
     return rows, notes
 
