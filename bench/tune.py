@@ -225,7 +225,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
     for model in templates:  # an end of a range that cannot be built fails here
         for parameter, where in space[model].items():
-            for value in (where.at(0), where.at(1)):
+            for value in (where.at(0), where.at(1)) if isinstance(where, spaces.Range) else ():
                 values = resolve(model, {**settings.get(model, {}), parameter: value})
                 check(model, values, data, "--space")
     pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
