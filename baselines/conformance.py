@@ -430,7 +430,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             factory = registry.get(name)
             models.append((name, factory, _hyper(factory, args.set)))
         except (LookupError, ValueError) as error:
-            near = get_close_matches(name, registry.names(), n=1)
+            known = registry.names()
+            near = get_close_matches(name, known, n=1) if name not in known else []
             print(f"error: {error.args[0]}{f'; did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
             return 2
     broken = [_report(*model) for model in models]
