@@ -205,6 +205,16 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
     assert "in bf16" in (tmp_path / "results" / "report" / "table.md").read_text()
 
 
+def test_a_critic_has_no_accuracy_in_training(tmp_path: Path) -> None:
+    """It has no threshold: what is judged is held out, and is not shown as anything else."""
+    words = ("--models", "wgan", "--dataset", "digits", "--steps", "2", "--seeds", "1", "--workers", "0")
+    assert run.main([*words, "--device", "cpu", "--out", str(tmp_path)]) == 0
+    (record,) = records(tmp_path).values()
+    assert record["d_accuracy"]["threshold"] == "calibrated"
+    assert record["d_accuracy"].keys() >= {"heldout", "near_half"}
+    assert "train" not in record["d_accuracy"]
+
+
 def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0")
     assert done.returncode == 0, done.stderr

@@ -348,10 +348,17 @@ def test_a_gpu_rounds_to_tf32_only_when_asked(
     for name in ("init", "set_device", "empty_cache", "reset_peak_memory_stats"):
         monkeypatch.setattr(torch.cuda, name, lambda *arguments: None)
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     try:
         environment.set_up("cuda:0", precision)
+        assert torch.backends.cudnn.deterministic, "else a run that is repeated may differ"
         assert torch.get_float32_matmul_precision() == ("high" if rounds else "highest")
         assert torch.backends.cudnn.allow_tf32 is rounds
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_a_cpu_does_not_pretend_to_round_to_tf32() -> None:
+    with pytest.raises(ValueError, match="tf32 is a GPU's"):
+        environment.set_up("cpu", "tf32")
