@@ -223,11 +223,9 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     )
     templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
     data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
-    for model in templates:  # an end of a range that cannot be built fails here
-        for parameter, where in space[model].items():
-            for value in (where.at(0), where.at(1)) if isinstance(where, spaces.Range) else ():
-                values = resolve(model, {**settings.get(model, {}), parameter: value})
-                check(model, values, data, "--space")
+    for model in templates:
+        for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
+            check(model, resolve(model, {**settings.get(model, {}), **end}), data, "--space")
     pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
     searches = []
     for model, template in templates.items():

@@ -48,8 +48,10 @@ def refuse(model: str, card: Card, objectives: Sequence[str]) -> None:
         UsageError: naming the first.
     """
     for name in objectives:
-        field, what = NEEDS.get(name, ("task", card.task))
-        if what != (held := getattr(card, field)) and what not in held:
+        if name not in NEEDS:
+            continue
+        field, what = NEEDS[name]
+        if what not in getattr(card, field):
             raise UsageError(f"--objective: {model} has no {name!r}, which is of models with {field} {what}")
 
 

@@ -103,6 +103,12 @@ def grid(space: Space) -> list[dict[str, Any]]:
     return [dict(zip(space, values, strict=True)) for values in product(*(w.grid() for w in space.values()))]
 
 
+def ends(space: Space) -> list[dict[str, Any]]:
+    """Each end of each range, alone."""
+    ranges = {name: where for name, where in space.items() if isinstance(where, Range)}
+    return [{name: where.at(u)} for name, where in ranges.items() for u in (0, 1)]
+
+
 # ------------------------------------------------------------------ from declarations and files
 
 
