@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from reports.looks import Look
     from reports.page import Picture
-    from reports.plots import Look
     from reports.searches import Search
     from reports.summary import Group
     from reports.text import Table
@@ -62,7 +62,7 @@ def build(
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import compare, page, plots, searches, summary, tables, text
+    from reports import compare, looks, page, plots, searches, summary, tables, text
 
     if not all(root.is_dir() for root in roots):
         raise UsageError(_nothing(roots))
@@ -103,7 +103,7 @@ def build(
         pictures.append(page.Picture(number, caption, out / f"{name}.png"))
 
     drawn = [group.best(MOST_DRAWN) for group in groups]
-    look = plots.looks(drawn, shared)
+    look = looks.looks(drawn, shared)
     if set(formats) != {"csv"}:
         for group, best in zip(groups, drawn, strict=True):
             number = "" if group.number == 1 else f"-{group.number}"

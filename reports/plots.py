@@ -1,7 +1,7 @@
 """Figures for a paper: readable in grey, at column width, and by colour-blind readers.
 
 Each function draws one :class:`matplotlib.figure.Figure` from a group, or gives None where the
-records hold nothing to draw. Models keep their colour, line style and marker throughout a group.
+records hold nothing to draw. What each model looks like is in ``looks.py``.
 Figures never touch pyplot's global state; :func:`save` writes them.
 """
 
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.store import write_atomic
 from reports import stats
+from reports.looks import LINES, Look, named
 from reports.searches import Search
 from reports.summary import Group, Score
 from reports.text import ARROWS
@@ -43,20 +42,12 @@ POINTS = 100
 MOST_PIXELS = 2**24
 """Larger pictures are not sample grids of this harness, and are left out."""
 
-COLORS = (0, 1, 2, 3, 4, 5, 7, 9)
-"""Of seaborn's ten for the colour-blind: without the light pink and the yellow, which fade on white."""
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-
 TALLEST = 9.0
 """Inches: what a page holds above its caption."""
 MOST_ROWS = 6
 """Models below one another; of more, two share a row."""
 MOST_BANDS = 6
 """Curves in a panel that have their range drawn; of more, the ranges would hide the curves."""
-LONGEST = 28
-"""Characters of a name in a figure."""
-
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -74,102 +65,9 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
-    "svg.fonttype": "none",
     "text.usetex": False,
     "text.parse_math": False,
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a configuration is drawn: its short name, the whole of it, and what any two are told apart by."""
-
-    label: str
-    whole: str
-    color: Any
-    line: Any
-    marker: str
-
-
-def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Look]:
-    """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
-
-    ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
-    colour, line and marker are one of a kind up to 18 names. Numbers of short names follow the tables.
-    """
-    import seaborn
-
-    palette = seaborn.color_palette("colorblind", 10)
-    names: dict[str, str] = {}  # key -> whole name
-    models: dict[str, str] = {}  # whole name -> model
-    for group in groups:
-        by_id = group.summary.sort_values("id")
-        names |= zip(by_id["id"], _told_apart(by_id["label"]), strict=True)
-        for run_id, model in zip(group.summary["id"], group.summary["model"], strict=True):
-            models.setdefault(names[run_id], model)
-    order = sorted(models)
-    for several in searches:
-        for name, search in named(several).items():
-            names[name] = name
-            models.setdefault(name, search.model)
-    order += [name for name in models if name not in order]
-    short = _short(models)
-    place = {whole: k for k, whole in enumerate(order)}
-    return {
-        key: Look(
-            short[whole],
-            whole,
-            palette[COLORS[place[whole] % len(COLORS)]],
-            LINES[place[whole] % len(LINES)],
-            MARKERS[place[whole] % len(MARKERS)],
-        )
-        for key, whole in names.items()
-    }
-
-
-def named(searches: Sequence[Search]) -> dict[str, Search]:
-    """The searches of a figure by names that tell them apart."""
-    return dict(zip(_told_apart(search.label for search in searches), searches, strict=True))
-
-
-def _told_apart(names: Iterable[str]) -> list[str]:
-    """Names, with a number for the second and further of a kind."""
-    seen = Counter[str]()
-    found = []
-    for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
-
-
-def _short(models: Mapping[str, str]) -> dict[str, str]:
-    """Whole name -> one that fits: the model alone where it does not, numbered where several read alike."""
-    short = {}
-    for whole, model in models.items():
-        text = _drawable(whole)
-        short[whole] = text if len(text) <= LONGEST else _cut(_drawable(model))
-    alike = Counter(short.values())
-    count = Counter[str]()
-    for whole, text in short.items():
-        if alike[text] > 1:
-            count[text] += 1
-            short[whole] = f"{text} #{count[text]}"
-    return short
-
-
-def _cut(text: str) -> str:
-    """Text without its middle where it is too long."""
-    half = (LONGEST - 4) // 2  # leaves room for a number
-    return text if len(text) <= LONGEST - 3 else f"{text[:half]}…{text[-half:]}"
-
-
-def _drawable(text: str) -> str:
-    """Text with a box for each character that the figures' font lacks."""
-    from matplotlib.font_manager import findfont, get_font
-
-    font = get_font(findfont("DejaVu Sans"))
-    text = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "□" for c in text)
-    return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
 
 
 @contextmanager
@@ -183,7 +81,6 @@ def style() -> Iterator[None]:
 
 SAVED: dict[str, dict[str, Any]] = {
     "pdf": {"metadata": {"CreationDate": None}},
-    "svg": {"metadata": {"Date": None}},
     "png": {"pil_kwargs": {"compress_level": 3}},  # of figures, as small as the usual 6 and twice as fast
 }
 

@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 import reports
 from bench import pictures
 from reports import plots, searches, summary
+from reports.looks import LONGEST, Look
+from reports.looks import looks as looks_of
 from reports.summary import SCORES, Group
 
 FID = SCORES[0]
@@ -27,8 +29,8 @@ def group_of(root: Path) -> Group:
     return group
 
 
-def looks(group: Group) -> dict[str, plots.Look]:
-    return plots.looks([group])
+def looks(group: Group) -> dict[str, Look]:
+    return looks_of([group])
 
 
 def grids(group: Group) -> Figure | None:
@@ -198,7 +200,7 @@ def test_budget_curves_of_searches_that_may_be_compared(tmp_path: Path) -> None:
         str(tmp_path / "studies" / name / "summary.json") for name in ("broken", "cut")
     ]
     alike = [search for search in found if search.label != "longer (random)"]
-    figure = plots.budget(alike, plots.looks([], [alike]))
+    figure = plots.budget(alike, looks_of([], [alike]))
     assert panels(figure) == [["dcgan (random)", "vanilla (random)"]]
     assert figure.axes[0].get_ylabel() == "expected best validation fid"
 
@@ -262,7 +264,7 @@ def test_names_that_the_font_or_the_room_make_alike_are_numbered(
         fake_runs.run(tmp_path, model=model, n_evals=2)
     labels = [look.label for look in looks(group_of(tmp_path)).values()]
     assert len(set(labels)) == 2
-    assert all(len(label) <= plots.LONGEST + 1 for label in labels)
+    assert all(len(label) <= LONGEST + 1 for label in labels)
 
 
 def test_a_model_looks_the_same_in_every_figure(tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ def test_a_model_looks_the_same_in_every_figure(tmp_path: Path) -> None:
     assert [list(group.summary["model"]) for group in groups] == [
         ["dcgan", "wgan_gp", "vanilla"], ["vanilla", "dcgan", "wgan_gp"],
     ]  # fmt: skip
-    look = plots.looks(groups)
+    look = looks_of(groups)
     of = [{look[i].label: look[i] for i in group.summary["id"]} for group in groups]
     assert of[0] == of[1]
     drawn = []

@@ -1,0 +1,111 @@
+"""How each configuration is drawn, alike in every figure of a report: name, colour, line and marker."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.searches import Search
+from reports.summary import Group
+
+COLORS = (0, 1, 2, 3, 4, 5, 7, 9)
+"""Of seaborn's ten for the colour-blind: without the light pink and the yellow, which fade on white."""
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+LONGEST = 28
+"""Characters of a name in a figure."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a configuration is drawn: its short name, the whole of it, and what any two are told apart by."""
+
+    label: str
+    whole: str
+    color: Any
+    line: Any
+    marker: str
+
+
+def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Look]:
+    """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
+
+    ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
+    colour, line and marker are one of a kind up to 18 names. Numbers of short names follow the tables.
+    """
+    import seaborn
+
+    palette = seaborn.color_palette("colorblind", 10)
+    names: dict[str, str] = {}  # key -> whole name
+    models: dict[str, str] = {}  # whole name -> model
+    for group in groups:
+        by_id = group.summary.sort_values("id")
+        names |= zip(by_id["id"], _told_apart(by_id["label"]), strict=True)
+        for run_id, model in zip(group.summary["id"], group.summary["model"], strict=True):
+            models.setdefault(names[run_id], model)
+    order = sorted(models)
+    for several in searches:
+        for name, search in named(several).items():
+            names[name] = name
+            models.setdefault(name, search.model)
+    order += [name for name in models if name not in order]
+    short = _short(models)
+    place = {whole: k for k, whole in enumerate(order)}
+    return {
+        key: Look(
+            short[whole],
+            whole,
+            palette[COLORS[place[whole] % len(COLORS)]],
+            LINES[place[whole] % len(LINES)],
+            MARKERS[place[whole] % len(MARKERS)],
+        )
+        for key, whole in names.items()
+    }
+
+
+def named(searches: Sequence[Search]) -> dict[str, Search]:
+    """The searches of a figure by names that tell them apart."""
+    return dict(zip(_told_apart(search.label for search in searches), searches, strict=True))
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    """Names, with a number for the second and further of a kind."""
+    seen = Counter[str]()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _short(models: Mapping[str, str]) -> dict[str, str]:
+    """Whole name -> one that fits: the model alone where it does not, numbered where several read alike."""
+    short = {}
+    for whole, model in models.items():
+        text = _drawable(whole)
+        short[whole] = text if len(text) <= LONGEST else _cut(_drawable(model))
+    alike = Counter(short.values())
+    count = Counter[str]()
+    for whole, text in short.items():
+        if alike[text] > 1:
+            count[text] += 1
+            short[whole] = f"{text} #{count[text]}"
+    return short
+
+
+def _cut(text: str) -> str:
+    """Text without its middle where it is too long."""
+    half = (LONGEST - 4) // 2  # leaves room for a number
+    return text if len(text) <= LONGEST - 3 else f"{text[:half]}…{text[-half:]}"
+
+
+def _drawable(text: str) -> str:
+    """Text with a box for each character that the figures' font lacks."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    text = "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "□" for c in text)
+    return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
