@@ -41,13 +41,22 @@ def get(name: str) -> Callable[..., Gan]:
     Raises:
         LookupError: there is no such model; the message says which part of the name failed.
     """
+    return _load(location(name))
+
+
+def location(name: str) -> str:
+    """Where the factory of a name is: ``module:function``.
+
+    Raises:
+        LookupError: there is no such model.
+    """
     if name in OURS:
-        return _load(f"baselines.{name}:{name}")
+        return f"baselines.{name}:{name}"
     if ":" in name:
-        return _load(name)
+        return name
     for point in entry_points(group=GROUP):
         if point.name == name:
-            return _load(point.value)
+            return point.value
     raise LookupError(f"{name!r} is not a model")
 
 

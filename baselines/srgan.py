@@ -42,12 +42,6 @@ def downsample(image: Tensor, scale: int) -> Tensor:
     return F.interpolate(image, size, mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def bicubic(low: Tensor, scale: int) -> Tensor:
-    """(B, C, L, M) -> (B, C, L·r, M·r) in [-1, 1]: the baseline to beat."""
-    size = (low.shape[-2] * scale, low.shape[-1] * scale)
-    return F.interpolate(low, size, mode="bicubic").clamp(-1, 1)
-
-
 def scale_for(data: DataSpec) -> int:
     """4, or 2 for images smaller than 16 pixels."""
     return 4 if min(data.height, data.width) >= 16 else 2

@@ -22,11 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import tensorfiles
+from bench import fingerprint, tensorfiles
 from bench.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.features import SHIPPED, Extractor
-from bench.version import NUMBERS
 
 SHIPPED_NAMES = ("digits", "mnist")
 
@@ -162,7 +161,7 @@ def _shipped(name: str) -> tensorfiles.Entry:
 
 
 def _own_folder(dataset: Dataset, cache: Path) -> Path:
-    return cache / "classifiers" / f"{dataset.sha256[:16]}-{NUMBERS}"
+    return cache / "classifiers" / f"{dataset.sha256[:16]}-{fingerprint.module_code(__name__)}"
 
 
 def _own(dataset: Dataset, cache: Path, device: torch.device) -> tensorfiles.Entry:

@@ -10,6 +10,10 @@ class UsageError(Exception):
     """The request was wrong. The message is one line that names the flag, the value and what is allowed."""
 
 
+class ChangedError(Exception):
+    """Code, data or weights are not what a run was planned with. The message is one line that names them."""
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` where an option is close to ``word``, else an empty string."""
     match = get_close_matches(word, list(options), n=1)

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Batch, Gan, Nets
-from baselines.srgan import bicubic
 from baselines.step import DataBatch, to_uint8
 from baselines.streams import derive, draw
 from bench import criterion, metrics
 from bench.conditional import conditional_scores
 from bench.datasets import Dataset, Images
 from bench.features import Extractor, Features, real_features
-from bench.superresolution import restoration_scores
+from bench.superresolution import bicubic, restoration_scores
 
 SAMPLE_BATCH = 500
 CLASSIFIER = "classifier"

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import fingerprint
 from bench.cli import Parser, chosen, run_main
 from bench.errors import UsageError, nearest
-from bench.version import NUMBERS
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +136,8 @@ def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features
     """Features of real images (N, C, H, W), kept in the cache by the hash of weights and pixels."""
     from bench import tensorfiles
 
-    setting = f"{NUMBERS} {extractor.sha256} {extractor.device.type} {tuple(images.shape)}\n"
+    code = fingerprint.short(fingerprint.scoring_code())
+    setting = f"{code} {extractor.sha256} {extractor.device.type} {tuple(images.shape)}\n"
     key = hashlib.sha256(setting.encode())
     key.update(images.cpu().contiguous().numpy().data)
     folder = cache / "features" / key.hexdigest()

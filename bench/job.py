@@ -24,8 +24,8 @@ from baselines import registry
 from baselines.gan import Gan, Nets
 from baselines.step import Tensors
 from baselines.trainer import Trainer, bind
-from bench import criterion, datasets, environment, pictures, record, store
-from bench.errors import one_line
+from bench import criterion, datasets, environment, fingerprint, pictures, record, store
+from bench.errors import ChangedError, one_line
 from bench.evaluate import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.features import load_extractor
 from bench.spec import Job, Place
@@ -52,10 +52,12 @@ def run(
 
     Raises:
         StoppedError: ``stop`` said so.
+        ChangedError: code, data or weights are not those that the jobs were planned with.
     """
     environment.set_up(place.device, jobs[0].protocol["precision"])
     for together in abreast(jobs, place):
         stack = Stack(together, place)
+        stack.check()
         stack.resume()
         while not stack.done:
             stack.advance()
@@ -117,8 +119,30 @@ class Stack:
         return self.trainer.step == self.job.steps or all(lane.diverged_at for lane in self.lanes)
 
     def evaluator(self, split: str) -> Evaluator:
-        """The evaluator of a split, made once per worker."""
-        return _evaluator(self.dataset, split, tuple(self.job.protocol["extractors"]), self.place)
+        """The evaluator of a split, made once per worker.
+
+        Raises:
+            ChangedError: an extractor's weights are not those that the run was planned with.
+        """
+        planned = self.job.protocol["extractors"]
+        found = _evaluator(self.dataset, split, tuple(planned), self.place)
+        for name, extractor in found.extractors.items():
+            if extractor.sha256 != planned[name]["sha256"]:
+                raise ChangedError(f"the weights of extractor {name} changed since this run was planned")
+        return found
+
+    def check(self) -> None:
+        """Compare code, data and weights with those that the runs were planned with.
+
+        Before training, and again before a record is written: a module may have been imported since.
+
+        Raises:
+            ChangedError: they differ.
+        """
+        fingerprint.check(self.job.model, self.job.code)
+        if self.dataset.content_sha256() != self.job.protocol["dataset"]["sha256"]:
+            raise ChangedError(f"data set {self.job.dataset!r} changed since this run was planned")
+        self.evaluator("val" if self.job.holdout else "test")
 
     @property
     def energy_j(self) -> float | None:
@@ -270,6 +294,7 @@ class Stack:
     def finish(self, k: int, attempt: int) -> None:
         """Score what is still to be scored of one lane and write its files, ``run.json`` last."""
         lane, start = self.lanes[k], time.perf_counter()
+        self.check()
         evaluator = self.evaluator("val" if self.job.protocol["scored_on"] == "val" else "test")
         history = {key: values[: lane.diverged_at] for key, values in self.trainer.history(k).items()}
         status = "finished" if lane.diverged_at is None else "diverged"

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Gan, Nets
-from baselines.srgan import bicubic
 from baselines.step import DataBatch, to_uint8
 from baselines.streams import derive, draw
 from bench import store
 from bench.evaluate import Evaluator
+from bench.superresolution import bicubic
 
 ROWS = COLUMNS = 10
 MIN_SIDE = 560

@@ -1,4 +1,4 @@
-"""What is written of a run: ``run.json`` (schema 1, see ``docs/records.md``) and ``history.csv``."""
+"""What is written of a run: ``run.json`` (schema 2, see ``docs/records.md``) and ``history.csv``."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> store.
         "dataset": job.dataset,
         "seed": job.seed,
         "steps": job.steps,
+        "eval_every": job.eval_every,
         "status": status,
         "reason": reason,
         "attempts": attempts,
         "hyperparameters": dict(job.hyperparameters),
         "parameters": {},
         "protocol": dict(job.protocol),
+        "code": dict(job.code),
         "environment": {},
         "cost": {},
         "metrics": {},

@@ -31,6 +31,7 @@ from bench.executors.workers import Interrupt
 from bench.features import NAMES as FEATURES
 from bench.progress import Progress
 from bench.protocols import PROTOCOLS, follow
+from bench.reuse import explain
 from bench.spec import PRECISIONS, Job, Place, Spec, plan, resolve
 
 MOST = 10**12
@@ -173,6 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     todo, reused = _sort(jobs, place)
     where = _names(slots) if args.executor == "local" else args.executor
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {where}", flush=True)
+    for line in explain(todo, place.out):
+        print(line, flush=True)
     if reused and args.save_samples:
         print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
@@ -318,6 +321,8 @@ def _print_plan(jobs: Sequence[Job], place: Place) -> int:
         what = "compute" if id(job) in waiting else "reuse"
         name = f"{job.model:12} {job.dataset:12} seed {job.seed:<4}"
         print(f"{what:8} {name} {job.steps} steps  {job.folder(place.out)}")
+    for line in explain(todo, place.out):
+        print(line)
     print(f"{_runs(len(jobs))}: {len(todo)} to compute, {reused} reused")
     return 0
 

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import datasets, store
+from bench import datasets, fingerprint, store
 from bench.errors import UsageError, nearest
 from bench.features import TO_BE_TRAINED
-from bench.version import NUMBERS
 
 PRECISIONS = ("float32", "tf32", "bf16")
 """Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
@@ -33,7 +32,9 @@ class Job:
     eval_every: int
     protocol: Mapping[str, Any]
     """What a figure depends on beside the model: data and its splits, extractors' weights, N, settings
-    of the metrics, version of the code. Rows of different protocols never share a table."""
+    of the metrics, a hash of the scoring code. Rows of different protocols never share a table."""
+    code: Mapping[str, Any]
+    """The code that makes the numbers: see :mod:`bench.fingerprint`."""
 
     @property
     def holdout(self) -> bool:
@@ -142,10 +143,13 @@ def plan(
         if any(extractor["sha256"] == TO_BE_TRAINED for extractor in agreed["extractors"].values()):
             say(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
         for model, values in settings.items():
+            code = fingerprint.code_of(model)
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
             every = min(steps, spec.eval_every or max(1, steps // 10))
             protocol = {**agreed, "eval_every": every} if spec.select == "best" else agreed
-            jobs += [Job(model, values, dataset.name, seed, steps, every, protocol) for seed in spec.seeds]
+            jobs += [
+                Job(model, values, dataset.name, seed, steps, every, protocol, code) for seed in spec.seeds
+            ]
     return jobs
 
 
@@ -243,5 +247,5 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool 
         },
         **metrics.protocol(len(reference)),
         "d_acc_tolerance": spec.d_acc_tolerance,
-        "version": NUMBERS,
+        "code": fingerprint.short(fingerprint.scoring_code()),
     }

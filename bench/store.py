@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of ``run.json`` that this code writes and reads."""
 
 Record = dict[str, Any]

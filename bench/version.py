@@ -1,6 +1,3 @@
-"""Versions that end up in every record."""
+"""The version of the package."""
 
 VERSION = "0.1.0"
-
-NUMBERS = 2
-"""Raised by one whenever a change to the code can change a score. Part of each run's identity."""

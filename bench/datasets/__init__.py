@@ -75,6 +75,10 @@ class Dataset:
 
         return DataSpec(*self.shape, n_classes=self.n_classes)
 
+    def content_sha256(self) -> str:
+        """The hash of what is in memory now: ``sha256``, unless somebody changed it."""
+        return _sha256(train=self.train, val=self.val, test=self.test)
+
     def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
         return {

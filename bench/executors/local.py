@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench import record, store
 from bench.claims import Claims, holder
-from bench.errors import one_line
+from bench.errors import ChangedError, one_line
 from bench.executors.workers import Here, Interrupt, Outcome, Worker, started_workers
 from bench.spec import Job, Place
 
@@ -44,6 +44,8 @@ class Task:
             return "stopped", ""
         except store.UnwritableError as error:
             return "unwritable", (error.errno, error.strerror, error.filename)
+        except ChangedError as error:
+            return "changed", str(error)
         except torch.OutOfMemoryError as error:
             return "too large" if len(self.jobs) > 1 else "failed", one_line(error)
         except Exception as error:
@@ -135,9 +137,9 @@ def settle(task: Task, ended: Outcome, shared: Shared, retries: int) -> list[Tas
         raise store.UnwritableError(*what)
     if how == "too large":
         return task.halves()
-    if how == "failed":
+    if how in ("failed", "changed"):
         shared.log(task, f"attempt {task.attempt}: {what}")
-        if task.attempt <= retries:
+        if how == "failed" and task.attempt <= retries:
             return [replace(task, attempt=task.attempt + 1)]
         shared.fail(task, what.partition("\n")[0])
     shared.release(task)

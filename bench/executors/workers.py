@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol
 from bench.cli import few_collections
 from bench.spec import Place
 
-Outcome = tuple[Literal["done", "stopped", "failed", "too large", "unwritable"], Any]
+Outcome = tuple[Literal["done", "stopped", "failed", "changed", "too large", "unwritable"], Any]
 """How an attempt ended, and what it gave; of a failure the reason in one line, then lines for the log."""
 
 

@@ -24,7 +24,7 @@ from bench.search.space import Space
 from bench.search.study import SETTLED, SharedStudy, Slot, ending_of, shown
 from bench.search.worker import Recipe
 from bench.spec import Place, Spec, plan
-from bench.version import NUMBERS, VERSION
+from bench.version import VERSION
 
 DEFAULT_SEEDS = 5
 """In ``best.toml`` where nothing is retrained now."""
@@ -200,7 +200,6 @@ def summarise(
         "request": dict(request),
         "versions": {
             "gan-bench": VERSION,
-            "numbers": NUMBERS,
             "python": platform.python_version(),
             **{name: _version(name) for name in ("optuna", "torch", "numpy", "scipy", "cmaes")},
         },

@@ -1,0 +1,69 @@
+"""Why a run is computed although one like it is on record: its code, data or weights changed since."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bench import store
+from bench.fingerprint import differing_files
+from bench.spec import Job
+
+MOST_READ = 50
+"""Records that are looked at, the newest first."""
+
+
+def explain(todo: Sequence[Job], out: Path) -> list[str]:
+    """One line per configuration that is computed because something changed since an earlier run of it."""
+    first = {job.run_id: job for job in reversed(todo)}
+    lines = [line for job in reversed(first.values()) if (line := _what_changed(job, out)) is not None]
+    return list(dict.fromkeys(lines))
+
+
+def _what_changed(job: Job, out: Path) -> str | None:
+    for folder, record in _alike(job, out):
+        since = f"since {_date(record, folder)}"
+        if files := differing_files(record["code"], job.code):
+            return f"{job.model}: its code changed {since}: {', '.join(files)}"
+        if record["protocol"]["dataset"]["sha256"] != job.protocol["dataset"]["sha256"]:
+            return f"{job.model}: data set {job.dataset} changed {since}"
+        then, now = (held["extractors"] for held in (record["protocol"], job.protocol))
+        if changed := [name for name in now if now[name] != then.get(name)]:
+            return f"{job.model}: the weights of {', '.join(changed)} changed {since}"
+    return None
+
+
+def _alike(job: Job, out: Path) -> Iterator[tuple[Path, store.Record]]:
+    """Records of the same request with other code, data or weights; the newest first."""
+    name = f"{store.slug(job.model)}-{store.slug(job.dataset)}-"
+    paths = [path for path in (out / "runs").glob(f"{name}*/seed-{job.seed}/run.json") if path.is_file()]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:
+        with suppress(store.DamagedRecordError, OSError):
+            record = store.read_record(path.parent)
+            if record is not None and "code" in record and record["status"] != "failed":
+                asked = _asked(record["model"], record)
+                if asked == _asked(job.model, vars(job)):
+                    yield path.parent, record
+
+
+def _asked(model: str, run: Mapping[str, Any]) -> str:
+    """What was asked for, without what may have changed behind it."""
+    protocol = {key: value for key, value in run["protocol"].items() if key != "code"}
+    protocol["dataset"] = run["dataset"]
+    protocol["extractors"] = sorted(protocol["extractors"])
+    numbers = {key: run[key] for key in ("hyperparameters", "steps", "eval_every")}
+    return store.digest([model, protocol, numbers])
+
+
+def _date(record: store.Record, folder: Path) -> str:
+    """``24 Nov 10:31``, with the year where it is another one."""
+    said = record["environment"].get("time")
+    stamp = (
+        (folder / "run.json").stat().st_mtime if said is None else datetime.fromisoformat(said).timestamp()
+    )
+    then, now = time.localtime(stamp), time.localtime()
+    return time.strftime("%d %b %H:%M" if then.tm_year == now.tm_year else "%d %b %Y %H:%M", then)
