@@ -95,7 +95,7 @@ class Stack:
     def __init__(self, jobs: Sequence[Job], place: Place) -> None:
         job = jobs[0]
         self.job, self.place, self.device = job, place, torch.device(place.device)
-        self.dataset = _dataset(job.dataset, place.data_root, place.offline, job.holdout)
+        self.dataset = _dataset(job.data, place.data_root, place.offline, job.holdout)
         factory = registry.get(job.model)
         self.card = registry.card(factory)
         gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]

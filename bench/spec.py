@@ -35,6 +35,13 @@ class Job:
     of the metrics, a hash of the scoring code. Rows of different protocols never share a table."""
     code: Mapping[str, Any]
     """The code that makes the numbers: see :mod:`bench.fingerprint`."""
+    source: str = ""
+    """What loads the data set, where its name does not: ``folder:PATH``. No part of the identity."""
+
+    @property
+    def data(self) -> str:
+        """What :func:`bench.datasets.load` is to be given."""
+        return self.source or self.dataset
 
     @property
     def holdout(self) -> bool:
@@ -43,8 +50,10 @@ class Job:
 
     @property
     def run_id(self) -> str:
-        """The identity of the configuration: a hash of everything above but the seed."""
-        return store.digest({key: value for key, value in asdict(self).items() if key != "seed"})
+        """The identity of the configuration: a hash of everything above but seed and source."""
+        identity = asdict(self)
+        del identity["seed"], identity["source"]
+        return store.digest(identity)
 
     def folder(self, out: Path) -> Path:
         """The run's folder."""
@@ -131,12 +140,19 @@ def plan(
             values["batch_size"] = spec.batch_size
     jobs: list[Job] = []
     for asked in spec.datasets:
-        name, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
+        source, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
         if why:
             say(why)
+        dataset = datasets.load(
+            source, data_root=place.data_root, offline=place.offline, holdout=spec.holdout
+        )
+        name = dataset.name
         if any(job.dataset == name for job in jobs):
-            raise UsageError(f"--dataset: {asked!r} is {name!r}, which is named already")
-        dataset = datasets.load(name, data_root=place.data_root, offline=place.offline, holdout=spec.holdout)
+            raise UsageError(f"--dataset: {asked!r} is {name}, which is named already")
+        if source == name:
+            source = ""
+        else:
+            say(f"--dataset {source}: its images are called {name}")
         for model, values in settings.items():
             check(model, values, dataset, _flag(spec, model))
         agreed = agree(spec, dataset, place, dry_run=dry_run)
@@ -148,7 +164,7 @@ def plan(
             every = min(steps, spec.eval_every or max(1, steps // 10))
             protocol = {**agreed, "eval_every": every} if spec.select == "best" else agreed
             jobs += [
-                Job(model, values, dataset.name, seed, steps, every, protocol, code) for seed in spec.seeds
+                Job(model, values, name, seed, steps, every, protocol, code, source) for seed in spec.seeds
             ]
     return jobs
 

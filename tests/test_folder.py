@@ -8,18 +8,20 @@ import os
 import shutil
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import SMALL, folders, records
 from data_checks import NOWHERE, flip, parts, refused, targets, well_formed, within
 from PIL import Image
 
 from baselines.gan import DataSpec
-from bench import datasets, metrics, run, spec
-from bench.datasets import Dataset, folder, load
+from bench import classifier, datasets, metrics, run, spec
+from bench.datasets import Dataset, Images, folder, load
 from bench.errors import UsageError
 from bench.features import Features
 from bench.spec import Place, Spec, plan
@@ -47,11 +49,15 @@ def of_folder(root: Path, **options: bool) -> Dataset:
     return load(f"folder:{root}", data_root=NOWHERE, offline=True, **options)
 
 
+def folder_images(root: Path) -> Images:
+    return Images(*folder.read_folder(str(root)))
+
+
 def test_a_folder_without_classes(pictures: Path) -> None:
     (pictures / "README.txt").write_text("not an image")
     dataset = of_folder(pictures, holdout=True)
     well_formed(dataset)
-    assert dataset.name == f"folder:{pictures}"
+    assert dataset.name == f"folder-{datasets._sha256(all=folder_images(pictures))[:8]}"
     assert [len(part) for part in parts(dataset)] == [30, 10, 10]
     assert dataset.spec == DataSpec(1, 5, 6, n_classes=0)
     expected = {np.asarray(Image.open(path)).tobytes() for path in pictures.glob("*.png")}
@@ -94,10 +100,12 @@ def test_a_copy_of_a_folder_is_the_same_data_and_a_changed_pixel_is_not(
     copy = tmp_path / "copy"
     shutil.copytree(pictures, copy)
     assert of_folder(copy).sha256 == of_folder(pictures).sha256
+    assert of_folder(copy).name == of_folder(pictures, holdout=True).name
     pixels = np.asarray(Image.open(copy / "07.png")).copy()
     pixels[2, 2] ^= 1
     Image.fromarray(pixels).save(copy / "07.png")
     assert of_folder(copy).sha256 != of_folder(pictures).sha256
+    assert of_folder(copy).name != of_folder(pictures).name
 
 
 def test_a_folder_has_one_name_however_it_is_spelled(
@@ -108,7 +116,12 @@ def test_a_folder_has_one_name_however_it_is_spelled(
     for path in ("pictures", "./pictures", "pictures/", "x/../pictures", "link", str(pictures)):
         name, _ = datasets.resolve(f"folder:{path}", data_root=NOWHERE, offline=True)
         assert name == f"folder:{pictures}"
-        assert load(f"folder:{path}", data_root=NOWHERE).name == name
+
+
+def test_a_folder_is_not_asked_for_by_what_records_call_it(pictures: Path) -> None:
+    name = of_folder(pictures).name
+    with pytest.raises(UsageError, match=f"'{name}' is not a data set; .*; a folder is named by its path"):
+        load(name, data_root=NOWHERE)
 
 
 def test_at_most_ten_thousand_are_test(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,15 +297,37 @@ def test_a_dry_run_on_a_folder_with_classes_trains_no_classifier(
     monkeypatch.chdir(tmp_path)
     words = ["--models", "vanilla", "--dataset", "folder:pictures", "--seeds", "1", "--device", "cpu"]
     assert run.main([*words, "--dry-run"]) == 0
-    first, second, _ = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"a classifier of folder:{tmp_path}/pictures would be trained first")
-    assert second.startswith(f"compute  vanilla      folder:{tmp_path}/pictures seed 0")
+    said, first, second, _ = capsys.readouterr().out.splitlines()
+    name = of_folder(tmp_path / "pictures").name
+    assert said == f"--dataset folder:{tmp_path}/pictures: its images are called {name}"
+    assert first.startswith(f"a classifier of {name} would be trained first")
+    assert second.startswith(f"compute  vanilla      {name} seed 0")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_the_same_images_at_two_paths_are_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for k in range(100):
+        write(tmp_path, f"here/{'ab'[k % 2]}/{k}.png", size=(8, 8), seed=k)
+    shutil.copytree(tmp_path / "here", tmp_path / "some" / "where else")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=2))
+    small = [word for word in SMALL if word not in ("--dataset", "digits")]
+    words = [*small, "--steps", "2", "--seeds", "1", "--workers", "0", "--draws", "1"]
+    for path, says in (("here", "0 reused, 1 to compute"), ("some/where else", "1 reused, 0 to compute")):
+        assert run.main([*words, "--dataset", f"folder:{path}"]) == 0
+        assert f"1 run, {says}" in capsys.readouterr().out
+    (record,) = records(tmp_path)
+    assert record["dataset"] == record["protocol"]["dataset"]["name"] == of_folder(tmp_path / "here").name
+    assert str(tmp_path) not in (folders(tmp_path)[0] / "run.json").read_text()
 
 
 def test_one_folder_cannot_be_named_twice(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures)
     monkeypatch.setattr(spec, "agree", lambda *_, **__: {"extractors": {}})
     twice = Spec(["vanilla"], ["folder:.", f"folder:{pictures}"], [0])
-    with pytest.raises(UsageError, match=r"--dataset: 'folder:/.*pictures' is .*, which is named already"):
+    with pytest.raises(
+        UsageError, match=r"--dataset: 'folder:/.*pictures' is folder-.*, which is named already"
+    ):
         plan(twice, Place())

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 NAMES = ("digits", *CLASSES)
 """The data sets by name. Beside them, ``folder:PATH``, and ``auto``, which :func:`resolve` turns into one."""
 
+FOLDER = "folder-"
+"""What the name of a folder's data set begins with, in records."""
+
 DEFAULT_STEPS: Mapping[str, int] = {"digits": 3_000} | dict.fromkeys(CLASSES, 30_000)
 MAX_TEST = 10_000
 SPLIT_SEED = 0
@@ -54,6 +57,8 @@ class Dataset:
     """A data set, split. ``val`` is there only where it was asked for; it was then taken out of ``train``."""
 
     name: str
+    """One of :data:`NAMES`. That of a folder ends in eight digits of a hash of its images and labels, so
+    that the same images are the same data set wherever they lie."""
     train: Images
     val: Images | None
     test: Images
@@ -98,11 +103,11 @@ def default_steps(name: str) -> int:
 
 
 def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | None]:
-    """The one name of the data set that is asked for and, for ``auto``, a sentence that says why.
+    """What :func:`load` is to be given and, for ``auto``, a sentence that says why.
 
     ``auto`` is MNIST where its files are in ``data_root`` or can be downloaded to it, else digits.
-    A folder's name holds its absolute path, however the path is spelled, so that a name means the same
-    in any process. UsageError where there is no such data set.
+    A folder's path becomes absolute, so that it means the same in any process. UsageError where there is
+    no such data set.
     """
     if name == "auto":
         try:
@@ -117,9 +122,9 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
         return f"folder:{os.path.realpath(path)}" if usable else name, None
     if name not in NAMES:
         options = ("auto", *NAMES)
+        hint = "; a folder is named by its path" if name.startswith(FOLDER) else nearest(name, options)
         raise UsageError(
-            f"--dataset: {name!r} is not a data set; use {', '.join(options)} or folder:PATH"
-            f"{nearest(name, options)}"
+            f"--dataset: {name!r} is not a data set; use {', '.join(options)} or folder:PATH{hint}"
         )
     return name, None
 
@@ -131,13 +136,13 @@ def load(name: str, *, data_root: Path, offline: bool = False, holdout: bool = F
     is chosen by looking at scores (a hyperparameter, a step) is chosen there. UsageError, one line,
     where the data is missing, damaged or cannot be used.
     """
-    name, _ = resolve(name, data_root=data_root, offline=offline)
+    asked, _ = resolve(name, data_root=data_root, offline=offline)
     try:
-        train, test = _read(name, data_root, offline)
+        name, train, test = _read(asked, data_root, offline)
     except UsageError as error:
-        raise UsageError(f"--dataset {name!r}: {error}") from error
+        raise UsageError(f"--dataset {asked!r}: {error}") from error
     except (OSError, MemoryError) as error:
-        raise UsageError(f"--dataset {name!r}: cannot be read: {error}") from error
+        raise UsageError(f"--dataset {asked!r}: cannot be read: {error}") from error
     n_classes = max(0 if part.labels is None else 1 + int(part.labels.max()) for part in (train, test))
     val = None
     if holdout:
@@ -145,13 +150,17 @@ def load(name: str, *, data_root: Path, offline: bool = False, holdout: bool = F
     return Dataset(name, train, val, test, n_classes, _sha256(train=train, val=val, test=test))
 
 
-def _read(name: str, data_root: Path, offline: bool) -> tuple[Images, Images]:
-    """(train, test)."""
-    if name in CLASSES:
-        train, test = read_torchvision(name, data_root, offline=offline)
-        return Images(*train), Images(*test)
-    everything = _digits() if name == "digits" else Images(*read_folder(name.removeprefix("folder:")))
-    return _split(everything, min(MAX_TEST, -(-len(everything) // 5)))
+def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Images]:
+    """(name, train, test)."""
+    if asked in CLASSES:
+        train, test = read_torchvision(asked, data_root, offline=offline)
+        return asked, Images(*train), Images(*test)
+    if asked == "digits":
+        name, everything = asked, _digits()
+    else:
+        everything = Images(*read_folder(asked.removeprefix("folder:")))
+        name = f"{FOLDER}{_sha256(all=everything)[:8]}"
+    return name, *_split(everything, min(MAX_TEST, -(-len(everything) // 5)))
 
 
 def _split(images: Images, n: int) -> tuple[Images, Images]:

@@ -80,7 +80,7 @@ def _write_configurations(
     job = recipe.template
     content: dict[str, Any] = {
         "models": [job.model],
-        "dataset": [job.dataset],
+        "dataset": [job.data],
         "steps": retraining.steps,
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
@@ -124,7 +124,7 @@ def _retrained(
     job = recipe.template
     spec = Spec(
         models=[job.model],
-        datasets=[job.dataset],
+        datasets=[job.data],
         seeds=range(retraining.n_seeds),
         steps=retraining.steps,
         eval_every=retraining.eval_every,
@@ -132,7 +132,7 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [store.read_record(job.folder(place.out)) for job in plan(spec, place)]
+    records = [store.read_record(job.folder(place.out)) for job in plan(spec, place, lambda line: None)]
     return [record for record in records if record is not None and record["status"] == "finished"]
 
 
