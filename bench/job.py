@@ -300,7 +300,7 @@ class Stack:
         status = "finished" if lane.diverged_at is None else "diverged"
         result = record.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
         result["parameters"] = record.count_parameters(self.trainer)
-        result["environment"] = environment.describe(self.place.device)
+        result["environment"] = environment.describe(self.place.device) | {"source": lane.job.source or None}
         result["evals"] = lane.evals
         result["floor"] = evaluator.floor()
         result["d_accuracy"] = self.judge(history, lane)
@@ -393,7 +393,7 @@ def _checkpoints(job: Job, folder: Path, device: torch.device) -> dict[int, dict
     for path in (folder / name for name in CHECKPOINTS):
         if path.exists():
             try:
-                state = _load(path, device)
+                state = load_checkpoint(path, device)
                 if "notes" not in state:  # of a run that was finished: weights alone
                     continue
                 if json.loads(state["notes"])["run"] != [job.run_id, job.seed]:
@@ -407,7 +407,7 @@ def _checkpoints(job: Job, folder: Path, device: torch.device) -> dict[int, dict
     return found
 
 
-def _load(path: Path, device: torch.device) -> dict[str, Any]:
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """What :func:`_save` wrote, without executing any code that may be in it.
 
     What was in a GPU's memory comes to ``device``, the rest stays on the host.

@@ -190,7 +190,7 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
 
     with pytest.raises(job.StoppedError):
         job.run(jobs[1:2], place, stop=stop)
-    reached = job._load(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
+    reached = job.load_checkpoint(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
     resumed = resumptions(monkeypatch)
     run_here([Task(jobs)], place, Interrupt(), retries=0)
     assert resumed == [0, reached]
@@ -242,7 +242,7 @@ def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
         left = {path.name for path in folder.iterdir()}
         assert {"checkpoint.pt", "progress.json"} <= left
         assert not left & {"run.json", "error.log", "claim-1"}
-        assert job._load(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(folder)
+        assert job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(folder)
 
 
 @LINUX

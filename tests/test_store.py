@@ -255,12 +255,12 @@ def test_no_damaged_checkpoint_is_trusted(run: Run, fast_path: Path) -> None:
     """2,000 damaged copies: each is refused, or holds exactly what was written."""
     _, _, folder = stopped(run, fast_path)
     path = folder / "checkpoint.pt"
-    data, intact = path.read_bytes(), job._load(path, CPU)
+    data, intact = path.read_bytes(), job.load_checkpoint(path, CPU)
     refused = 0
     for copy in flips(data, 2000):
         path.write_bytes(copy)
         try:
-            loaded = job._load(path, CPU)
+            loaded = job.load_checkpoint(path, CPU)
         except Exception:  # whatever the reader raises, its caller sets the file aside
             refused += 1
         else:
@@ -297,7 +297,7 @@ def empty(path: Path) -> None:
 
 def foreign(path: Path) -> None:
     """That of another seed."""
-    state = job._load(path, CPU)
+    state = job.load_checkpoint(path, CPU)
     notes = json.loads(state["notes"])
     notes["run"][1] += 1
     job._save(path, state | {"notes": json.dumps(notes)})
@@ -314,7 +314,7 @@ TRAP = Path(os.environ.get("TMPDIR", "/tmp")) / f"trap-{os.getpid()}"
 
 
 def malicious(path: Path) -> None:
-    state = job._load(path, CPU)
+    state = job.load_checkpoint(path, CPU)
     torch.save(state | {"position": Malicious()}, path)
 
 
@@ -355,7 +355,7 @@ def test_an_interrupted_run_goes_on_where_it_was_stopped(
     run: Run, fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it, place, folder = stopped(run, fast_path)
-    at = job._load(folder / "checkpoint.pt", CPU)["step"]
+    at = job.load_checkpoint(folder / "checkpoint.pt", CPU)["step"]
     resumed = resumptions(monkeypatch)
     run_here([Task([it])], place, Interrupt(), retries=0)
     assert resumed == [at]
@@ -374,7 +374,7 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: R
     """Intact, this run's, but of another shape: one attempt fails, the next one begins anew."""
     it, place, folder = stopped(run, fast_path)
     for name in ("checkpoint.pt", "checkpoint-before.pt"):
-        state = job._load(folder / name, CPU)
+        state = job.load_checkpoint(folder / name, CPU)
         state["weights"]["gen"]["0.weight"] = torch.zeros(3, 3)
         job._save(folder / name, state)
     run_here([Task([it])], place, Interrupt(), retries=1)
