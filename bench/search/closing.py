@@ -132,7 +132,7 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [store.read_record(job.folder(place.out)) for job in plan(spec, place)]
+    records = [store.read_record(job.folder(place.out), job) for job in plan(spec, place)]
     return [record for record in records if record is not None and record["status"] == "finished"]
 
 
