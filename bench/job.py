@@ -5,8 +5,10 @@ The only place where models, data, scores and files meet.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import math
 import sys
 import time
 import zipfile
@@ -25,7 +27,7 @@ from baselines.gan import Gan, Nets
 from baselines.step import Tensors
 from baselines.trainer import Trainer, bind
 from bench import criterion, datasets, environment, fingerprint, pictures, record, store
-from bench.errors import ChangedError, one_line
+from bench.errors import ChangedError, one_line, printable
 from bench.evaluate import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.features import load_extractor
 from bench.spec import Job, Place
@@ -273,6 +275,8 @@ class Stack:
         states = [states[step] for states in found]
         try:
             self.trainer.load_state_dict(states)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception:  # they do not fit: this attempt fails, the next one starts anew
             for path in (lane.folder / name for lane in self.lanes for name in CHECKPOINTS):
                 if path.exists():
@@ -364,7 +368,7 @@ class Stack:
 
 def abreast(jobs: Sequence[Job], place: Place) -> list[list[Job]]:
     """The jobs, or where no checkpoints of one step exist of all, those together that go on from the same."""
-    steps = [set(_checkpoints(job, job.folder(place.out), torch.device("cpu"))) for job in jobs]
+    steps = [set(_checkpoints(job, job.folder(place.out), torch.device(place.device))) for job in jobs]
     if set.intersection(*steps):
         return [list(jobs)]
     groups: dict[int, list[Job]] = {}
@@ -388,22 +392,30 @@ def _save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _checkpoints(job: Job, folder: Path, device: torch.device) -> dict[int, dict[str, Any]]:
-    """Step -> state, of each checkpoint of this run that is intact. Damaged ones are set aside."""
+    """Step -> state, of each checkpoint of this run that is intact. Damaged ones are set aside.
+
+    Raises:
+        UnreadableError: one cannot be read, or not go on here.
+    """
     found = {}
     for path in (folder / name for name in CHECKPOINTS):
-        if path.exists():
-            try:
-                state = load_checkpoint(path, device)
-                if "notes" not in state:  # of a run that was finished: weights alone
-                    continue
-                if json.loads(state["notes"])["run"] != [job.run_id, job.seed]:
-                    raise ValueError("it is another run's")
-                found[int(state["step"])] = state
-            except OSError:
-                raise
-            except Exception as error:  # whatever a damaged file makes its reader raise
-                why = f"{path} is damaged ({one_line(error)})"
-                print(f"{why}; kept as {store.set_aside(path).name}", file=sys.stderr)
+        try:
+            state = load_checkpoint(path, device)
+            if "notes" not in state:  # of a run that was finished: weights alone
+                continue
+            if json.loads(state["notes"])["run"] != [job.run_id, job.seed]:
+                raise ValueError("it is another run's")
+            if state["stream"].shape != torch.Generator(device).get_state().shape:
+                why = f"holds random numbers of another kind of device than {device.type}: go on there"
+                raise store.UnreadableError(errno.ENODEV, f"{why}, or move it away to begin anew", str(path))
+            found[int(state["step"])] = state
+        except FileNotFoundError:
+            continue
+        except (OSError, MemoryError, torch.OutOfMemoryError):  # the file may be whole
+            raise
+        except Exception as error:  # whatever a damaged file makes its reader raise
+            why = printable(f"{path} is damaged ({one_line(error)})")
+            print(f"{why}; kept as {store.set_aside(path).name}", file=sys.stderr)
     return found
 
 
@@ -412,15 +424,17 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
     What was in a GPU's memory comes to ``device``, the rest stays on the host.
     """
-    with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums in its files
-        if (name := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of {name} does not match")
 
     def restored(storage: Any, where: str) -> Any:
         to = "cpu" if where == "cpu" else str(device)
         return default_restore_location(storage, to)  # type: ignore[no-untyped-call]
 
-    state: dict[str, Any] = torch.load(path, map_location=restored, weights_only=True)
+    with store.reading(path, most=math.inf) as file:
+        with zipfile.ZipFile(file) as archive:  # torch.load does not look at the checksums in its files
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {name} does not match")
+        file.seek(0)
+        state: dict[str, Any] = torch.load(file, map_location=restored, weights_only=True)
     return state
 
 

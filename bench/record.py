@@ -64,11 +64,7 @@ def write_failure(job: Job, out: Path, reason: str, attempts: int) -> None:
 
 def log(folder: Path, text: str) -> None:
     """Add to ``error.log``: what went wrong in each attempt."""
-    path = folder / "error.log"
-    with store.writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{text.rstrip()}\n")
+    store.append(folder / "error.log", f"{text.rstrip()}\n")
 
 
 def count_parameters(trainer: Trainer) -> dict[str, dict[str, int]]:

@@ -42,7 +42,7 @@ def _alike(job: Job, out: Path) -> Iterator[tuple[Path, store.Record]]:
     name = f"{store.slug(job.model)}-{store.slug(job.dataset)}-"
     paths = [path for path in (out / "runs").glob(f"{name}*/seed-{job.seed}/run.json") if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:
-        with suppress(store.DamagedRecordError, OSError):
+        with suppress(store.RecordError, OSError):
             record = store.read_record(path.parent)
             if record is not None and "code" in record and record["status"] != "failed":
                 asked = _asked(record["model"], record)

@@ -22,7 +22,7 @@ from typing import Any
 from bench import store
 from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, path, run_main, setting
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.executors import engines
 from bench.executors.devices import devices
 from bench.executors.local import Task, run_here, run_local
@@ -272,12 +272,16 @@ def _names(slots: Sequence[str]) -> str:
 
 
 def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
-    """The jobs that are still to be computed, and how many are not: a failed run is tried again."""
+    """The jobs that are still to be computed, and how many are not: a failed run is tried again.
+
+    Raises:
+        UnreadableError: nobody can tell, because a record cannot be read.
+    """
     todo = []
     for job in jobs:
         try:
-            record = store.read_record(job.folder(place.out))
-        except store.DamagedRecordError as error:
+            record = store.read_record(job.folder(place.out), job)
+        except store.RecordError as error:
             print(f"{error}; to be computed again", file=sys.stderr)
             record = None
         if record is None or record["status"] == "failed":
@@ -296,10 +300,7 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
         if is_claimed(folder):
             raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
     for folder in folders:
-        n = 1
-        while (old := folder.with_name(f"old-{folder.name}-{n}")).exists():
-            n += 1
-        folder.rename(old)
+        folder.rename(store.old_name(folder))
 
 
 def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place) -> None:
@@ -307,11 +308,7 @@ def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place)
     runs = sorted({job.folder(place.out).parent.name for job in jobs})
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
-    path = place.out / "commands.jsonl"
-    with store.writing(path):
-        place.out.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    store.append(place.out / "commands.jsonl", line + "\n")
 
 
 def _print_plan(jobs: Sequence[Job], place: Place) -> int:
@@ -404,7 +401,8 @@ def _close(jobs: Sequence[Job], place: Place) -> int:
     print(f"report: {place.out / 'report'}")
     bad = mine[mine["status"] != "finished"]
     for run in bad.itertuples():
-        print(f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}", file=sys.stderr)
+        line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}"
+        print(printable(line), file=sys.stderr)
     return 1 if len(bad) or len(mine) < len(jobs) else 0
 
 

@@ -192,8 +192,10 @@ def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[store.Re
     """A run's record and the job that it describes, or why there is nothing to compute."""
     try:
         record = store.read_record(folder)
-    except store.DamagedRecordError as error:
+    except store.RecordError as error:
         return Verdict("different", error.reason)
+    except store.UnreadableError as error:
+        return Verdict("cannot", str(error))
     if record is None or "code" not in record:
         return Verdict("cannot", "its record does not say which code made it")
     if record["status"] == "failed":

@@ -164,7 +164,7 @@ class Shared:
             folder = job.folder(self.out)
             if not self.claims.take(folder):
                 others.append(job)
-            elif self.settled(folder):
+            elif self.settled(job):
                 self.claims.release(folder)
             else:
                 mine.append(job)
@@ -173,12 +173,24 @@ class Shared:
                         left.unlink(missing_ok=True)
         return replace(task, jobs=mine), replace(task, jobs=others)
 
-    def settled(self, folder: Path) -> bool:
-        """Whether a run has a record that counts: any but a failure from before this command."""
+    def settled(self, job: Job) -> bool:
+        """Whether a run has a record that counts: any but a failure from before this command.
+
+        What is damaged is set aside. The record of another run, and what lies beside it, is moved out of
+        the way once the run is claimed: it may be the only one.
+
+        Raises:
+            UnreadableError: it cannot be read.
+        """
+        folder = job.folder(self.out)
         try:
-            found = store.read_record(folder)
+            found = store.read_record(folder, job)
         except store.DamagedRecordError as error:
             print(f"{error}; kept as {store.set_aside(error.path).name}", file=sys.stderr)
+            return False
+        except store.ForeignRecordError as error:
+            if folder in self.claims.held:
+                print(f"{error}; kept in {store.clear_out(folder).name}", file=sys.stderr)
             return False
         return found is not None and (found["status"] != "failed" or _version(folder) != self.before[folder])
 
@@ -190,7 +202,7 @@ class Shared:
     def fail(self, task: Task, reason: str) -> None:
         """Record the failure of each run that has no record yet."""
         for job in task.jobs:
-            if not self.settled(job.folder(self.out)):
+            if not self.settled(job):
                 record.write_failure(job, self.out, reason, task.attempt)
 
     def release(self, task: Task) -> None:
@@ -202,7 +214,7 @@ class Shared:
 def _version(folder: Path) -> tuple[int, int] | None:
     """Changes whenever a record is written."""
     try:
-        status = (folder / "run.json").stat()
+        status = (folder / "run.json").lstat()
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns

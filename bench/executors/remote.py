@@ -7,7 +7,6 @@ engine's word is used for one thing: that a job is gone. Its runs without a reco
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import uuid
@@ -18,6 +17,7 @@ from typing import Protocol
 
 from bench import store
 from bench.claims import Claims, is_claimed
+from bench.errors import printable
 from bench.executors.devices import devices
 from bench.executors.local import Shared, Task, run_local, settle
 from bench.executors.workers import Interrupt
@@ -180,7 +180,7 @@ class Queue:
         ended, again = self.engine.ended(self.running), []
         for job, each in list(self.running.items()):
             folders = [run.folder(self.place.out) for run in each.task.jobs]
-            if all(map(self.shared.settled, folders)):
+            if all(map(self.shared.settled, each.task.jobs)):
                 if job in ended or not any(map(is_claimed, folders)):  # it may still tidy up
                     self._drop(job)
             elif ended.get(job) == CANCELLED:
@@ -210,16 +210,20 @@ def forget(task: Task, out: Path) -> None:
 
 
 def handed_over(jobs: Sequence[Job], out: Path, engine: str) -> tuple[dict[str, Handed], list[Job]]:
-    """What this engine has of these runs from earlier commands, and the other runs."""
+    """What this engine has of these runs from earlier commands, and the other runs.
+
+    Raises:
+        UnreadableError: a note cannot be read.
+    """
     held: dict[tuple[str, str, int], list[Job]] = {}
     rest = []
     for job in jobs:
         folder = job.folder(out)
         try:
-            note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-            key = (str(note["job"]), str(note["ticket"]), int(note["attempt"]))
+            note = store.read_json(folder / NOTE)
+            key = (printable(note["job"]), str(note["ticket"]), int(note["attempt"]))
             known = note["engine"] == engine and not (folder / "run.json").exists()
-        except (OSError, ValueError, LookupError, TypeError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError, OverflowError):
             known = False
         if known:
             held.setdefault(key, []).append(job)

@@ -132,7 +132,9 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [store.read_record(job.folder(place.out)) for job in plan(spec, place, lambda line: None)]
+    records = [
+        store.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)
+    ]
     return [record for record in records if record is not None and record["status"] == "finished"]
 
 

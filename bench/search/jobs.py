@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import store
+from bench.errors import printable
 from bench.executors import remote
 from bench.executors.devices import devices
 from bench.executors.remote import CANCELLED, NOTE, Engine
@@ -90,9 +90,9 @@ def search_remotely(
 def _alive(note: Path, engine: Engine) -> list[str]:
     """The jobs of earlier commands that still search."""
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-        jobs = [str(job) for job in found["jobs"] if found["engine"] == engine.name]
-    except (OSError, ValueError, LookupError, TypeError):
+        found = store.read_json(note)
+        jobs = [printable(job) for job in found["jobs"] if found["engine"] == engine.name]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         return []
     ended = engine.ended(jobs)
     return [job for job in jobs if job not in ended]

@@ -7,6 +7,7 @@ evaluation, and the trial can be pruned there.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -211,10 +212,18 @@ def _stackable(a: Job, b: Job) -> bool:
 
 
 def _record(job: Job, place: Place) -> store.Record | None:
-    """The record of a run that needs no more work."""
+    """The record of a run that needs no more work.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    folder = job.folder(place.out)
     try:
-        record = store.read_record(job.folder(place.out))
+        record = store.read_record(folder, job)
     except store.DamagedRecordError as error:
-        store.set_aside(error.path)
+        print(f"{error}; kept as {store.set_aside(error.path).name}", file=sys.stderr)
+        return None
+    except store.ForeignRecordError as error:
+        print(f"{error}; kept in {store.clear_out(folder).name}", file=sys.stderr)
         return None
     return record if record is not None and record["status"] in ("finished", "diverged") else None
