@@ -193,7 +193,7 @@ def load(roots: Path | Iterable[Path]) -> pd.DataFrame:
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict) and item and prefix != "code.":  # below it, keys are files
             row |= _flat(item, f"{prefix}{key}.")
         else:
             row[prefix + key] = item

@@ -50,19 +50,22 @@ def build(
     *,
     baseline: str | None = None,
     quick: bool = False,
+    strict_environment: bool = False,
 ) -> Report:
     """Write the report on all runs below ``roots`` into ``out``.
 
     ``baseline``: the model that others are compared with; without one, ``vanilla`` where it was run.
     ``quick`` draws training curves, per-seed scores and sample grids only. Figures are PNG, and PDF too
-    where ``formats`` has LaTeX.
+    where ``formats`` has LaTeX. ``strict_environment`` refuses tables whose runs were computed in several
+    environments; nothing is written then.
 
     Raises:
+        MixedEnvironmentError: with ``strict_environment``.
         UsageError: no runs yet, or none of the baseline asked for.
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import compare, looks, page, plots, searches, summary, tables, text
+    from reports import compare, environments, looks, page, plots, searches, summary, tables, text
 
     if not all(root.is_dir() for root in roots):
         raise UsageError(_nothing(roots))
@@ -79,6 +82,8 @@ def build(
         )
     baseline = baseline or "vanilla"
     groups = summary.groups(runs)
+    if strict_environment:
+        environments.refuse_mixed(groups)
     compared = {group.number: compare.comparisons(group, baseline) for group in groups}
     built: dict[int, list[Table]] = {}
     for group in groups:
@@ -126,7 +131,9 @@ def build(
     if "html" in formats:
         write("report.html", page.render(runs, groups, compared, pictures, skipped, keys))
     if "csv" in formats:
-        numbered = {group.number: group.summary for group in groups}
+        numbered = {
+            group.number: group.summary.assign(environments=environments.of_rows(group)) for group in groups
+        }
         write("table.csv", _csv(numbered))
         write("comparisons.csv", _csv(compared))
         write("runs.csv", runs.drop(columns="evals", errors="ignore").to_csv(index=False))
@@ -333,6 +340,11 @@ def parser() -> Parser:
     )  # fmt: skip
     p.add_argument("--out", type=path, metavar="DIR", help="default: <first RESULTS>/report")
     p.add_argument("--baseline", metavar="MODEL", help="others are compared with it; default: vanilla")
+    p.add_argument(
+        "--strict-environment",
+        action="store_true",
+        help="refuse tables whose runs were computed in several environments (torch, device and so on)",
+    )
     p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
     return p
 
@@ -344,11 +356,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         UsageError: the request was wrong, or there are no runs yet.
     """
     args = parser().parse(argv)
+    from reports.environments import MixedEnvironmentError
+
     out = args.out or args.roots[0] / "report"
     gc.set_threshold(100_000)  # of 1,000 runs' objects hardly any is garbage: looking for it takes a tenth
     try:
-        report = build(args.roots, out, args.format, baseline=args.baseline)
-    except (NoUsableRecordError, DamagedRecordError) as error:
+        report = build(
+            args.roots,
+            out,
+            args.format,
+            baseline=args.baseline,
+            strict_environment=args.strict_environment,
+        )
+    except (NoUsableRecordError, DamagedRecordError, MixedEnvironmentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

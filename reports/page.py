@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench import store
 from bench.version import VERSION
-from reports import tables, text
+from reports import tables, text, versions
 from reports.summary import Group, protocol_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -95,6 +95,7 @@ def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) 
                 "hyperparameters": _distinct(group, row["id"], "hyperparameters."),
                 "parameters": _distinct(group, row["id"], "parameters."),
                 "environment": _distinct(group, row["id"], "environment."),
+                "code": _files(group, row["id"]),
                 "command": command(group, row["id"]),
                 "seeds": tables.seeds(group, row["id"]),
             }
@@ -157,6 +158,18 @@ def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
     values = {name: [_text(value) for value in mine[name] if not _is_gap(value)] for name in names}
     return {
         name.removeprefix(prefix): " | ".join(dict.fromkeys(texts)) for name, texts in values.items() if texts
+    }
+
+
+def _files(group: Group, run_id: str) -> dict[str, str]:
+    """File -> digest of the code that made a configuration's runs."""
+    mine = group.of(run_id).reindex(columns=versions.PARTS)
+    return {
+        file: sha
+        for name in versions.PARTS
+        for files in mine[name].head(1)
+        if isinstance(files, dict)
+        for file, sha in files.items()
     }
 
 

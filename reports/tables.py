@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import published, stats
+from reports import environments, published, stats, versions
 from reports.compare import LEVEL
 from reports.summary import Group, Score, protocol_sentence, ranges
 from reports.text import NOT_SEPARATED, NOTHING, Cell, Column, Row, Table
@@ -50,8 +50,17 @@ def scores(group: Group) -> Table:
     ]
     papers, remarks = _published(group, columns)
     rows += papers + _rows(group, cells)
-    notes = (*_notes(group, rows, smallest), *_cautions(group), *remarks)
-    return Table(f"Scores: {group.title}", protocol_sentence(group), tuple(columns), tuple(rows), notes)
+    mixed = environments.differences(group)
+    notes = (
+        *_notes(group, rows, smallest),
+        *(difference.sentence for difference in mixed),
+        *versions.notes(group.runs),
+        *group.remarks,
+        *_cautions(group),
+        *remarks,
+    )
+    caption = protocol_sentence(group) + environments.caption(mixed)
+    return Table(f"Scores: {group.title}", caption, tuple(columns), tuple(rows), notes)
 
 
 def training(group: Group) -> Table:
