@@ -35,6 +35,8 @@ class Report:
     tables: list[Table]
     pictures: list[Picture]
     files: list[Path]
+    removed: list[Path]
+    """Files of an earlier report that this one did not renew."""
     skipped: list[str]
     """One line, with its path, per record that could not be used."""
 
@@ -56,8 +58,10 @@ def build(
 
     ``baseline``: the model that others are compared with; without one, ``vanilla`` where it was run.
     ``quick`` draws training curves, per-seed scores and sample grids only. Figures are PNG, and PDF too
-    where ``formats`` has LaTeX. ``strict_environment`` refuses tables whose runs were computed in several
-    environments; nothing is written then.
+    where ``formats`` has LaTeX. Whatever formats and figures an earlier report left in ``out`` are renewed
+    too, or removed where there is nothing to draw any more: no part of a report is older than another.
+    ``strict_environment`` refuses tables whose runs were computed in several environments; nothing is
+    written then.
 
     Raises:
         MixedEnvironmentError: with ``strict_environment``.
@@ -65,7 +69,7 @@ def build(
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import compare, environments, looks, page, plots, searches, summary, tables, text
+    from reports import compare, environments, folder, looks, page, plots, searches, summary, tables, text
 
     if not all(root.is_dir() for root in roots):
         raise UsageError(_nothing(roots))
@@ -93,6 +97,9 @@ def build(
     every = [table for some in built.values() for table in some]
     found, unread = searches.load(roots)
     skipped += unread
+    before = folder.held(out)
+    formats = [kind for kind in FORMATS if kind in {*formats, *folder.formats(before)}]
+    quick = quick and not folder.is_full(before)
     shared = [[s for s in found if s.alike == alike] for alike in sorted({s.alike for s in found})]
     files: list[Path] = []
 
@@ -126,7 +133,8 @@ def build(
     if "latex" in formats:
         write(
             "table.tex",
-            LATEX_HEAD + text.join([part for table in every for part in text.fitted(table)], text.latex),
+            folder.LATEX_HEAD
+            + text.join([part for table in every for part in text.fitted(table)], text.latex),
         )
     if "html" in formats:
         write("report.html", page.render(runs, groups, compared, pictures, skipped, keys))
@@ -137,10 +145,8 @@ def build(
         write("table.csv", _csv(numbered))
         write("comparisons.csv", _csv(compared))
         write("runs.csv", runs.drop(columns="evals", errors="ignore").to_csv(index=False))
-    return Report(runs, groups, every, pictures, files, skipped)
-
-
-LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
+    removed = folder.close(out, before, files)
+    return Report(runs, groups, every, pictures, files, removed, skipped)
 
 
 MOST_DRAWN = 12
@@ -379,6 +385,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         for group in report.groups:
             print(trace(group))
+    for gone in report.removed:
+        print(f"removed {gone}: of an earlier report", file=sys.stderr)
     for written in report.files:
         print(written)
     return 0
