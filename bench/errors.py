@@ -18,4 +18,13 @@ def nearest(word: str, options: Iterable[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """``ValueError: what went wrong``, on one line of at most 300 characters."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return printable(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+
+
+def printable(text: object) -> str:
+    """A text as one line that a terminal only shows: a control character becomes its escape, ``\\x1b``.
+
+    For whatever was read from files: records, names of folders, notes. Characters that turn the direction
+    of writing, and halves of surrogate pairs, are escaped too.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

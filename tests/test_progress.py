@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench import job, progress
+from bench.errors import printable
 from bench.progress import Progress
 from bench.spec import Job, Place, Spec, plan
 
@@ -143,3 +144,18 @@ def test_a_run_that_has_trained_is_scoring(tmp_path: Path, monkeypatch: pytest.M
         stack.advance()
         phases.append(told_by(one, place)["phase"])
     assert phases == ["training", "training", "scoring"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("plain, é, 漢, 😀", "plain, é, 漢, 😀"),
+        ("\x1b[2Jgone\x07", "\\x1b[2Jgone\\x07"),
+        ("two\nlines\r\t", "two\\nlines\\r\\t"),
+        ("\u202eesrever", "\\u202eesrever"),
+        ("\x9b31m \u2028 \udcff", "\\x9b31m \\u2028 \\udcff"),
+    ],
+)
+def test_nothing_from_a_file_moves_the_cursor(text: str, shown_as: str) -> None:
+    assert printable(text) == shown_as
+    assert printable(text).isprintable()
