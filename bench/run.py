@@ -22,7 +22,7 @@ from typing import Any
 from bench import store
 from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, path, run_main, setting
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.executors import engines
 from bench.executors.devices import devices
 from bench.executors.local import Task, run_here, run_local
@@ -405,12 +405,12 @@ def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = Fals
             environments.refuse_mixed(groups)
         for group in groups:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print(tables.plain(tables.scores(group), width))
+            print(tables.plain(tables.scores(group), width, sys.stdout.encoding))
         folder = place.out / "report"
         build.build(
             [place.out], folder, ("markdown", "csv"), quick=True, strict_environment=strict_environment
         )
-        print(f"report: {folder}")
+        print(f"report: {printable(folder)}")
     except environments.MixedEnvironmentError as error:
         print(f"error: {error}; the runs are kept", file=sys.stderr)
         code = 1

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -179,15 +181,29 @@ def load(roots: Path | Iterable[Path]) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    folders: list[str] = []
     skipped: list[str] = []
     for found in scan([roots] if isinstance(roots, Path) else roots):
         if isinstance(found, DamagedRecordError):
-            skipped.append(str(found))
+            skipped.append(printable(found))
         else:
-            rows.append(_flat(found.record) | {"folder": str(found.folder)})
-    frame = pd.DataFrame(rows)
+            rows.append(_flat(_shown(found.record)))
+            folders.append(str(found.folder))
+    # A path need not be text, which is what a column of strings takes.
+    frame = pd.DataFrame(rows).assign(folder=pd.Series(folders, dtype=object))
     frame.attrs["skipped"] = skipped
     return frame
+
+
+def _shown(value: Any) -> Any:
+    """The same with all texts printable: what a record says ends in terminals, pages and tables."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(key): _shown(item) for key, item in value.items()}
+    return value
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -37,21 +37,22 @@ HEADS: Mapping[str, bytes] = {
 def held(out: Path) -> dict[str, str]:
     """Name -> SHA-256, as it was written, of each file of an earlier report that is still there."""
     path = out / LIST
-    if not _is_file(path):
+    if not is_file(path):
         return {name: store.file_digest(out / name) for name in HEADS if _is_ours(out / name)}
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["files"].items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # no list of ours: nothing is known to be
-    return {name: sha for name, sha in listed if Path(name).name == name and _is_file(out / name)}
+    return {name: sha for name, sha in listed if Path(name).name == name and is_file(out / name)}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether it is a file of its own: no link, and no pipe, whose reader would wait."""
     return path.is_file() and not path.is_symlink()
 
 
 def _is_ours(path: Path) -> bool:
-    if not _is_file(path):
+    if not is_file(path):
         return False
     with path.open("rb") as file:
         return HEADS[path.name] in file.read(2000)
@@ -75,7 +76,7 @@ def close(out: Path, before: Mapping[str, str], written: Iterable[Path]) -> list
     """
     now = {path.name: store.file_digest(path) for path in written}
     stale = [out / name for name in before if name not in now]
-    removed = [path for path in stale if _is_file(path) and store.file_digest(path) == before[path.name]]
+    removed = [path for path in stale if is_file(path) and store.file_digest(path) == before[path.name]]
     for path in removed:
         with store.writing(path):
             path.unlink(missing_ok=True)

@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 
 from bench import store
+from bench.errors import printable
 from bench.version import VERSION
 from reports import tables, text, versions
+from reports.private import SHOW_ALL, Hider
 from reports.summary import Group, protocol_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,6 +42,7 @@ def render(
     pictures: Sequence[Picture],
     skipped: Sequence[str],
     names: Mapping[int, Mapping[str, str]] | None = None,
+    hide: Hider = SHOW_ALL,
 ) -> str:
     """The page. ``names``: per group those that its figures cut short, and what they stand for.
 
@@ -67,7 +70,7 @@ def render(
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[
             {
-                **_section(group, compared[group.number], pictures),
+                **_section(group, compared[group.number], pictures, hide),
                 "names": (names or {}).get(group.number, {}),
             }
             for group in groups
@@ -77,7 +80,9 @@ def render(
     )
 
 
-def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _section(
+    group: Group, compared: pd.DataFrame, pictures: Sequence[Picture], hide: Hider
+) -> dict[str, Any]:
     """What the template shows of a group."""
     return {
         "group": group,
@@ -96,7 +101,7 @@ def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) 
                 "parameters": _distinct(group, row["id"], "parameters."),
                 "environment": _distinct(group, row["id"], "environment."),
                 "code": _files(group, row["id"]),
-                "command": command(group, row["id"]),
+                "command": command(group, row["id"], hide),
                 "seeds": tables.seeds(group, row["id"]),
             }
             for row in group.summary.to_dict("records")
@@ -113,7 +118,7 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
     ]
 
 
-def command(group: Group, run_id: str) -> str:
+def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
     """The command line that makes a configuration's runs again, every hyperparameter spelt out.
 
     Runs that were scored on validation are a search's trials: only a search makes them.
@@ -122,8 +127,10 @@ def command(group: Group, run_id: str) -> str:
         return "# a trial of a search by python -m bench.tune: see summary.json in the study's folder"
     mine = group.of(run_id)
     first = mine.iloc[0]
-    model = str(first["model"])
-    words = ["python", "-m", "bench.run", "--models", model, "--dataset", str(first["dataset"])]
+    model, dataset = str(first["model"]), str(first["dataset"])
+    if dataset.startswith("folder-"):  # where it lies is for the reader to say
+        dataset = "folder:PATH"
+    words = ["python", "-m", "bench.run", "--models", model, "--dataset", dataset]
     words += ["--seed-list", *(str(seed) for seed in mine["seed"])]
     words += ["--steps", str(first["steps"])]
     if (every := _first_step(mine)) is not None:
@@ -138,7 +145,7 @@ def command(group: Group, run_id: str) -> str:
     record = store.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
     if settings := record.get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
-    return shlex.join(words)
+    return hide.paths(printable(shlex.join(words)))
 
 
 def _first_step(runs: pd.DataFrame) -> int | None:

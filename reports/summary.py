@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench import store
+from bench.errors import printable
 from reports import stats, versions
 from reports.stats import Better
 
@@ -124,7 +125,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
         frame["protocol"] = [store.digest(_present(row)) for row in plain]
-    frame.attrs["skipped"] = skipped
+    frame.attrs["skipped"] = [printable(line) for line in skipped]
     return frame
 
 
@@ -144,7 +145,7 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
         if key in SECTIONS and not _is_gap(value):
             return f"{key} is not an object"
         if str(key).startswith(NUMERIC) and key != "d_accuracy.threshold" and not _is_number(value):
-            return f"{key} is not a number"
+            return f"{key} is not a number below 1e100"
         if not _is_gap(value) and (wrong := versions.problem(str(key), value)):
             return wrong
         if str(key).startswith("draws.") and not _are_draws(value):
