@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reports.summary import Group, ranges
+from reports.text import listed
 
 MOST_ROWS = 6
 """Rows that a sentence names for one environment."""
@@ -127,7 +128,7 @@ def _said(runs: pd.DataFrame, column: str, say: Callable[[Any], str]) -> pd.Seri
 
 def caption(found: Iterable[Difference]) -> str:
     """What a table's caption says of them: nothing where there are none."""
-    names = ", ".join(difference.name for difference in found)
+    names = listed([difference.name for difference in found])
     return f" Not all runs were computed in one environment: they differ in {names}." if names else ""
 
 

@@ -84,6 +84,12 @@ def _section(
     group: Group, compared: pd.DataFrame, pictures: Sequence[Picture], hide: Hider
 ) -> dict[str, Any]:
     """What the template shows of a group."""
+    code = {
+        run_id: version.name
+        for _, mine in group.runs.groupby("model")
+        for version in versions.versions(mine)
+        for run_id in version.ids
+    }
     return {
         "group": group,
         "sentence": protocol_sentence(group),
@@ -101,6 +107,7 @@ def _section(
                 "parameters": _distinct(group, row["id"], "parameters."),
                 "environment": _distinct(group, row["id"], "environment."),
                 "code": _files(group, row["id"]),
+                "version": code[row["id"]],
                 "command": command(group, row["id"], hide),
                 "seeds": tables.seeds(group, row["id"]),
             }
@@ -163,6 +170,8 @@ def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
     mine = group.of(run_id)
     names = [str(name) for name in mine if str(name).startswith(prefix)]
     values = {name: [_text(value) for value in mine[name] if not _is_gap(value)] for name in names}
+    if len(times := values.get("environment.time", [])) > 1:
+        values["environment.time"] = [f"{min(times)} to {max(times)}"]  # every run has its own
     return {
         name.removeprefix(prefix): " | ".join(dict.fromkeys(texts)) for name, texts in values.items() if texts
     }

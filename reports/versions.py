@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.store import digest
+from reports.text import listed
 
 PARTS = ("code.model", "code.training")
 """Columns that hold a mapping of files to digests: together they are a version of a model's code."""
@@ -92,8 +93,7 @@ def files_that_differ(a: Mapping[str, str], b: Mapping[str, str]) -> str:
     if not names:
         return "nothing that is on record"
     more = [f"{len(names) - MOST_FILES} more files"] if len(names) > MOST_FILES else []
-    *most, last = [*names[:MOST_FILES], *more]
-    return f"{', '.join(most)} and {last}" if most else last
+    return listed([*names[:MOST_FILES], *more])
 
 
 def notes(runs: pd.DataFrame) -> list[str]:

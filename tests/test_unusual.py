@@ -332,3 +332,44 @@ def csv_dicts(root: Path) -> list[dict[str, str]]:
 def test_what_is_harmless_stays_as_it_is() -> None:
     for value in ("vanilla", "1.5", "-1.5", "+2e-5", "a-b", "[1, 2]", "lr=0.1", 3, -2.5, None, True):
         assert sheets.harmless(value) == value
+
+
+# ---------------------------------------------------------------- bench.run
+
+
+def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: Path) -> None:
+    """Trained once, then reused: the table is printed, or not, and the report is written."""
+    name = FOLDERS[1]
+    command = (
+        *("-m", "bench.run", "--models", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16"),
+        *("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "2", "--eval-every", "2"),
+        *("--seeds", "2", "--draws", "1", "--workers", "1", "--out", os.fsencode(name)),
+    )
+    report = tmp_path / name / "report"
+    done = python(*command, folder=tmp_path, **ASCII)
+    is_fine(done)
+    assert done.stdout.isascii()
+    assert b" +- " in done.stdout
+    for redirect in (">&-", "<&- >&- 2>&-"):
+        (report / "table.md").unlink(missing_ok=True)
+        done = python(*command, folder=tmp_path, redirect=redirect)
+        is_fine(done)
+        assert done.stdout == b""
+        assert "over 2 training seeds" in (report / "table.md").read_text()
+
+    [path, _] = sorted((tmp_path / name / "runs").glob("*/seed-*/run.json"))
+    record = json.loads(path.read_text())
+    record["environment"]["torch"] = "0.1"
+    path.write_text(json.dumps(store.sealed(record)))
+    kept = path.read_bytes()
+    done = python(*command, "--strict-environment", folder=tmp_path)
+    assert done.returncode == 1
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith(
+        "error: --strict-environment: several environments: generation on digits: torch 0.1"
+    )
+    assert line.endswith("(seed 1); the runs are kept")
+    assert "vanilla" not in done.stdout.decode()
+    assert path.read_bytes() == kept
+    is_fine(python(*command, folder=tmp_path))
+    assert "in one environment: they differ in torch" in (report / "table.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,22 @@ def test_a_model_without_source_is_named(tmp_path: Path) -> None:
     assert "<dt>baselines/trainer.py</dt><dd>0000000000000000</dd>" in text
 
 
+def test_the_page_says_which_code_makes_older_runs_again(tmp_path: Path) -> None:
+    for seed in range(2):
+        a_run(tmp_path, code("a"), 3 + seed, seed=seed)
+        a_run(tmp_path, code("b"), 5, seed=seed)
+    build.build([tmp_path], tmp_path / "report", ("html",), quick=True)
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert text.count("in place, whose files are listed below") == 1
+    assert f"Only with code {short(code('a'))} in place" in text
+    assert "<dt>time</dt><dd>2026-11-03T10:00:00+00:00 to 2026-11-04T10:00:00+00:00</dd>" in text
+
+
 def test_runs_csv_holds_the_files_as_one_cell(tmp_path: Path) -> None:
     a_run(tmp_path, code())
-    assert "code.model" in reports.load(tmp_path)
+    build.build([tmp_path], tmp_path / "report", ("csv",))
+    [cell] = pd.read_csv(tmp_path / "report" / "runs.csv")["code.model"]
+    assert json.loads(cell) == code()["model"]
     assert not [name for name in reports.load(tmp_path) if "softgan.py" in str(name)]
 
 
