@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
+import os
 import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -177,22 +180,52 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     and code 1.
     """
     few_collections()
+    open_streams()
     try:
         code = main()
+        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # before there was anything to save
         code = 130
     except BrokenPipeError:
+        drop_output()
         code = 1
     except OSError as error:
+        drop_output()
         where = f"{error.filename}: " if error.filename else ""
         what = f"{where}{error.strerror or error}"
         print(f"error: {what}; what is finished is kept, the same command goes on", file=sys.stderr)
         code = 1
     gc.freeze()  # else Python looks through all of PyTorch's modules once more
     sys.exit(code)
+
+
+def open_streams() -> None:
+    """Let printing end no command: a closed stream becomes the null device, and a character that a stream
+    cannot hold its escape."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # else the next file that is opened would take its place, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """What stdout still holds is not written: it cannot be, and Python would try again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with suppress(OSError, ValueError):
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def few_collections() -> None:

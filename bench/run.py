@@ -117,6 +117,11 @@ def parser() -> Parser:
         metavar="N",
         help="sample draws scored at the last step, for the part of a spread that is sampling (default 3)",
     )
+    how.add_argument(
+        "--strict-environment",
+        action="store_true",
+        help="no table of runs from several environments (torch, device and so on): exit code 1, runs kept",
+    )
     where = p.add_argument_group("where it runs")
     where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
     where.add_argument(
@@ -191,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + interrupt.signal
     if args.detach and _sort(jobs, place)[0]:
         return 0
-    return _close(jobs, place)
+    return _close(jobs, place, strict_environment=args.strict_environment)
 
 
 def _spec(args: Namespace) -> Spec:
@@ -383,9 +388,9 @@ def stacks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
     return [same[k : k + size] for same in by_configuration.values() for k in range(0, len(same), size)]
 
 
-def _close(jobs: Sequence[Job], place: Place) -> int:
+def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = False) -> int:
     """Print the table, write the report on all that ``out`` holds, and say how the runs ended."""
-    from reports import build, summary, tables
+    from reports import build, environments, summary, tables
 
     runs = summary.load(place.out)
     mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
@@ -394,16 +399,27 @@ def _close(jobs: Sequence[Job], place: Place) -> int:
         print(f"error: {lost}; the same command computes them", file=sys.stderr)
     if runs.empty:
         return 1
-    for group in summary.groups(mine):
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(tables.plain(tables.scores(group), width))
-    build.build([place.out], place.out / "report", ("markdown", "csv"), quick=True)
-    print(f"report: {place.out / 'report'}")
     bad = mine[mine["status"] != "finished"]
+    code = 1 if len(bad) or len(mine) < len(jobs) else 0
+    try:
+        groups = summary.groups(mine)
+        if strict_environment:
+            environments.refuse_mixed(groups)
+        for group in groups:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            print(tables.plain(tables.scores(group), width, sys.stdout.encoding))
+        folder = place.out / "report"
+        build.build(
+            [place.out], folder, ("markdown", "csv"), quick=True, strict_environment=strict_environment
+        )
+        print(f"report: {printable(folder)}")
+    except environments.MixedEnvironmentError as error:
+        print(f"error: {error}; the runs are kept", file=sys.stderr)
+        code = 1
     for run in bad.itertuples():
         line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}"
         print(printable(line), file=sys.stderr)
-    return 1 if len(bad) or len(mine) < len(jobs) else 0
+    return code
 
 
 if __name__ == "__main__":

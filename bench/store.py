@@ -367,21 +367,35 @@ def load(roots: Path | Iterable[Path]) -> pd.DataFrame:
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    folders: list[str] = []
     skipped: list[str] = []
     for found in scan([roots] if isinstance(roots, Path) else roots):
         if isinstance(found, Found):
-            rows.append(_flat(found.record) | {"folder": str(found.folder)})
+            rows.append(_flat(_shown(found.record)))
+            folders.append(str(found.folder))
         else:
-            skipped.append(str(found))
-    frame = pd.DataFrame(rows)
+            skipped.append(printable(found))
+    # A path need not be text, which is what a column of strings takes.
+    frame = pd.DataFrame(rows).assign(folder=pd.Series(folders, dtype=object))
     frame.attrs["skipped"] = skipped
     return frame
+
+
+def _shown(value: Any) -> Any:
+    """The same with all texts printable: what a record says ends in terminals, pages and tables."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(key): _shown(item) for key, item in value.items()}
+    return value
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict) and item and prefix != "code.":  # below it, keys are files
             row |= _flat(item, f"{prefix}{key}.")
         else:
             row[prefix + key] = item

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import Parser, chosen, path, run_main
-from bench.errors import UsageError, nearest
+from bench.errors import UsageError, nearest, printable
 from bench.store import DamagedRecordError, slug
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Report:
     tables: list[Table]
     pictures: list[Picture]
     files: list[Path]
+    removed: list[Path]
+    """Files of an earlier report that this one did not renew."""
     skipped: list[str]
     """One line, with its path, per record that could not be used."""
 
@@ -50,19 +52,38 @@ def build(
     *,
     baseline: str | None = None,
     quick: bool = False,
+    strict_environment: bool = False,
+    with_machine: bool = False,
 ) -> Report:
     """Write the report on all runs below ``roots`` into ``out``.
 
     ``baseline``: the model that others are compared with; without one, ``vanilla`` where it was run.
     ``quick`` draws training curves, per-seed scores and sample grids only. Figures are PNG, and PDF too
-    where ``formats`` has LaTeX.
+    where ``formats`` has LaTeX. Whatever formats and figures an earlier report left in ``out`` are renewed
+    too, or removed where there is nothing to draw any more: no part of a report is older than another.
+    ``strict_environment`` refuses tables whose runs were computed in several environments; nothing is
+    written then. ``with_machine`` leaves names of hosts and absolute paths in what is written.
 
     Raises:
+        MixedEnvironmentError: with ``strict_environment``.
         UsageError: no runs yet, or none of the baseline asked for.
         NoUsableRecordError: runs, but no record among them that can be read.
     """
     from bench.store import write_atomic
-    from reports import compare, looks, page, plots, searches, summary, tables, text
+    from reports import (
+        compare,
+        environments,
+        folder,
+        looks,
+        page,
+        plots,
+        private,
+        searches,
+        sheets,
+        summary,
+        tables,
+        text,
+    )
 
     if not all(root.is_dir() for root in roots):
         raise UsageError(_nothing(roots))
@@ -72,6 +93,9 @@ def build(
         raise NoUsableRecordError(f"{_names(roots)}: none of {len(skipped)} runs can be used; {skipped[0]}")
     if runs.empty:
         raise UsageError(_nothing(roots))
+    hide = private.SHOW_ALL if with_machine else private.hider(runs, roots)
+    runs = runs if with_machine else private.without_machine(runs, hide)
+    runs = runs.assign(place=[hide.paths(printable(folder)) for folder in runs["folder"]])
     models = sorted(set(runs["model"]))
     if baseline is not None and baseline not in models:
         raise UsageError(
@@ -79,6 +103,8 @@ def build(
         )
     baseline = baseline or "vanilla"
     groups = summary.groups(runs)
+    if strict_environment:
+        environments.refuse_mixed(groups)
     compared = {group.number: compare.comparisons(group, baseline) for group in groups}
     built: dict[int, list[Table]] = {}
     for group in groups:
@@ -88,6 +114,10 @@ def build(
     every = [table for some in built.values() for table in some]
     found, unread = searches.load(roots)
     skipped += unread
+    hidden = [hide.prose(line) for line in skipped]
+    before = folder.held(out)
+    formats = [kind for kind in FORMATS if kind in {*formats, *folder.formats(before)}]
+    quick = quick and not folder.is_full(before)
     shared = [[s for s in found if s.alike == alike] for alike in sorted({s.alike for s in found})]
     files: list[Path] = []
 
@@ -110,7 +140,7 @@ def build(
             for name, caption, figure in _figures(best, len(group.summary), look, quick):
                 draw(group.number, f"{name}{number}", caption, figure)
         for k, mine in enumerate([] if quick else shared):
-            draw(0, f"budget-{k + 1}", _of_searches(mine), plots.budget(mine, look))
+            draw(0, f"budget-{k + 1}", hide.paths(_of_searches(mine)), plots.budget(mine, look))
     keys = {group.number: _short_names(group, look) for group in drawn}
     if "markdown" in formats:
         parts: list[str] = []
@@ -121,19 +151,21 @@ def build(
     if "latex" in formats:
         write(
             "table.tex",
-            LATEX_HEAD + text.join([part for table in every for part in text.fitted(table)], text.latex),
+            folder.LATEX_HEAD
+            + text.join([part for table in every for part in text.fitted(table)], text.latex),
         )
     if "html" in formats:
-        write("report.html", page.render(runs, groups, compared, pictures, skipped, keys))
+        write("report.html", page.render(runs, groups, compared, pictures, hidden, keys, hide))
     if "csv" in formats:
-        numbered = {group.number: group.summary for group in groups}
+        numbered = {
+            group.number: group.summary.assign(environments=environments.of_rows(group)) for group in groups
+        }
         write("table.csv", _csv(numbered))
         write("comparisons.csv", _csv(compared))
-        write("runs.csv", runs.drop(columns="evals", errors="ignore").to_csv(index=False))
-    return Report(runs, groups, every, pictures, files, skipped)
-
-
-LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
+        shown = runs.drop(columns=["evals", "folder"], errors="ignore").rename(columns={"place": "folder"})
+        write("runs.csv", sheets.to_csv(shown))
+    removed = folder.close(out, before, files)
+    return Report(runs, groups, every, pictures, files, removed, skipped)
 
 
 MOST_DRAWN = 12
@@ -294,9 +326,11 @@ def _csv(frames: Mapping[int, pd.DataFrame]) -> str:
     """Frames below one another; the first column says to which table a row belongs."""
     import pandas as pd
 
+    from reports import sheets
+
     parts = [frame.assign(table=number) for number, frame in frames.items()]
     whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return whole[["table", *(name for name in whole if name != "table")]].to_csv(index=False)
+    return sheets.to_csv(whole[["table", *(name for name in whole if name != "table")]])
 
 
 def _nothing(roots: Sequence[Path]) -> str:
@@ -316,7 +350,9 @@ def trace(group: Group) -> str:
     for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
         lines.append(f"  {label}")
         mine = group.of(run_id)
-        lines += [f"    {run['folder']}/run.json ({run['status']})" for run in mine.to_dict("records")]
+        lines += [
+            f"    {printable(run['folder'])}/run.json ({run['status']})" for run in mine.to_dict("records")
+        ]
     return "\n".join(lines)
 
 
@@ -333,6 +369,16 @@ def parser() -> Parser:
     )  # fmt: skip
     p.add_argument("--out", type=path, metavar="DIR", help="default: <first RESULTS>/report")
     p.add_argument("--baseline", metavar="MODEL", help="others are compared with it; default: vanilla")
+    p.add_argument(
+        "--strict-environment",
+        action="store_true",
+        help="refuse tables whose runs were computed in several environments (torch, device and so on)",
+    )
+    p.add_argument(
+        "--with-machine",
+        action="store_true",
+        help="write names of hosts and absolute paths too, which are left out otherwise",
+    )
     p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
     return p
 
@@ -344,23 +390,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         UsageError: the request was wrong, or there are no runs yet.
     """
     args = parser().parse(argv)
+    from reports.environments import MixedEnvironmentError
+
     out = args.out or args.roots[0] / "report"
     gc.set_threshold(100_000)  # of 1,000 runs' objects hardly any is garbage: looking for it takes a tenth
     try:
-        report = build(args.roots, out, args.format, baseline=args.baseline)
-    except (NoUsableRecordError, DamagedRecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report = build(
+            args.roots,
+            out,
+            args.format,
+            baseline=args.baseline,
+            strict_environment=args.strict_environment,
+            with_machine=args.with_machine,
+        )
+    except (NoUsableRecordError, DamagedRecordError, MixedEnvironmentError) as error:
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or out}: {error.strerror}", file=sys.stderr)
+        print(printable(f"error: {error.filename or out}: {error.strerror}"), file=sys.stderr)
         return 1
     for line in report.skipped:
         print(f"skipped {line}", file=sys.stderr)
     if args.trace:
         for group in report.groups:
             print(trace(group))
+    for gone in report.removed:
+        print(f"removed {printable(gone)}: of an earlier report", file=sys.stderr)
     for written in report.files:
-        print(written)
+        print(printable(written))
     return 0
 
 

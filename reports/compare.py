@@ -17,8 +17,10 @@ MOST_PAIRS = 500
 
 
 def baseline_id(group: Group, baseline: str) -> str | None:
-    """The configuration that others are compared with: the best one of that model, or None."""
-    match = group.summary[(group.summary["label"] == baseline) | (group.summary["model"] == baseline)]
+    """The configuration that others are compared with: the one of that label, or the best of that model."""
+    match = group.summary[group.summary["label"] == baseline]
+    if match.empty:
+        match = group.summary[group.summary["model"] == baseline]
     return None if match.empty else str(match["id"].iloc[0])
 
 

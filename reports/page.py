@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 
 from bench import store
+from bench.errors import printable
 from bench.version import VERSION
-from reports import tables, text
+from reports import tables, text, versions
+from reports.private import SHOW_ALL, Hider
 from reports.summary import Group, protocol_sentence
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -40,6 +42,7 @@ def render(
     pictures: Sequence[Picture],
     skipped: Sequence[str],
     names: Mapping[int, Mapping[str, str]] | None = None,
+    hide: Hider = SHOW_ALL,
 ) -> str:
     """The page. ``names``: per group those that its figures cut short, and what they stand for.
 
@@ -67,7 +70,7 @@ def render(
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[
             {
-                **_section(group, compared[group.number], pictures),
+                **_section(group, compared[group.number], pictures, hide),
                 "names": (names or {}).get(group.number, {}),
             }
             for group in groups
@@ -77,8 +80,16 @@ def render(
     )
 
 
-def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _section(
+    group: Group, compared: pd.DataFrame, pictures: Sequence[Picture], hide: Hider
+) -> dict[str, Any]:
     """What the template shows of a group."""
+    code = {
+        run_id: version.name
+        for _, mine in group.runs.groupby("model")
+        for version in versions.versions(mine)
+        for run_id in version.ids
+    }
     return {
         "group": group,
         "sentence": protocol_sentence(group),
@@ -95,7 +106,9 @@ def _section(group: Group, compared: pd.DataFrame, pictures: Sequence[Picture]) 
                 "hyperparameters": _distinct(group, row["id"], "hyperparameters."),
                 "parameters": _distinct(group, row["id"], "parameters."),
                 "environment": _distinct(group, row["id"], "environment."),
-                "command": command(group, row["id"]),
+                "code": _files(group, row["id"]),
+                "version": code[row["id"]],
+                "command": command(group, row["id"], hide),
                 "seeds": tables.seeds(group, row["id"]),
             }
             for row in group.summary.to_dict("records")
@@ -112,7 +125,7 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
     ]
 
 
-def command(group: Group, run_id: str) -> str:
+def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
     """The command line that makes a configuration's runs again, every hyperparameter spelt out.
 
     Runs that were scored on validation are a search's trials: only a search makes them.
@@ -121,8 +134,10 @@ def command(group: Group, run_id: str) -> str:
         return "# a trial of a search by python -m bench.tune: see summary.json in the study's folder"
     mine = group.of(run_id)
     first = mine.iloc[0]
-    model = str(first["model"])
-    words = ["python", "-m", "bench.run", "--models", model, "--dataset", str(first["dataset"])]
+    model, dataset = str(first["model"]), str(first["dataset"])
+    if dataset.startswith("folder-"):  # where it lies is for the reader to say
+        dataset = "folder:PATH"
+    words = ["python", "-m", "bench.run", "--models", model, "--dataset", dataset]
     words += ["--seed-list", *(str(seed) for seed in mine["seed"])]
     words += ["--steps", str(first["steps"])]
     if (every := _first_step(mine)) is not None:
@@ -137,7 +152,7 @@ def command(group: Group, run_id: str) -> str:
     record = store.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
     if settings := record.get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
-    return shlex.join(words)
+    return hide.paths(printable(shlex.join(words)))
 
 
 def _first_step(runs: pd.DataFrame) -> int | None:
@@ -155,8 +170,22 @@ def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
     mine = group.of(run_id)
     names = [str(name) for name in mine if str(name).startswith(prefix)]
     values = {name: [_text(value) for value in mine[name] if not _is_gap(value)] for name in names}
+    if len(times := values.get("environment.time", [])) > 1:
+        values["environment.time"] = [f"{min(times)} to {max(times)}"]  # every run has its own
     return {
         name.removeprefix(prefix): " | ".join(dict.fromkeys(texts)) for name, texts in values.items() if texts
+    }
+
+
+def _files(group: Group, run_id: str) -> dict[str, str]:
+    """File -> digest of the code that made a configuration's runs."""
+    mine = group.of(run_id).reindex(columns=versions.PARTS)
+    return {
+        file: sha
+        for name in versions.PARTS
+        for files in mine[name].head(1)
+        if isinstance(files, dict)
+        for file, sha in files.items()
     }
 
 

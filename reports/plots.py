@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bench.store import write_atomic
 from reports import stats
+from reports.folder import is_file
 from reports.looks import LINES, Look, named
 from reports.searches import Search
 from reports.summary import Group, Score
@@ -38,6 +39,9 @@ PAGE = 6.9
 DOTS_PER_INCH = 200
 POINTS = 100
 """A curve is averaged over so many windows of steps, to show its trend through the noise."""
+
+MOST = 1e100
+"""Larger numbers cannot be drawn."""
 
 MOST_PIXELS = 2**24
 """Larger pictures are not sample grids of this harness, and are left out."""
@@ -133,10 +137,13 @@ def histories(group: Group) -> dict[str, pd.DataFrame]:
 
 def _history(folder: Path) -> pd.DataFrame | None:
     """A run's history.csv, or None where it cannot be used."""
+    if not is_file(folder / "history.csv"):
+        return None
     try:
         history = pd.read_csv(folder / "history.csv", dtype=float)
     except (OSError, ValueError):
         return None
+    history = history.where(history.abs() < MOST)
     return history if "step" in history and len(history) else None
 
 
@@ -274,7 +281,7 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
                 numbers = float(at["step"]), float(at["train_s"]) / stack, value
             except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # scored with another extractor, or not at all
-            if max(map(abs, numbers)) < 1e100:
+            if max(map(abs, numbers)) < MOST:
                 rows.append((run["id"], run["seed"], *numbers))
     return pd.DataFrame(rows, columns=["id", "seed", "step", "device_s", "value"])
 
@@ -613,6 +620,8 @@ def _read(path: Path, pixels: int, columns: int | None) -> NDArray[np.uint8] | N
     """
     from PIL import Image
 
+    if not is_file(path):
+        return None
     try:
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.errors import printable
 from bench.store import digest
+from reports.folder import is_file
 
 CURVE = ["trials", "expected", "low", "high"]
 
@@ -36,20 +38,23 @@ def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:
         for path in sorted((root / "studies").glob("*/summary.json")):
             try:
                 found.append(_read(path.parent))
-            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                skipped.append(f"{path}: not a search of this harness ({type(error).__name__})")
+            except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+                why = type(error).__name__
+                skipped.append(printable(f"{path}: not a search of this harness ({why})"))
     return found, skipped
 
 
 def _read(folder: Path) -> Search:
+    if not all(is_file(folder / name) for name in ("summary.json", "expected.csv")):
+        raise FileNotFoundError
     request = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["request"]
     dataset = request["protocol"]["dataset"]["name"]
     shared = {name: request[name] for name in ("steps", "seeds", "objectives", "protocol")}
     return Search(
-        label=f"{request['model']} ({request['sampler']})",
-        model=str(request["model"]),
-        dataset=str(dataset),
-        objective=str(request["objectives"][0]),
+        label=printable(f"{request['model']} ({request['sampler']})"),
+        model=printable(request["model"]),
+        dataset=printable(dataset),
+        objective=printable(request["objectives"][0]),
         alike=digest(shared),
         curve=pd.read_csv(folder / "expected.csv")[CURVE].astype(float),
     )

@@ -100,12 +100,14 @@ def mean_cis(rows: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> lis
     if n < FEWEST_FOR_INTERVAL:
         return [UNKNOWN] * len(x)
     spread = np.ptp(x, axis=1)
-    varied = spread > 1e-12 * np.abs(x).max(axis=1)
+    largest = np.abs(x).max(axis=1)
+    varied = spread > 1e-12 * largest
     intervals = [Interval(float(row[0]), float(row[0])) for row in x]
     if varied.any():
         tail = stats.norm.cdf(-math.sqrt(n / (n - 1)) * stats.t.ppf((1 + confidence) / 2, n - 1))
+        size = np.frexp(largest[varied])[1][:, None]
         found = stats.bootstrap(
-            (x[varied],),
+            (np.ldexp(x[varied], -size),),  # whose cubes neither overflow nor vanish; a power of 2 is exact
             np.mean,
             axis=-1,
             n_resamples=RESAMPLES,
@@ -113,7 +115,8 @@ def mean_cis(rows: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> lis
             method="BCa",
             rng=np.random.default_rng(seed),
         ).confidence_interval
-        for row, low, high in zip(np.flatnonzero(varied), found.low, found.high, strict=True):
+        ends = (np.ldexp(end, size[:, 0]) for end in (found.low, found.high))
+        for row, low, high in zip(np.flatnonzero(varied), *ends, strict=True):
             intervals[row] = Interval(float(low), float(high))
     return intervals
 
@@ -266,8 +269,18 @@ def seeds_needed(a: ArrayLike, b: ArrayLike, *, power: float = 0.8, level: float
     return float(max(fewest, _t_test_size(difference / spread, power, level / k)))
 
 
-def _t_test_size(effect: float, power: float, level: float) -> int:
-    """Smallest n per group whose two-sided t-test reaches ``power`` at this effect (Cohen's d)."""
+def _t_test_size(effect: float, power: float, level: float) -> float:
+    """Smallest n per group whose two-sided t-test reaches ``power`` at this effect (Cohen's d).
+
+    Of effects below 0.01 by the normal distribution, which is the same there to six digits: the search
+    would go on to numbers that no noncentral t distribution is known for.
+    """
+    if effect < 1e-150:
+        return math.inf
+    if effect < 0.01:
+        from scipy.stats import norm
+
+        return float(np.ceil(2 * ((norm.ppf(1 - level / 2) + norm.ppf(power)) / effect) ** 2))
     high = 2
     while _t_test_power(effect, high, level) < power:
         high *= 2

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from bench import store
-from reports import stats
+from bench.errors import printable
+from reports import stats, versions
 from reports.stats import Better
 
 
@@ -66,6 +67,7 @@ SECTIONS = (
     "metrics",
     "floor",
     "d_accuracy",
+    "code",
 )
 """Keys of a record that hold objects: columns of their own only where those are empty."""
 
@@ -123,7 +125,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
         frame["protocol"] = [store.digest(_present(row)) for row in plain]
-    frame.attrs["skipped"] = skipped
+    frame.attrs["skipped"] = [printable(line) for line in skipped]
     return frame
 
 
@@ -143,7 +145,9 @@ def _problem(run: Mapping[Hashable, Any]) -> str | None:
         if key in SECTIONS and not _is_gap(value):
             return f"{key} is not an object"
         if str(key).startswith(NUMERIC) and key != "d_accuracy.threshold" and not _is_number(value):
-            return f"{key} is not a number"
+            return f"{key} is not a number below 1e100"
+        if not _is_gap(value) and (wrong := versions.problem(str(key), value)):
+            return wrong
         if str(key).startswith("draws.") and not _are_draws(value):
             return f"{key} is not a list of numbers"
     return None
@@ -269,8 +273,8 @@ def _parameters(part: pd.DataFrame) -> float:
 
 
 def _labels(runs: pd.DataFrame) -> dict[str, str]:
-    """A name for each id: the model, what differs between a group's configurations of it, and the steps
-    where they differ within the group."""
+    """A name for each id: the model, what differs between a group's configurations of it, the steps where
+    they differ within the group, and the version of its code where there are several; see ``versions``."""
     settings = [name for name in runs.columns if str(name).startswith("hyperparameters.")]
     labels: dict[str, str] = {}
     for _, group in runs.groupby(["task", "protocol"]):
@@ -279,14 +283,18 @@ def _labels(runs: pd.DataFrame) -> dict[str, str]:
             one_each = part.drop_duplicates("id")
             texts = {name: _brief_texts(one_each[name]) for name in ["steps", *settings]}
             differing = [name for name in settings if len(set(texts[name])) > 1]
+            code = {run_id: version.name for version in versions.versions(part) for run_id in version.ids}
+            apart = {}
             for k, run_id in enumerate(one_each["id"]):
-                apart = ", ".join(
+                parts = [
                     f"{str(name).removeprefix('hyperparameters.')}={texts[name][k]}"
                     for name in [*lengths, *differing]
-                )
-                if len(one_each) > 1 and not apart:
-                    apart = str(run_id)
-                labels[str(run_id)] = f"{model} ({apart})" if apart else str(model)
+                ]
+                apart[str(run_id)] = ", ".join(filter(None, [*parts, code[str(run_id)]]))
+            for run_id, text in apart.items():
+                if list(apart.values()).count(text) > 1:
+                    text = ", ".join(filter(None, [text, run_id]))
+                labels[run_id] = f"{model} ({text})" if text else str(model)
     return labels
 
 
@@ -320,6 +328,8 @@ class Group:
     summary: pd.DataFrame
     apart: Mapping[str, Any] = field(default_factory=dict)
     """The fields in which other groups of the same task and dataset differ, with this group's values."""
+    remarks: tuple[str, ...] = ()
+    """The files in which the scoring code of those other groups differs."""
 
     @property
     def extractors(self) -> list[str]:
@@ -331,7 +341,8 @@ class Group:
     @property
     def title(self) -> str:
         """Task, data set and, where another group shares them, what sets this one apart."""
-        apart = ", ".join(f"{name} {_short(value)}" for name, value in self.apart.items())
+        names = {"code": "scoring code"}
+        apart = ", ".join(f"{names.get(name, name)} {_short(value)}" for name, value in self.apart.items())
         return f"{self.task} on {self.dataset}" + (f" ({apart})" if apart else "")
 
     def best(self, n: int) -> Group:
@@ -391,11 +402,36 @@ def groups(runs: pd.DataFrame) -> list[Group]:
             name: protocol.get(name, "none")
             for name in fields
             if any(other.get(name) != protocol.get(name) for other in alike)
+            and not (name not in protocol and IDENTITIES.get(name) in protocol)
         }
         mine = summary[(summary["task"] == task) & (summary["protocol"] == part["protocol"].iloc[0])]
         group = Group(k + 1, task, dataset, protocol, part.dropna(axis=1, how="all"), mine, apart)
         found.append(_sorted(group))
-    return found
+    return [replace(group, remarks=_remarks(group, found)) for group in found]
+
+
+IDENTITIES = {"version": "code", "code": "version"}
+"""Fields that say which code took the scores: a record has one of them, by its schema."""
+
+
+def _remarks(group: Group, every: Iterable[Group]) -> tuple[str, ...]:
+    """The files in which the scoring code of groups of the same task and data set differs from this one's."""
+    remarks = []
+    mine = _scoring(group)
+    for other in every:
+        theirs = _scoring(other)
+        same_data = (other.task, other.dataset) == (group.task, group.dataset)
+        if same_data and mine and theirs and mine != theirs:
+            files = versions.files_that_differ(mine, theirs)
+            ours, its = (each.protocol.get("code", "unknown") for each in (group, other))
+            remarks.append(f"Scoring code {ours} of this table and {its} of another differ in {files}.")
+    return tuple(dict.fromkeys(remarks))
+
+
+def _scoring(group: Group) -> Mapping[str, str]:
+    """The files of a group's scoring code; nothing where its records do not say."""
+    known = group.runs[versions.SCORING].dropna() if versions.SCORING in group.runs else ()
+    return next((files for files in known if isinstance(files, dict)), {})
 
 
 def _protocol(part: pd.DataFrame) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import published, stats
+from reports import environments, published, stats, versions
 from reports.compare import LEVEL
 from reports.summary import Group, Score, protocol_sentence, ranges
 from reports.text import NOT_SEPARATED, NOTHING, Cell, Column, Row, Table
@@ -50,8 +50,17 @@ def scores(group: Group) -> Table:
     ]
     papers, remarks = _published(group, columns)
     rows += papers + _rows(group, cells)
-    notes = (*_notes(group, rows, smallest), *_cautions(group), *remarks)
-    return Table(f"Scores: {group.title}", protocol_sentence(group), tuple(columns), tuple(rows), notes)
+    mixed = environments.differences(group)
+    notes = (
+        *_notes(group, rows, smallest),
+        *(difference.sentence for difference in mixed),
+        *versions.notes(group.runs),
+        *group.remarks,
+        *_cautions(group),
+        *remarks,
+    )
+    caption = protocol_sentence(group) + environments.caption(mixed)
+    return Table(f"Scores: {group.title}", caption, tuple(columns), tuple(rows), notes)
 
 
 def training(group: Group) -> Table:
@@ -184,7 +193,7 @@ def seeds(group: Group, run_id: str) -> Table:
             columns.append(Column("", label))
             cells.append([_number(value) for value in mine[name]])
     columns += [Column("", "Attempts"), Column("", "Reason"), Column("", "Folder")]
-    for name in ("attempts", "reason", "folder"):
+    for name in ("attempts", "reason", "place"):
         given = mine[name] if name in mine else [None] * len(mine)
         cells.append([_number(value) if name == "attempts" else Cell(_said(value)) for value in given])
     rows = [
@@ -204,7 +213,7 @@ def _alike(values: pd.Series) -> list[Cell]:
     known = values.abs().dropna()
     largest = float(known.max()) if len(known) else 0.0
     decimals = int(np.clip(2 - math.floor(math.log10(largest)), 0, 4)) if largest else 0
-    return [Cell(NOTHING) if math.isnan(v) else Cell(f"{v:,.{decimals}f}", v) for v in values]
+    return [Cell(NOTHING) if math.isnan(v) else Cell(_fixed(v, decimals), v) for v in values]
 
 
 def _said(value: Any) -> str:
@@ -291,11 +300,16 @@ def _mean_std(
         if math.isnan(mean):
             cells.append(Cell(NOTHING))
             continue
-        text = f"{mean * score.scale:,.{decimals}f}"
+        text = _fixed(mean * score.scale, decimals)
         if spread and not math.isnan(std):
-            text += f" ± {std * score.scale:,.{decimals}f}"
+            text += f" ± {_fixed(std * score.scale, decimals)}"
         cells.append(Cell(text, mean * score.scale))
     return cells
+
+
+def _fixed(number: float, decimals: int) -> str:
+    """A number with so many decimals; with an exponent where it would be longer than any column."""
+    return f"{number:,.{decimals}f}" if abs(number) < 1e12 else f"{number:.3g}"
 
 
 def _decimals(group: Group, name: str, score: Score) -> int:
@@ -321,7 +335,7 @@ def _constant(group: Group, name: str, score: Score, decimals: int) -> Cell:
         return Cell(NOTHING)
     whole = mean == round(mean)
     own = 0 if whole else int(np.clip(1 - math.floor(math.log10(abs(mean))), 0, 4))
-    return Cell(f"{mean:,.{max(decimals, own)}f}", mean)
+    return Cell(_fixed(mean, max(decimals, own)), mean)
 
 
 def _outcome(group: Group) -> list[tuple[Column, list[Cell]]]:
@@ -355,7 +369,7 @@ def durations(seconds: pd.Series) -> list[Cell]:
     """Seconds for a person, all in the largest unit of which each is at least one: s, min or h."""
     least = seconds.min()
     unit, size = next((pair for pair in (("h", 3600.0), ("min", 60.0)) if least >= pair[1]), ("s", 1.0))
-    return [Cell(NOTHING) if math.isnan(s) else Cell(f"{s / size:,.1f} {unit}", s) for s in seconds]
+    return [Cell(NOTHING) if math.isnan(s) else Cell(f"{_fixed(s / size, 1)} {unit}", s) for s in seconds]
 
 
 def _p(p: float) -> Cell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -97,14 +97,61 @@ def markdown(table: Table) -> str:
     )
 
 
-def plain(table: Table, width: int | None = None) -> str:
-    """Aligned text for a terminal of this width: ``*`` best, ``+`` second."""
+def plain(table: Table, width: int | None = None, encoding: str = "utf-8") -> str:
+    """Aligned text for a terminal of this width, in characters of its encoding: ``*`` best, ``+`` second."""
+    table = _encodable(table, encoding)
     parts = fitted(table, width) if width else [table]
     notes = map(_one_line, (*legend(table, "*", "+"), *table.notes))
     lines = [_one_line(table.title), ""]
     for part in parts:
         lines += [*_aligned(part), ""]
-    return "\n".join(line.rstrip() for line in [*lines, *notes]).rstrip() + "\n"
+    whole = "\n".join(line.rstrip() for line in [*lines, *notes]).rstrip() + "\n"
+    return _in_encoding(whole, encoding)
+
+
+ASCII = str.maketrans(
+    {
+        "±": "+-",
+        "×": "x",
+        "³": "^3",
+        "½": "1/2",
+        "↓": "v",
+        "↑": "^",
+        NOT_SEPARATED: "#",
+        NOTHING: "-",
+        "…": "...",
+        "≤": "<=",
+    }
+)
+"""How a terminal without these characters shows them."""
+
+
+def _in_encoding(text: str, encoding: str) -> str:
+    """The text in characters that this encoding has."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
+
+def _encodable(table: Table, encoding: str) -> Table:
+    """The table in characters that this encoding has: before it is aligned, since some become longer."""
+    return replace(
+        table,
+        columns=tuple(
+            replace(column, label=_in_encoding(column.head, encoding), better=None)
+            for column in table.columns
+        ),
+        rows=tuple(
+            replace(
+                row,
+                name=_in_encoding(row.name, encoding),
+                cells=tuple(replace(cell, text=_in_encoding(cell.text, encoding)) for cell in row.cells),
+            )
+            for row in table.rows
+        ),
+    )
 
 
 def _aligned(table: Table) -> list[str]:
@@ -258,6 +305,11 @@ def escape_markdown(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: ``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def join(tables: Iterable[Table], render: Callable[[Table], str]) -> str:

@@ -223,6 +223,7 @@ def run(
         inner[last] = value
     record["id"] = digest(
         [record[key] for key in ("model", "task", "dataset", "steps", "hyperparameters", "protocol")]
+        + [record.get("code")]
     )
     folder = run_folder(root, model, dataset, record["id"], seed)
     folder.mkdir(parents=True, exist_ok=True)
