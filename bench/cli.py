@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import os
+import signal
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -174,16 +177,15 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code.
 
     A wrong request is one line on stderr and code 2; a folder that cannot be written or read, one line
-    and code 1.
+    and code 1; SIGINT and SIGTERM, where the command does not handle them itself, code 130 or 143.
     """
     few_collections()
     try:
-        code = main()
+        with _signals_end_it():
+            code = main()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:  # before there was anything to save
-        code = 130
     except BrokenPipeError:
         code = 1
     except OSError as error:
@@ -193,6 +195,28 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         code = 1
     gc.freeze()  # else Python looks through all of PyTorch's modules once more
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM end the process: what is open is tidied up, nothing is said."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    def ignored(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, SystemExit):  # Python would only print it: it came amid a destructor
+            os._exit(int(found.exc_value.code or 0))
+        hook(found)
+
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def few_collections() -> None:
