@@ -6,11 +6,12 @@ import argparse
 import gc
 import io
 import os
+import signal
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -177,18 +178,17 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code.
 
     A wrong request is one line on stderr and code 2; a folder that cannot be written or read, one line
-    and code 1.
+    and code 1; SIGINT and SIGTERM, where the command does not handle them itself, code 130 or 143.
     """
     few_collections()
     open_streams()
     try:
-        code = main()
-        sys.stdout.flush()
+        with _signals_end_it():
+            code = main()
+            sys.stdout.flush()
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:  # before there was anything to save
-        code = 130
     except BrokenPipeError:
         drop_output()
         code = 1
@@ -226,6 +226,28 @@ def drop_output() -> None:
     with suppress(OSError, ValueError):
         os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+@contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM end the process: what is open is tidied up, nothing is said."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    def ignored(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, SystemExit):  # Python would only print it: it came amid a destructor
+            os._exit(int(found.exc_value.code or 0))
+        hook(found)
+
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def few_collections() -> None:

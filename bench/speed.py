@@ -10,16 +10,13 @@ doing falls on all of them.
 from __future__ import annotations
 
 import json
-import os
 import statistics
+import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench.cli import Parser, number, run_main
@@ -29,11 +26,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from baselines.gan import Gan
+    from bench.executors.workers import Interrupt, Outcome, Worker
+    from bench.spec import Place
 
 ROUNDS = 5
 LARGEST_STACK = 256
 SEEDS, STEPS = 5, 30_000
 """The example of the advice: a comparison's usual seeds, MNIST's usual iterations."""
+PATIENCE = 1.0
+"""Seconds for idle workers to end. One that is amid a measurement has nothing to save."""
 
 
 # ------------------------------------------------------------------ the textbook loop
@@ -125,55 +126,58 @@ def prepare_textbook(model: str, device: str) -> int:
 # ------------------------------------------------------------------ the measurement
 
 
-class Worker:
-    """A process that works when told; ``threads``: 1 as the runner's workers, or PyTorch's default."""
+@dataclass(frozen=True)
+class Call:
+    """What a worker is told to do: a function and its arguments."""
 
-    def __init__(self, threads: int | None) -> None:
-        self.pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=end_with_parent)
-        before = os.environ.pop("OMP_NUM_THREADS", None)
+    function: Callable[..., Any]
+    arguments: Sequence[Any]
+
+    def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
+        """Do it."""
         try:
-            if threads is not None:
-                os.environ["OMP_NUM_THREADS"] = str(threads)
-            self.pool.submit(os.getpid).result()  # starts the process: it reads the variable now
-        finally:
-            os.environ.pop("OMP_NUM_THREADS", None)
-            if before is not None:
-                os.environ["OMP_NUM_THREADS"] = before
-
-
-def end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that ends."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
+            return "done", self.function(*self.arguments)
+        except Exception:
+            return "failed", traceback.format_exc()
 
 
 @contextmanager
-def workers(n: int, threads: int | None) -> Iterator[list[Worker]]:
-    """So many idle workers, which end with the block."""
-    with ExitStack() as pools:
-        started = [Worker(threads) for _ in range(n)]
-        for worker in started:
-            pools.enter_context(worker.pool)
-        yield started
+def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[list[Worker]]:
+    """So many idle workers; ``threads``: 1 as those of the runner, ``None`` for PyTorch's default."""
+    from bench.executors.workers import started_workers
+    from bench.spec import Place
+
+    place, slots = Place(), ["cpu"] * n
+    with started_workers(
+        place, slots, interrupt, timeout=None, threads=threads, patience=PATIENCE
+    ) as started:
+        yield started[0]
 
 
 def together(group: Sequence[Worker], work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What each worker returns of the same work, done at the same time."""
-    return [future.result() for future in [worker.pool.submit(work, *arguments) for worker in group]]
+    for worker in group:
+        worker.give(Call(work, arguments))
+    return [_result(worker) for worker in group]
 
 
-def measure(model: str, slots: Sequence[str], seconds: float) -> dict[str, Any]:
+def _result(worker: Worker) -> Any:
+    while (ended := worker.outcome()) is None:
+        if worker.stop.signal is not None:
+            raise SystemExit(128 + worker.stop.signal)
+        time.sleep(0.005)
+    how, what = ended
+    if how == "failed":
+        raise RuntimeError(f"in a worker: {what}")
+    return what
+
+
+def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interrupt) -> dict[str, Any]:
     """Every figure of one model; ``slots`` names the device of each of the runner's workers."""
     from bench import workloads as w
 
     device = slots[0]
-    with workers(len(slots), threads=1) as harness, workers(1, threads=None) as plain:
+    with workers(len(slots), 1, interrupt) as harness, workers(1, None, interrupt) as plain:
         first = harness[:1]
         figures: dict[str, Any] = {"workers": len(slots), "stack": 1}
         [figures["environment"]] = together(first, w.describe, device)
@@ -313,15 +317,18 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
+    from bench.executors.workers import Interrupt
+
     args = parser().parse(argv)
     if args.json and not Path(args.json).absolute().parent.is_dir():
         raise UsageError(f"--json {args.json}: there is no folder {Path(args.json).parent}")
     slots = placement(args.models, args.device)
     measured = {}
-    for model in args.models:
-        measured[model] = measure(model, slots, args.seconds)
-        if args.json != "-":
-            print(table(model, measured[model]), flush=True)
+    with Interrupt().installed() as interrupt:
+        for model in args.models:
+            measured[model] = measure(model, slots, args.seconds, interrupt)
+            if args.json != "-":
+                print(table(model, measured[model]), flush=True)
     text = json.dumps(measured, indent=2)
     if args.json == "-":
         print(text)

@@ -1,13 +1,21 @@
 """Real commands for tests: each is a process of its own, forked from a server that has imported everything.
 
-Forking takes milliseconds where starting Python and importing PyTorch takes seconds.
+Forking takes milliseconds where starting Python and importing PyTorch takes seconds. What depends on how a
+process starts, as signals do, is tested with :func:`launch`, which starts Python as a user does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -152,6 +160,83 @@ def _command(
     from bench import cli, run
 
     cli.run_main(lambda: run.main(arguments))
+
+
+# ------------------------------------------------------------------ as users start them
+
+
+@dataclass
+class Launched:
+    """``python -m <module>``, which leads its own session; use :func:`launch`."""
+
+    process: subprocess.Popen[bytes] = field(repr=False)
+    terminal: int | None
+    """The user's end of its terminal, if it has one."""
+    heard: list[bytes] = field(default_factory=list, repr=False)
+
+    @property
+    def printed(self) -> str:
+        """What it printed so far, on stdout and stderr."""
+        return b"".join(self.heard).decode(errors="replace")
+
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Signal the process and all that it started: Ctrl-C in its terminal, if it has one."""
+        if self.terminal is not None:
+            assert number == signal.SIGINT
+            os.write(self.terminal, b"\x03")
+        else:
+            os.killpg(self.process.pid, number)
+
+    def wait(self, *, seconds: float = 120) -> int:
+        """Its exit code as a shell shows it, once all that it printed was read."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise AssertionError(f"still running after {seconds} s:\n{self.printed}") from None
+        self.reader.join(10)
+        return code if code >= 0 else 128 - code
+
+    def end(self) -> None:
+        """Kill what is left of it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def listen(self, source: int) -> None:
+        """Read all that it prints."""
+
+        def read() -> None:
+            with suppress(OSError):  # that is how a terminal ends
+                while text := os.read(source, 65536):
+                    self.heard.append(text)
+            os.close(source)
+
+        self.reader = threading.Thread(target=read, daemon=True)
+        self.reader.start()
+
+
+def launch(
+    folder: Path, *arguments: object, terminal: bool = False, options: Sequence[str] = (), **variables: str
+) -> Launched:
+    """Start ``python -m arguments`` in ``folder``: with pipes, or in a terminal of its own."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, *options, "-m", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        stdin=theirs if terminal else subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if terminal else None,
+    )
+    os.close(theirs)
+    command = Launched(process, ours if terminal else None)
+    command.listen(ours)
+    return command
 
 
 # ------------------------------------------------------------------ what they left

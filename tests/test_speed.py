@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,8 @@ from baselines.step import to_float
 from baselines.trainer import Trainer
 from baselines.vanilla import vanilla
 from bench import environment, run, speed, workloads
+from bench.executors.workers import Here, Interrupt
+from bench.spec import Place
 from bench.workloads import Products
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -262,23 +264,16 @@ def test_help_comes_without_torch() -> None:
     assert done.stdout == "set()\n"
 
 
-class Here:
-    """A worker without a process."""
-
-    def __init__(self) -> None:
-        self.pool = self
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(*arguments))
-        return future
+def idle(n: int, threads: int | None, interrupt: Interrupt) -> AbstractContextManager[list[Here]]:
+    """Workers without processes."""
+    return nullcontext([Here(Place(), interrupt) for _ in range(n)])
 
 
 def test_the_command_measures_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One short round in this process."""
-    monkeypatch.setattr(speed, "workers", lambda n, threads: nullcontext([Here() for _ in range(n)]))
+    monkeypatch.setattr(speed, "workers", idle)
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(workloads, "N_TEST", 200)
     file = tmp_path / "speed.json"
@@ -294,14 +289,14 @@ def test_the_command_measures_this_machine(
 
 
 def test_json_may_stand_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(speed, "measure", lambda model, slots, seconds: figures())
+    monkeypatch.setattr(speed, "measure", lambda model, slots, seconds, interrupt: figures())
     assert speed.main(["--models", "vanilla", "dcgan", "--device", "cpu", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == {"vanilla": figures(), "dcgan": figures()}
 
 
 def test_workers_are_processes_with_the_threads_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    with speed.workers(2, threads=1) as ours, speed.workers(1, threads=None) as plain:
+    with speed.workers(2, 1, Interrupt()) as ours, speed.workers(1, None, Interrupt()) as plain:
         assert os.environ["OMP_NUM_THREADS"] == "7"
         assert speed.together([*ours, *plain], os.getenv, "OMP_NUM_THREADS") == ["1", "1", None]
         assert len({os.getpid(), *speed.together([*ours, *plain], os.getpid)}) == 4
@@ -328,13 +323,22 @@ def test_large_tensors_keep_their_pages_in_a_worker() -> None:
     assert n_faults("told") < 1000 < n_faults()
 
 
+def test_what_fails_in_a_worker_is_raised_with_where_it_happened() -> None:
+    with (
+        speed.workers(1, 1, Interrupt()) as group,
+        pytest.raises(RuntimeError, match=r"(?s)in a worker: Traceback.*math domain error"),
+    ):
+        speed.together(group, math.sqrt, -1)
+
+
 def test_workers_end_with_a_command_that_is_killed() -> None:
     """Its output ends when the last process that holds it has ended."""
     code = """if True:
         import os, signal
         from bench import speed
+        from bench.executors.workers import Interrupt
         if __name__ == "__main__":
-            with speed.workers(1, threads=1):
+            with speed.workers(1, 1, Interrupt()):
                 os.kill(os.getpid(), signal.SIGKILL)"""
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, check=False)
     assert done.returncode == -signal.SIGKILL

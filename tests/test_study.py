@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import os
 import socket
 import sqlite3
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileSymlinkLock
 from optuna.storages.journal import _file as journal_file
 from optuna.trial import TrialState
 
@@ -332,6 +334,57 @@ def test_a_line_that_was_not_written_whole_is_cut_off(tmp_path: Path) -> None:
         journal.write(b'{"op_code":8,"worker')
     assert list(run_all(shared_study(tmp_path))) == [0, 1, 2, 3, 4]
     assert list(shared_study(tmp_path).slots()) == [0, 1, 2, 3, 4]
+
+
+def half_a_line(journal: Path) -> None:
+    """What a process leaves that is killed, or finds the disk full, while it writes."""
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":8,"worker')
+    lock.release()
+
+
+def test_half_a_line_costs_those_nothing_that_search_on(tmp_path: Path) -> None:
+    """Two processes search while others die in the midst of writing; a third comes later."""
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(__file__).parent)]
+    (tmp_path / "ready-here").touch()
+    processes = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(2)]
+    halves = 0
+    while any(process.poll() is None for process in processes):
+        if (tmp_path / "journal.log").exists():
+            half_a_line(tmp_path / "journal.log")
+            halves += 1
+        time.sleep(0.02)
+    assert sum(int(process.communicate()[0]) for process in processes) == 30
+    assert halves > 10
+    later = shared_study(tmp_path, total=31)
+    assert len(run_all(later)) == 31
+    assert sum(trial.state == TrialState.COMPLETE for trial in later.trials()) == 31
+
+
+def test_damage_that_comes_while_it_is_searched_is_one_line(tmp_path: Path) -> None:
+    shared = shared_study(tmp_path)
+    with (tmp_path / "journal.log").open("ab") as journal:
+        journal.write(b"not JSON\n{}\n")
+    for use in (shared.trials, shared.claim):
+        with pytest.raises(study.StorageError, match=r"journal\.log is damaged; move it away") as error:
+            use()
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b"9" * 5000, b"[]", b'"x"', b"null", b"{}", b"\xff", b'{"op_code":1e400}']
+)
+def test_a_line_that_is_no_entry_is_damage(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "journal.log").write_bytes(line + b"\n{}\n")
+    assert "journal.log is damaged; move it away" in unusable(None, tmp_path)
+
+
+def test_a_journal_that_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    """Whoever opens a pipe waits until somebody writes into it."""
+    os.mkfifo(tmp_path / "journal.log")
+    assert "journal.log is not a file" in unusable(None, tmp_path)
 
 
 def test_a_journal_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

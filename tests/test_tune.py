@@ -278,6 +278,20 @@ def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, 
     assert len(trial_runs(fast_path)) == 2
 
 
+def test_half_a_line_in_its_journal_stops_no_search(fast_path: Path) -> None:
+    """Left by another command that was killed while it wrote."""
+    words = (*LONG, "--trials", "2", "--workers", "1")
+    command = start(fast_path, *words, to="first")
+    wait_for(lambda: trains(fast_path))
+    with (study_folder(fast_path) / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":8,"worker')
+    assert command.wait() == 0, command.err
+    assert attempts(fast_path) == {0: ["complete"], 1: ["complete"]}
+    again = start(fast_path, *words, to="second")
+    assert again.wait() == 0, again.err
+    assert "; 2 done" in again.out
+
+
 # ------------------------------------------------------------------ other searches
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +28,18 @@ from bench.spec import Place
 
 Outcome = tuple[Literal["done", "stopped", "failed", "changed", "too large", "unwritable"], Any]
 """How an attempt ended, and what it gave; of a failure the reason in one line, then lines for the log."""
+
+
+PATIENCE = 30.0
+"""Seconds for all workers together to end, writing their checkpoints where they are in the midst of a run."""
+
+
+THREADS = "OMP_NUM_THREADS"
+"""What numerical libraries read when they are loaded: how many threads they may have."""
+
+
+SHOW_CURSOR = b"\x1b[?25h\n"
+"""To a terminal: a bar of progress hides the cursor."""
 
 
 class Runnable(Protocol):
@@ -47,6 +59,8 @@ class Interrupt:
 
     def __call__(self, number: int, frame: object) -> None:
         if self.signal is not None:
+            if os.isatty(1):
+                os.write(1, SHOW_CURSOR)
             os._exit(128 + number)  # workers notice that their parent is gone
         self.signal = number
 
@@ -76,15 +90,56 @@ class Notice(Interrupt):
 
 @contextlib.contextmanager
 def started_workers(
-    place: Place, slots: Sequence[str], interrupt: Interrupt, *, timeout: float | None
+    place: Place,
+    slots: Sequence[str],
+    interrupt: Interrupt,
+    *,
+    timeout: float | None,
+    threads: int | None = 1,
+    patience: float = PATIENCE,
 ) -> Iterator[tuple[list[Worker], Interrupt]]:
-    """A worker per slot, and what asks them to stop; each ends when the block does."""
-    workers = [Worker(replace(place, device=device), interrupt, timeout) for device in slots]
+    """A worker per slot, and what asks them to stop; each ends when the block does, within ``patience``."""
+    workers: list[Worker] = []
     try:
+        for device in slots:
+            workers.append(Worker(replace(place, device=device), interrupt, timeout, threads))  # noqa: PERF401
         yield workers, interrupt
     finally:
         for worker in workers:
-            worker.end()
+            worker.dismiss()
+        deadline = time.monotonic() + patience
+        for worker in workers:
+            worker.end(deadline)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that start within the block never see the signals that this one handles.
+
+    They inherit what is blocked here, from their first instruction on: a signal to the whole process group,
+    as a terminal sends it, is this process's business alone.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Notice.signals)
+    try:
+        resource_tracker.ensure_running()  # which starts with the first process, and unblocks signals here
+        signal.pthread_sigmask(signal.SIG_BLOCK, Notice.signals)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _threads_of_children(n: int | None) -> Iterator[None]:
+    """How many threads processes that start within the block have; ``None``: as many as they like."""
+    before = os.environ.pop(THREADS, None)
+    try:
+        if n is not None:
+            os.environ[THREADS] = str(n)
+        yield
+    finally:
+        os.environ.pop(THREADS, None)
+        if before is not None:
+            os.environ[THREADS] = before
 
 
 class Here:
@@ -105,26 +160,21 @@ class Here:
 class Worker:
     """A process that runs one task at a time on one device; after a failure a new one takes over."""
 
-    def __init__(self, place: Place, stop: Interrupt, timeout: float | None) -> None:
-        self.place, self.stop, self.timeout = place, stop, timeout
+    def __init__(self, place: Place, stop: Interrupt, timeout: float | None, threads: int | None = 1) -> None:
+        self.place, self.stop, self.timeout, self.threads = place, stop, timeout, threads
         self.task: Runnable | None = None
         self.crashes = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
         self.start()
 
     def start(self) -> None:
         """Start the process."""
-        os.environ["OMP_NUM_THREADS"] = "1"  # for the process: read when its libraries load
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(
             target=_serve, args=(theirs, os.getpid(), self.place, self.crashes.name)
         )
-        # Signals are this process's business: what is blocked while that one starts stays blocked in it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, Notice.signals)
-        try:
+        with deaf_children(), _threads_of_children(self.threads):
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def give(self, task: Runnable) -> None:
@@ -139,9 +189,11 @@ class Worker:
         """How its task ended, and the worker is idle; ``None`` while it runs."""
         if self.task is None:
             return None
-        if self.stop.is_set() and not self.told:
-            self.told = True
-            self._send(None)
+        if self.stop.is_set():
+            if not self.told:
+                self.told = True
+                self._send(None)
+            self._wake()
         ended: Outcome | None = None
         with contextlib.suppress(EOFError, OSError):
             if self.pipe.poll():
@@ -160,11 +212,21 @@ class Worker:
                 self._end(patience=0)
         return ended
 
-    def end(self) -> None:
-        """Let the process finish, or kill it."""
+    def dismiss(self) -> None:
+        """Ask the process to end: it leaves what it is at with a checkpoint."""
         self._send(None)
-        self._end(patience=30)
+        self._wake()
+
+    def end(self, deadline: float) -> None:
+        """Let the process end until the deadline, or kill it."""
+        self._end(patience=max(0.0, deadline - time.monotonic()))
         self.crashes.close()
+
+    def _wake(self) -> None:
+        """A process that was stopped (SIGSTOP, Ctrl-Z) cannot end, nor write its checkpoint."""
+        if self.process.is_alive():
+            assert self.process.pid is not None
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def _send(self, task: Runnable | None) -> None:
         with contextlib.suppress(OSError):  # it died: outcome() notices

@@ -111,7 +111,9 @@ def compare(
         "steps": retraining.steps,
         "failed": {"best": n - len(best), "default": n - len(default)},
         "scores": {
-            name: _compared([test_score(r, name) for r in best], [test_score(r, name) for r in default])
+            name: _compared(
+                [test_score(r, name) for r in best], [test_score(r, name) for r in default], n, name
+            )
             for name in dict.fromkeys((*recipe.objectives, "fid"))
         },
     }
@@ -132,26 +134,32 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [
-        store.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)
-    ]
+    records = [store.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)]
     return [record for record in records if record is not None and record["status"] == "finished"]
 
 
-def _compared(best: list[float], default: list[float]) -> dict[str, Any]:
-    """Mean, spread and p-value; ``None`` where there is too little to say."""
-    from reports.stats import permutation_p
+def _compared(best: list[float], default: list[float], n: int, name: str) -> dict[str, Any]:
+    """Mean and spread of the runs that finished; the tests are of all ``n`` of each side.
 
-    p = permutation_p(best, default) if best and default else float("nan")
+    As in reports, a run that failed is worse than any score: without that, a configuration that diverges on
+    its hard seeds would look better than it is. ``None`` where there is too little to say.
+    """
+    from reports import stats
+
+    better: stats.Better = "lower" if DIRECTIONS[name] == "minimize" else "higher"
+    worst = math.inf if better == "lower" else -math.inf
+    ours, theirs = ([*values, *[worst] * (n - len(values))] for values in (best, default))
     return {
-        "best": {"mean": _finite(np.mean(best)) if best else None, "std": _std(best), "values": best},
-        "default": {
-            "mean": _finite(np.mean(default)) if default else None,
-            "std": _std(default),
-            "values": default,
-        },
-        "p": _finite(p),
+        "best": _side(best, n),
+        "default": _side(default, n),
+        "p": _finite(stats.permutation_p(ours, theirs)),
+        "improvement": stats.improvement(ours, theirs, better=better),
     }
+
+
+def _side(values: list[float], n: int) -> dict[str, Any]:
+    mean = _finite(np.mean(values)) if values else None
+    return {"mean": mean, "std": _std(values), "values": values, "failed": n - len(values)}
 
 
 def _std(values: Sequence[float]) -> float | None:
@@ -232,23 +240,25 @@ def ending(summary: Mapping[str, Any]) -> list[str]:
         fresh = f"on test, fresh seeds {seeds[0]} to {seeds[-1]} of {steps} steps"
         lines.append(f"{fresh}, best against default configuration:")
         lines += [_comparison(name, scores) for name, scores in summary["test"]["scores"].items()]
-        if any(summary["test"]["failed"].values()):
-            failed = ", ".join(f"{n} of the {which}" for which, n in summary["test"]["failed"].items())
-            lines.append(f"runs that did not finish: {failed}")
     return lines
 
 
 def _comparison(name: str, scores: Mapping[str, Any]) -> str:
-    """``fid: 10.1 ± 0.4 against 14.2 ± 0.9 (lower is better), p = 0.0079``."""
+    """``fid: 10.1 ± 0.4 against 14.2 ± 0.9 (lower is better), permutation p = 0.0079``."""
     sides = []
-    for side in ("best", "default"):
-        mean, std = scores[side]["mean"], scores[side]["std"]
-        decimals = 1 - math.floor(math.log10(std)) if std else 3
-        spread = "" if std is None else f" ± {std:.{max(0, decimals)}f}"
-        sides.append("none" if mean is None else f"{mean:.{max(0, decimals)}f}{spread}")
+    for side in (scores["best"], scores["default"]):
+        mean, std, failed = side["mean"], side["std"], side["failed"]
+        decimals = max(0, 1 - math.floor(math.log10(std)) if std else 3)
+        said = "no score" if mean is None else f"{mean:.{decimals}f}"
+        said += "" if std is None else f" ± {std:.{decimals}f}"
+        sides.append(said + (f" ({failed} of {failed + len(side['values'])} failed)" if failed else ""))
     direction = "lower" if DIRECTIONS[name] == "minimize" else "higher"
-    p = "" if scores["p"] is None else f", permutation p = {scores['p']:.2g}"
-    return f"  {name}: {sides[0]} against {sides[1]} ({direction} is better){p}"
+    line = f"  {name}: {sides[0]} against {sides[1]} ({direction} is better)"
+    line += "" if scores["p"] is None else f", permutation p = {scores['p']:.2g}"
+    if scores["best"]["failed"] or scores["default"]["failed"]:
+        share = f"{scores['improvement']:.0%}"
+        line += f"; a failed run is worse than any score, so that the best wins {share} of all pairs of runs"
+    return line
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ import random
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
@@ -327,32 +327,62 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
             return get_storage(RDBStorage(url, engine_kwargs={"connect_args": _patience(url)}))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "journal.log"
-        _mend(path)
+        if path.exists() and not path.is_file():  # to open a pipe is to wait for its writer
+            raise StorageError(f"--storage {path} is not a file")
         try:
-            return JournalStorage(JournalFileBackend(str(path)))
-        except (ValueError, LookupError, TypeError, AssertionError) as error:  # what replaying trips over
-            raise StorageError(
-                f"--storage {path} is damaged; move it away: the search begins anew and reuses finished runs"
-            ) from error
+            return JournalStorage(Journal(path))
+        except (LookupError, TypeError, AssertionError) as error:  # what replaying trips over
+            raise _damaged(path) from error
 
 
-def _mend(path: Path) -> None:
-    """Cut off a last line that was not written whole (on a full disk): it would spoil the next one."""
-    if not path.exists() or not path.stat().st_size or _tail(path) == b"\n":
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
-        content = path.read_bytes()
-        os.truncate(path, content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
+class Journal(JournalFileBackend):
+    """Optuna's journal in a file, which a process that dies in the midst of writing does not spoil."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(str(path), WholeLines(path))
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The entries from this number on.
+
+        Raises:
+            StorageError: one of them is not JSON.
+        """
+        try:
+            yield from super().read_logs(log_number_from)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(self.path) from error
 
 
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read()
+class WholeLines(JournalFileSymlinkLock):
+    """The lock of who writes: its holder begins on a new line.
+
+    Half a line at the end was left by a process that was killed, or found the disk full. Readers skip it,
+    but the next entry would become part of it. Nobody else writes while the lock is held: it is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(str(path))
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        held = super().acquire()
+        try:
+            with self.path.open("rb+") as file:
+                if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) and file.read() != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+        except BaseException:
+            self.release()
+            raise
+        return held
+
+
+def _damaged(path: Path) -> StorageError:
+    return StorageError(
+        f"--storage {path} is damaged; move it away: the search begins anew and reuses finished runs"
+    )
 
 
 def _patience(url: str) -> dict[str, Any]:
