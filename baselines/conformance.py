@@ -13,33 +13,39 @@ import copy
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines import registry
-from baselines.gan import Batch, Card, DataSpec, Draw, Gan, Optimizer
+from baselines import registry, settings
+from baselines.gan import Card, DataSpec, Gan, Optimizer
 from baselines.hyperparameters import declared
 from baselines.lanes import may_differ
-from baselines.step import DataBatch
-from baselines.streams import draw
+from baselines.probe import (
+    Lab,
+    Tensors,
+    carried_out,
+    check_iteration,
+    check_judging,
+    check_parts,
+    check_sampling,
+    copied,
+    differing,
+    first_line,
+    random_examples,
+    state,
+)
 from baselines.trainer import Trainer, build
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 N_CLASSES = 10
-N_IMAGES = 24
 BATCH_SIZE = 8
 ABSOLUTE, RELATIVE = 2e-6, 1e-3
 """A seed alone and the same seed in a stack may differ, after one iteration of small SGD steps, by this
 plus this share of the tensor's largest change: what reordered sums do to float32."""
-
-Tensors = dict[str, Tensor]
-
 
 # ---------------------------------------------------------------- the checks
 
@@ -53,22 +59,22 @@ def check(factory: Callable[..., Gan], data: DataSpec, **hyper: Any) -> list[str
     problems = list(check_signature(factory))
     if problems:
         return problems
-    images = torch.randint(0, 256, (N_IMAGES, *data.shape), generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(N_IMAGES) % data.n_classes if "label" in registry.card(factory).needs else None
     hyper = {name: one.default for name, one in declared(factory).items()} | hyper
-    lab = Lab(_in_small_batches(factory), images.to(torch.uint8), labels, data, hyper)
-    if not isinstance(made := factory(data, **hyper), Gan):  # may refuse
-        return [f"the factory returns a {type(made).__name__}, not a Gan"]
-    for checking in CHECKS:
-        try:
-            found = list(checking(lab))
-        except Exception as error:  # an author's code may raise anything: say where, and go on
-            purpose = (checking.__doc__ or "").rstrip(".")
-            found = [f"{purpose}: {type(error).__name__}: {_first_line(error)}"]
-        problems += found
-        if found and checking in (check_parts, check_iteration):
-            break  # what follows would only repeat it
-    return problems
+    make = _in_small_batches(factory)
+    with settings.isolated() as changed:
+        if not isinstance(made := factory(data, **hyper), Gan):  # may refuse
+            return [f"the factory returns a {type(made).__name__}, not a Gan"]
+        examples = random_examples(data, labelled="label" in registry.card(factory).needs)
+        lab = FullLab(make(data, **hyper), *examples, data, make=make, hyper=hyper)
+        for checking in CHECKS:
+            found = carried_out(checking, lab)
+            problems += found
+            if found and checking in (check_parts, check_iteration, check_finite):
+                break  # what follows would only repeat it
+    return problems + [
+        f"it changes a setting of the whole process, which is put back: {change}"
+        for change in dict.fromkeys([*registry.side_effects(factory), *changed])
+    ]
 
 
 def _in_small_batches(factory: Callable[..., Gan]) -> Callable[..., Gan]:
@@ -79,40 +85,13 @@ def _in_small_batches(factory: Callable[..., Gan]) -> Callable[..., Gan]:
 
 
 @dataclass(frozen=True)
-class Lab:
-    """A model, and a little data to try it on."""
+class FullLab(Lab):
+    """And how the model is made."""
 
-    make: Callable[..., Gan]
+    make: Callable[..., Gan] = field(kw_only=True)
     """The factory."""
-    images: Tensor
-    labels: Tensor | None
-    data: DataSpec
-    hyper: Mapping[str, Any]
+    hyper: Mapping[str, Any] = field(kw_only=True)
     """All of them."""
-
-    @cached_property
-    def gan(self) -> Gan:
-        """The model with its default hyperparameters, or as told."""
-        return self.make(self.data, **self.hyper)
-
-    def trainer(self, *seeds: int, gan: Gan | None = None, lanes: Sequence[Gan] = ()) -> Trainer:
-        """A fresh trainer, of seed 0 unless told."""
-        return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,), lanes=lanes)
-
-    @cached_property
-    def trained(self) -> Trainer:
-        """Seed 0 after two iterations."""
-        trainer = self.trainer()
-        trainer.advance(2)
-        return trainer
-
-    def batch(self, index: Tensor) -> Batch:
-        """The examples at ``index``."""
-        return DataBatch(self.images, self.labels, index, torch.zeros((), dtype=torch.int64))
-
-    def draw(self, n: int) -> Draw:
-        """Noise for n examples, the same at every call."""
-        return draw(self.gan.noise, (n,), torch.Generator().manual_seed(0))
 
 
 def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
@@ -122,91 +101,20 @@ def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
     try:
         declared(factory)
     except TypeError as error:
-        yield _first_line(error)
+        yield first_line(error)
 
 
-def check_parts(lab: Lab) -> Iterator[str]:
-    """Building the networks."""
-    nets = lab.gan.build()
-    for name, net in nets.items():
-        if not isinstance(net, nn.Module):
-            yield f"build() makes {name!r} a {type(net).__name__}, not a torch.nn.Module"
-    for name in sorted({update.net for update in lab.gan.updates} | set(lab.gan.optim)):
-        if name not in nets:
-            yield f"an update or optimizer names {name!r}, but build() makes {', '.join(nets)}"
-        elif name not in lab.gan.optim:
-            yield f"the updates of {name!r} have no optimizer"
-    if "index" in lab.gan.noise:
-        yield "the noise cannot be called 'index': the trainer needs that name"
-
-
-def check_iteration(lab: Lab) -> Iterator[str]:
-    """Training for two iterations."""
-    try:
-        trainer = lab.trained
-    except KeyError as error:
-        if error.args != ("label",):
-            raise
-        yield "a loss reads batch['label'], but the card does not say needs={'label'}"
-        return
-    except RuntimeError as error:
-        if "not have been used in the graph" not in str(error):
-            raise
-        yield "a loss does not depend on every parameter of the network that its update names"
-        return
-    logs = trainer.history()
-    accuracies = {"d_acc_real", "d_acc_fake"}
-    promised = {"d_loss", "g_loss"} | (accuracies if lab.gan.threshold is not None else set())
-    for key in sorted(promised - set(logs)):
-        yield f"no loss logs {key!r}"
-    for key, values in logs.items():
-        if not np.isfinite(values).all():
-            yield f"the log {key!r} is not finite after two iterations on noise"
-        elif key in accuracies and not ((values >= 0) & (values <= 1)).all():
-            yield f"the log {key!r} is not a share between 0 and 1"
-        elif key in accuracies - promised:
-            yield f'{key!r} is logged, but threshold=None says that no score means "real"'
-    for key, value in _state(trainer).items():
+def check_finite(lab: Lab) -> Iterator[str]:
+    """Looking at the numbers."""
+    after = f"after {lab.n_steps} iterations on noise"
+    numbers = {f"the log {key!r}": torch.from_numpy(values) for key, values in lab.trained.history().items()}
+    numbers |= state(lab.trained)
+    for key, value in numbers.items():
         if not value.isfinite().all():
-            yield f"{key} is not finite after two iterations on noise"
-
-
-def check_sampling(lab: Lab) -> Iterator[str]:
-    """Generating."""
-
-    def generate(n: int) -> Tensor:
-        draw = {name: value[:n] for name, value in lab.draw(5).items()}
-        return lab.gan.generate(lab.trained.nets(), lab.batch(torch.arange(n)), draw)
-
-    yield from _evaluates("generate", generate, lab, lab.data.shape)
-    images = generate(5)
-    if images.abs().max() > 1:
-        yield f"generate leaves [-1, 1]: {images.min():.3g} to {images.max():.3g}"
-
-
-def check_judging(lab: Lab) -> Iterator[str]:
-    """Judging."""
-
-    def judge(n: int) -> Tensor:
-        return lab.gan.discriminate(lab.trained.nets(), lab.batch(torch.arange(n)))
-
-    yield from _evaluates("discriminate", judge, lab, ())
-
-
-def _evaluates(name: str, function: Callable[[int], Tensor], lab: Lab, shape: Sequence[int]) -> Iterator[str]:
-    """Right shape, finite, repeatable, each example on its own, nothing changed."""
-    before = _copy(_state(lab.trained))
-    result = function(5)
-    if result.shape != (5, *shape):
-        yield f"{name} gives {tuple(result.shape)} for 5 examples, not {(5, *shape)}"
-    elif not result.is_floating_point() or not result.isfinite().all():
-        yield f"{name} gives values that are not finite floats"
-    elif not torch.equal(function(5), result):
-        yield f"{name} gives other values when called again: call the networks' eval"
-    elif not torch.allclose(function(2), result[:2], atol=1e-4, rtol=1e-4):
-        yield f"{name} mixes the examples of a batch: call the networks' eval"
-    for key in _differing(before, _state(lab.trained)):
-        yield f"{name} changes {key}: call the networks' eval"
+            yield f"{key} is not finite {after}"
+    for name, output in (("generate", lab.generate(5)), ("discriminate", lab.discriminate(5))):
+        if not output.isfinite().all():
+            yield f"{name} gives values that are not finite {after}"
 
 
 def check_updates(lab: Lab) -> Iterator[str]:
@@ -214,11 +122,11 @@ def check_updates(lab: Lab) -> Iterator[str]:
     for update in dict.fromkeys(lab.gan.updates):
         trainer = lab.trainer(gan=replace(lab.gan, updates=(update,)))
         plain = build(lab.gan, 0, lab.images.device)
-        before = _copy(_params(trainer))
+        before = copied(_params(trainer))
         stream = trainer.streams[0]
         drawn = {name: value[0, 0] for name, value in stream.rewind(stream.state).items()}
         trainer.advance(1)
-        moved = {key.split(".")[0] for key in _differing(before, _params(trainer))}
+        moved = {key.split(".")[0] for key in differing(before, _params(trainer))}
         if update.net not in moved:
             yield f"an update of {update.net!r} moves none of its parameters"
         for other in sorted(moved - {update.net}):
@@ -251,15 +159,15 @@ def check_randomness(lab: Lab) -> Iterator[str]:
     """Training again from the same seed."""
     again = lab.trainer()
     with torch.random.fork_rng(devices=[]):
-        state = torch.manual_seed(1).get_state()
+        before = torch.manual_seed(1).get_state()
         again.advance(2)
-        if not torch.equal(torch.get_rng_state(), state):
+        if not torch.equal(torch.get_rng_state(), before):
             yield (
                 "training draws from PyTorch's global generator, which the seeds of a stack share: declare "
                 "noise, and take Dropout from baselines.layers"
             )
             return
-    for key in _differing(_state(lab.trained), _state(again))[:1]:
+    for key in differing(state(lab.trained), state(again))[:1]:
         yield f"the same seed twice differs in {key}"
 
 
@@ -267,7 +175,7 @@ def check_stack(lab: Lab) -> Iterator[str]:
     """Training a stack of seeds."""
     gan = _with_sgd(lab.gan)
     stack = lab.trainer(0, 1, gan=gan)
-    if not _differing(_params(stack, 0), _params(stack, 1)):
+    if not differing(_params(stack, 0), _params(stack, 1)):
         yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
     # a rounding error that carries an activation over a kink is rare: it does not happen at three starts
     for seeds in ((0, 1), (2, 3), (4, 5)):
@@ -277,7 +185,7 @@ def check_stack(lab: Lab) -> Iterator[str]:
     yield f"seed {gap}"
 
 
-def check_lanes(lab: Lab) -> Iterator[str]:
+def check_lanes(lab: FullLab) -> Iterator[str]:
     """Training a stack whose seeds differ in numbers."""
     other = dict(lab.hyper)
     for name, value in lab.hyper.items():
@@ -307,10 +215,10 @@ def _stack_gap(lab: Lab, seeds: tuple[int, ...], gans: Sequence[Gan]) -> str:
     stack.advance(1)
     for lane, (seed, gan) in enumerate(zip(seeds, gans, strict=True)):
         solo = lab.trainer(seed, gan=gan)
-        before = _copy(_state(solo))
+        before = copied(state(solo))
         solo.advance(1)
-        stacked = _state(stack, lane)
-        for key, alone in _state(solo).items():
+        stacked = state(stack, lane)
+        for key, alone in state(solo).items():
             gap = (alone - stacked[key]).abs().max()
             allowed = ABSOLUTE + RELATIVE * (alone - before[key]).abs().max()
             if gap > (allowed if alone.is_floating_point() else 0):
@@ -357,18 +265,19 @@ def check_state(lab: Lab) -> Iterator[str]:
     resumed = lab.trainer()
     resumed.load_state_dict([saved])
     resumed.advance(2)
-    for key in _differing(_state(trainer), _state(resumed))[:1]:
+    for key in differing(state(trainer), state(resumed))[:1]:
         yield (
             f"a saved and resumed run differs from an uninterrupted one in {key}: keep all that changes in "
             "parameters and buffers"
         )
 
 
-CHECKS: tuple[Callable[[Lab], Iterator[str]], ...] = (
+CHECKS: tuple[Callable[[FullLab], Iterator[str]], ...] = (
     check_parts,
     check_iteration,
     check_sampling,
     check_judging,
+    check_finite,
     check_updates,
     check_randomness,
     check_stack,
@@ -383,27 +292,8 @@ CHECKS: tuple[Callable[[Lab], Iterator[str]], ...] = (
 
 def _params(trainer: Trainer, lane: int = 0) -> Tensors:
     """Every parameter of one lane by its full name."""
-    state = _state(trainer, lane)
-    return {f"{net}.{key}": state[f"{net}.{key}"] for net, held in trainer.params.items() for key in held}
-
-
-def _state(trainer: Trainer, lane: int = 0) -> Tensors:
-    """Every parameter and buffer of one lane by its full name."""
-    held = trainer.weights(lane)
-    return {f"{net}.{key}": value for net, tensors in held.items() for key, value in tensors.items()}
-
-
-def _copy(tensors: Mapping[str, Tensor]) -> Tensors:
-    return {key: value.clone() for key, value in tensors.items()}
-
-
-def _differing(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> list[str]:
-    """The names whose values are not the same bit for bit."""
-    return [key for key in a if not torch.equal(a[key], b[key])]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
+    held = state(trainer, lane)
+    return {f"{net}.{key}": held[f"{net}.{key}"] for net, its in trainer.params.items() for key in its}
 
 
 # ---------------------------------------------------------------- command line
@@ -463,7 +353,7 @@ def _report(name: str, factory: Callable[..., Gan], hyper: dict[str, Any]) -> bo
         try:
             problems = check(factory, DataSpec(channels, height, width, N_CLASSES), **hyper)
         except ValueError as error:
-            print(f"  {spec}: not for this model ({_first_line(error)})")
+            print(f"  {spec}: not for this model ({first_line(error)})")
             continue
         fits = True
         broken |= bool(problems)

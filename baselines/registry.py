@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
+from baselines import settings
 from baselines.gan import Card, Gan
 
 GROUP = "gan_bench.models"
@@ -27,6 +28,10 @@ OURS = (
     "dragan",
     "hinge",
 )
+
+
+_changed: dict[str, list[str]] = {}
+"""Module -> what its import changed for the whole process."""
 
 
 def names() -> tuple[str, ...]:
@@ -63,6 +68,9 @@ def location(name: str) -> str:
 def _load(path: str) -> Callable[..., Gan]:
     module_name, _, attribute = path.partition(":")
     try:
+        if module_name not in sys.modules:
+            with settings.isolated() as _changed[module_name]:
+                importlib.import_module(module_name)
         factory = getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         raise LookupError(f"{path!r}: cannot import {module_name!r} ({error})") from error
@@ -85,6 +93,11 @@ def _failed(path: str, error: BaseException) -> str:
         where = f"{error.filename}, line {error.lineno}"
     said = str(error).split("\n")[0]
     return f"{path!r}: importing it failed in {where} ({type(error).__name__}: {said})"
+
+
+def side_effects(factory: Callable[..., Gan]) -> list[str]:
+    """What importing a model's module changed for the whole process, until it was put back."""
+    return _changed.get(factory.__module__, [])
 
 
 def card(factory: Callable[..., Gan]) -> Card:

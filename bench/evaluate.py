@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Batch, Gan, Nets
+from baselines.probe import wrong_output
 from baselines.step import DataBatch, to_uint8
 from baselines.streams import derive, draw
 from bench import criterion, metrics
@@ -42,6 +43,10 @@ class Evaluation:
 
 class NonFiniteSamplesError(Exception):
     """The generator made NaN or infinite pixels."""
+
+
+class OutputError(Exception):
+    """A model gave something else than an image, or a score, for each example. The message says what."""
 
 
 @dataclass
@@ -86,6 +91,7 @@ class Evaluator:
 
         Raises:
             NonFiniteSamplesError: the generator's pixels are not numbers.
+            OutputError: the model does not give an image and a score for each example.
         """
         with torch.inference_mode():
             fakes = self.sample(gan, nets, seed)
@@ -124,13 +130,22 @@ class Evaluator:
         return torch.cat(found)[:n]
 
     def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
-        """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``."""
+        """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``.
+
+        Raises:
+            OutputError: they are not.
+            NonFiniteSamplesError: they are not numbers.
+        """
         purpose = f"eval-{draw_number}" if draw_number else "eval"
         generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
         noise = draw(gan.noise, (len(self),), generator)
         fakes = torch.cat(
             [
-                gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()})
+                _checked(
+                    "generate",
+                    gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()}),
+                    (len(rows), *self.dataset.shape),
+                )
                 for rows, batch in self._batches()
             ]
         )
@@ -163,10 +178,11 @@ class Evaluator:
         return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
 
     def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
-        real = torch.cat([gan.discriminate(nets, batch) for _, batch in self._batches()])
-        fake = torch.cat(
-            [gan.discriminate(nets, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()]
-        )
+        def judged(rows: Tensor, batch: Batch) -> Tensor:
+            return _checked("discriminate", gan.discriminate(nets, batch), (len(rows),))
+
+        real = torch.cat([judged(rows, batch) for rows, batch in self._batches()])
+        fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()])
         scores_real, scores_fake = real.cpu().numpy(), fake.cpu().numpy()
         if gan.threshold is not None:
             return criterion.accuracy(scores_real, scores_fake, gan.threshold)
@@ -183,6 +199,12 @@ def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | No
     """A split as uint8 images (N, C, H, W) and int64 labels (N,) on the device."""
     labels = None if images.labels is None else torch.from_numpy(images.labels).to(device)
     return torch.from_numpy(images.images).to(device), labels
+
+
+def _checked(name: str, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if wrong := wrong_output(name, output, shape[0], shape[1:]):
+        raise OutputError(wrong)
+    return output
 
 
 def _held_out(dataset: Dataset) -> Images:

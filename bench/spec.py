@@ -5,9 +5,11 @@ Spec (the request) -> plan -> [Job] (plain data, one run each)
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +154,7 @@ def plan(
         if source == name:
             source = ""
         else:
-            say(f"--dataset {source}: its images are called {name}")
+            say(f"--dataset {source!r}: its images are called {name}")
         for model, values in settings.items():
             check(model, values, dataset, _flag(spec, model))
         agreed = agree(spec, dataset, place, dry_run=dry_run)
@@ -212,14 +214,12 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag: str = "--models") -> None:
-    """Refuse a model that cannot be trained on this data set with these hyperparameters.
+    """Refuse a model that cannot be trained on this data set with these hyperparameters: it is tried.
 
     Raises:
         UsageError: naming the model, the data set and what would do.
     """
-    import torch
-
-    from baselines import registry
+    from baselines import probe, registry, settings
     from baselines.gan import Gan
 
     factory = registry.get(model)
@@ -229,18 +229,28 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
             f"--models: {model} needs labels and data set {dataset.name!r} has none; "
             f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
         )
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("error")  # a layer without units is only a warning
-            gan = factory(dataset.spec, **values)
+    with settings.isolated() as changed:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                gan = factory(dataset.spec, **values)
             if not isinstance(gan, Gan):
                 raise TypeError(f"its factory returns a {type(gan).__name__}, not a Gan")
-            for name, net in gan.build().items():
-                gan.optim[name].make(net.parameters())
-    except Exception as error:
-        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
-    if gan.batch_size < 1:
-        raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
+        except Exception as error:
+            raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
+        if gan.batch_size < 1:
+            raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
+        problems = probe.problems(gan, dataset.spec, labelled="label" in registry.card(factory).needs)
+    if problems:
+        raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {problems[0]}")
+    _say_once(model, *registry.side_effects(factory), *changed)
+
+
+@cache
+def _say_once(model: str, *changed: str) -> None:
+    if changed:
+        what = "; ".join(dict.fromkeys(changed))
+        print(f"{model} changes what holds for the whole process, which is put back: {what}", file=sys.stderr)
 
 
 def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool = False) -> dict[str, Any]:

@@ -299,7 +299,7 @@ def test_a_dry_run_on_a_folder_with_classes_trains_no_classifier(
     assert run.main([*words, "--dry-run"]) == 0
     said, first, second, _ = capsys.readouterr().out.splitlines()
     name = of_folder(tmp_path / "pictures").name
-    assert said == f"--dataset folder:{tmp_path}/pictures: its images are called {name}"
+    assert said == f"--dataset 'folder:{tmp_path}/pictures': its images are called {name}"
     assert first.startswith(f"a classifier of {name} would be trained first")
     assert second.startswith(f"compute  vanilla      {name} seed 0")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]

@@ -77,7 +77,7 @@ def test_on_a_cluster_one_fails_one_is_killed_and_the_others_do_not_notice(
 ) -> None:
     words = list(LONG)
     words.insert(words.index("vanilla") + 1, "faults:faulty")
-    fault = ("--set", "faults:faulty.fault=raises", "faults:faulty.at=1", "--retries", "1")
+    fault = ("--set", "faults:faulty.fault=raises", "faults:faulty.at=2", "--retries", "1")
     at = ("--ray-address", cluster.address, "--ray-gpus", "0.5")
     command = submit(fast_path, *words, *fault, *at, "--seeds", "2")
 

@@ -138,7 +138,7 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
 ) -> None:
     words = list(LONG)
     words.insert(words.index("vanilla") + 1, "faults:faulty")
-    fault = ("--set", "faults:faulty.fault=raises", "faults:faulty.at=1")
+    fault = ("--set", "faults:faulty.fault=raises", "faults:faulty.at=2")
     command = submit(fast_path, *words, *fault, "--seeds", "2", slurm=slurm)
 
     def vanilla() -> list[Path]:
