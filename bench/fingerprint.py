@@ -53,6 +53,7 @@ SCORING = (
 """With every module of ``baselines`` that they import."""
 
 NEUTRAL = (
+    "baselines.probe",
     "baselines.registry",
     "bench",
     "bench.cli",

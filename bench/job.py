@@ -143,7 +143,7 @@ class Stack:
         """
         fingerprint.check(self.job.model, self.job.code)
         if self.dataset.content_sha256() != self.job.protocol["dataset"]["sha256"]:
-            raise ChangedError(f"data set {self.job.dataset!r} changed since this run was planned")
+            raise ChangedError(f"data set {self.job.data!r} changed since this run was planned")
         self.evaluator("val" if self.job.holdout else "test")
 
     @property

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench import store
+from bench import datasets, store
 from bench.fingerprint import differing_files
 from bench.spec import Job
 
@@ -30,7 +30,7 @@ def _what_changed(job: Job, out: Path) -> str | None:
         if files := differing_files(record["code"], job.code):
             return f"{job.model}: its code changed {since}: {', '.join(files)}"
         if record["protocol"]["dataset"]["sha256"] != job.protocol["dataset"]["sha256"]:
-            return f"{job.model}: data set {job.dataset} changed {since}"
+            return f"{job.model}: data set {job.data} changed {since}"
         then, now = (held["extractors"] for held in (record["protocol"], job.protocol))
         if changed := [name for name in now if now[name] != then.get(name)]:
             return f"{job.model}: the weights of {', '.join(changed)} changed {since}"
@@ -39,24 +39,24 @@ def _what_changed(job: Job, out: Path) -> str | None:
 
 def _alike(job: Job, out: Path) -> Iterator[tuple[Path, store.Record]]:
     """Records of the same request with other code, data or weights; the newest first."""
-    name = f"{store.slug(job.model)}-{store.slug(job.dataset)}-"
-    paths = [path for path in (out / "runs").glob(f"{name}*/seed-{job.seed}/run.json") if path.is_file()]
+    data = datasets.FOLDER if job.source else f"{store.slug(job.dataset)}-"
+    name = f"{store.slug(job.model)}-{data}*/seed-{job.seed}/run.json"
+    paths = [path for path in (out / "runs").glob(name) if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:
         with suppress(store.RecordError, OSError):
             record = store.read_record(path.parent)
             if record is not None and "code" in record and record["status"] != "failed":
-                asked = _asked(record["model"], record)
-                if asked == _asked(job.model, vars(job)):
+                data = record["environment"].get("source") or record["dataset"]
+                if _asked(record, data) == _asked(vars(job), job.data):
                     yield path.parent, record
 
 
-def _asked(model: str, run: Mapping[str, Any]) -> str:
+def _asked(run: Mapping[str, Any], data: str) -> str:
     """What was asked for, without what may have changed behind it."""
-    protocol = {key: value for key, value in run["protocol"].items() if key != "code"}
-    protocol["dataset"] = run["dataset"]
+    protocol = {key: value for key, value in run["protocol"].items() if key not in ("code", "dataset")}
     protocol["extractors"] = sorted(protocol["extractors"])
-    numbers = {key: run[key] for key in ("hyperparameters", "steps", "eval_every")}
-    return store.digest([model, protocol, numbers])
+    numbers = [run[key] for key in ("model", "hyperparameters", "steps", "eval_every")]
+    return store.digest([data, protocol, numbers])
 
 
 def _date(record: store.Record, folder: Path) -> str:

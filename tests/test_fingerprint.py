@@ -373,7 +373,21 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     record = store.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
-    assert "images' changed since this run was planned" in record["reason"]
+    assert record["reason"] == f"data set 'folder:{images}' changed since this run was planned"
+
+
+def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=3))
+    images, place = here / "images", Place(out=here / "results", data_root=here / "data", offline=True)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
+    for k, image in enumerate(noise):
+        (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
+    spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
+    run_here([Task(plan(spec, place))], place, Interrupt(), retries=0)
+    (images / "0" / "0.png").unlink()
+    said = explain(plan(spec, place), place.out)
+    assert said[0].startswith(f"vanilla: data set folder:{images} changed since ")
 
 
 def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:

@@ -196,8 +196,10 @@ def test_what_cannot_be_recomputed_is_said_and_why(results: Path, capsys: pytest
     assert "cannot be recomputed here: code changed: baselines/vanilla.py" in said
     code, said = verified(capsys, folder, seed(results, 1))
     assert code == 0, "the other one was"
-    change(seed(results, 1), lambda record: record.update(model="gone:gan", metrics={}))
-    assert "'gone:gan': cannot import 'gone'" in verified(capsys, seed(results, 1))[1]
+    change(seed(results, 1), lambda record: record.update(model="gone:gan"))
+    gone = results / "runs" / f"gone-gan-{folder.parent.name.removeprefix('vanilla-')}" / "seed-1"
+    shutil.copytree(seed(results, 1), gone)
+    assert "'gone:gan': cannot import 'gone'" in verified(capsys, gone)[1]
 
 
 def test_training_code_does_not_matter_to_scores_alone(
