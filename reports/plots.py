@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.store import write_atomic
+from bench.store import read_bytes, reading, write_atomic
 from reports import stats
 from reports.folder import is_file
 from reports.looks import LINES, Look, named
@@ -140,7 +141,7 @@ def _history(folder: Path) -> pd.DataFrame | None:
     if not is_file(folder / "history.csv"):
         return None
     try:
-        history = pd.read_csv(folder / "history.csv", dtype=float)
+        history = pd.read_csv(BytesIO(read_bytes(folder / "history.csv")), dtype=float)
     except (OSError, ValueError):
         return None
     history = history.where(history.abs() < MOST)
@@ -623,7 +624,7 @@ def _read(path: Path, pixels: int, columns: int | None) -> NDArray[np.uint8] | N
     if not is_file(path):
         return None
     try:
-        with Image.open(path) as image:
+        with reading(path) as file, Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 return None
             shown = image.convert("RGB")

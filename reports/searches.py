@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
 from bench.errors import printable
-from bench.store import digest
-from reports.folder import is_file
+from bench.store import UnreadableError, digest, read_bytes, read_json
 
 CURVE = ["trials", "expected", "low", "high"]
 
@@ -38,6 +37,8 @@ def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:
         for path in sorted((root / "studies").glob("*/summary.json")):
             try:
                 found.append(_read(path.parent))
+            except UnreadableError as error:
+                skipped.append(str(error))
             except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
                 why = type(error).__name__
                 skipped.append(printable(f"{path}: not a search of this harness ({why})"))
@@ -45,9 +46,7 @@ def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:
 
 
 def _read(folder: Path) -> Search:
-    if not all(is_file(folder / name) for name in ("summary.json", "expected.csv")):
-        raise FileNotFoundError
-    request = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["request"]
+    request = read_json(folder / "summary.json")["request"]
     dataset = request["protocol"]["dataset"]["name"]
     shared = {name: request[name] for name in ("steps", "seeds", "objectives", "protocol")}
     return Search(
@@ -56,5 +55,5 @@ def _read(folder: Path) -> Search:
         dataset=printable(dataset),
         objective=printable(request["objectives"][0]),
         alike=digest(shared),
-        curve=pd.read_csv(folder / "expected.csv")[CURVE].astype(float),
+        curve=pd.read_csv(BytesIO(read_bytes(folder / "expected.csv")))[CURVE].astype(float),
     )
