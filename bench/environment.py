@@ -9,6 +9,8 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -16,17 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
+
+from baselines import settings
 
 
 def set_up(device: str, precision: str = "float32") -> None:
     """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
 
+    All else that PyTorch keeps for a whole process is as in a fresh one, whatever models did before.
     One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
     to TF32, else of neither; PyTorch by itself would of convolutions.
 
     Raises:
         ValueError: TF32 on a CPU, which has none.
     """
+    settings.start_afresh()
     gc.collect()  # a trainer and its CUDA graph refer to each other
     gc.freeze()  # what is there now will stay
     rounds = precision == "tf32"
@@ -44,6 +51,41 @@ def set_up(device: str, precision: str = "float32") -> None:
         torch.cuda.set_device(device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    global _as_set_up
+    _as_set_up = settings.read()
+
+
+_as_set_up: settings.Values = settings.FRESH
+
+
+def put_back() -> list[str]:
+    """What a model changed since :func:`set_up` is as set up again; returns it in words."""
+    return settings.put(_as_set_up)
+
+
+SCORING = {
+    **settings.ONE_THREAD,
+    "cudnn.deterministic": True,
+    "cudnn.allow_tf32": False,
+    **dict.fromkeys(("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"), "none"),
+}
+"""True float32 on one thread: sums that threads share are rounded in another order."""
+
+
+@contextmanager
+def scoring() -> Iterator[None]:
+    """Within the block, the same arithmetic in every process, however many threads it has.
+
+    Features and scores are computed in here, and classifiers trained.
+    """
+    with settings.isolated(SCORING), _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's linear algebra, whose threads no setting of PyTorch reaches. Finding it takes milliseconds."""
+    return ThreadpoolController()
 
 
 @cache
