@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -121,8 +122,13 @@ def matmul_precision() -> str:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """What goes into a record: versions, device, PyTorch's setting for float32 products, commit."""
+    """What goes into a record: when, versions, device, instruction set, setting for float32 products, commit.
+
+    The instruction set is the one that PyTorch's kernels use; the variables that narrow it, for them and
+    for oneDNN, are recorded as they are set, ``None`` where they are not.
+    """
     return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **{
             name.replace("-", "_"): _version(name)
@@ -131,6 +137,9 @@ def describe(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": platform.node(),
         "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "aten_cpu_capability": os.environ.get("ATEN_CPU_CAPABILITY"),
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA")),
         "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
         "matmul": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),

@@ -214,7 +214,8 @@ def test_a_model_has_the_same_numbers_before_after_and_without_a_rude_one(
     tmp_path: Path, workers: int
 ) -> None:
     found = {}
-    for order in (("witness:witness",), ("witness:witness", "rude:rude"), ("rude:rude", "witness:witness")):
+    orders = (("witness:witness",), ("witness:witness", "rude:rude"), ("rude:rude", "witness:witness"))
+    for order in orders if workers else orders[1:]:
         folder = tmp_path / str(len(found))
         folder.mkdir()
         (folder / "rude.py").write_text(RUDE)
@@ -228,9 +229,10 @@ def test_a_model_has_the_same_numbers_before_after_and_without_a_rude_one(
         in_training = "rude:rude changed, in training, the whole process: "
         assert done.err.count(at_plan) == done.err.count(in_training) == (len(order) - 1)
         assert "witness" not in done.err
-    alone, before, after = found.values()
+    *alone, before, after = found.values()
     assert before == after
-    assert alone.items() <= before.items()
+    for one in alone:
+        assert one.items() <= before.items()
 
 
 def test_conformance_names_what_a_model_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
