@@ -64,22 +64,23 @@ def check(factory: Callable[..., Gan], data: DataSpec, **hyper: Any) -> list[str
     with settings.isolated() as changed:
         if not isinstance(made := factory(data, **hyper), Gan):  # may refuse
             return [f"the factory returns a {type(made).__name__}, not a Gan"]
-        examples = random_examples(data, labelled="label" in registry.card(factory).needs)
-        lab = FullLab(make(data, **hyper), *examples, data, make=make, hyper=hyper)
-        for checking in CHECKS:
-            found = carried_out(checking, lab)
-            problems += found
-            if found and checking in (check_parts, check_iteration, check_finite):
-                break  # what follows would only repeat it
+    examples = random_examples(data, labelled="label" in registry.card(factory).needs)
+    lab = FullLab(make(data, **hyper), *examples, data, make=make, hyper=hyper)
+    for checking in CHECKS:
+        found = carried_out(checking, lab)
+        problems += found
+        if found and checking in (check_parts, check_iteration, check_finite):
+            break  # what follows would only repeat it
     return problems + [
-        f"it changes a setting of the whole process, which is put back: {change}"
-        for change in dict.fromkeys([*registry.side_effects(factory), *changed])
+        f"it changes the whole process: {change}"
+        for change in dict.fromkeys([*registry.side_effects(factory), *changed, *lab.changed])
     ]
 
 
 def _in_small_batches(factory: Callable[..., Gan]) -> Callable[..., Gan]:
     def make(data: DataSpec, **hyper: Any) -> Gan:
-        return replace(factory(data, **hyper), batch_size=BATCH_SIZE)
+        with settings.kept():
+            return replace(factory(data, **hyper), batch_size=BATCH_SIZE)
 
     return make
 

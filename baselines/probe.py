@@ -1,18 +1,19 @@
 """A model tried on a few random images: can it be built, trained, sampled and asked?
 
-``problems`` says what is wrong before a run is planned, ``conformance`` asks the same and more.
+``try_out`` says what is wrong before a run is planned, ``conformance`` asks the same and more.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from baselines import settings
 from baselines.gan import Batch, DataSpec, Draw, Gan
 from baselines.step import DataBatch
 from baselines.streams import draw
@@ -35,6 +36,8 @@ class Lab:
     labels: Tensor | None
     data: DataSpec
     n_steps: int = 2
+    changed: list[str] = field(default_factory=list)
+    """What the model changed for the whole process, in words."""
 
     def trainer(self, *seeds: int, gan: Gan | None = None, lanes: Sequence[Gan] = ()) -> Trainer:
         """A fresh trainer, of seed 0 unless told."""
@@ -71,8 +74,9 @@ def random_examples(data: DataSpec, *, labelled: bool) -> tuple[Tensor, Tensor |
     return images.to(torch.uint8), torch.arange(N_IMAGES) % data.n_classes if labelled else None
 
 
-def problems(gan: Gan, data: DataSpec, *, labelled: bool) -> list[str]:
-    """What keeps a model from being trained and scored on data of this shape, one sentence each.
+def try_out(gan: Gan, data: DataSpec, *, labelled: bool) -> tuple[list[str], list[str]]:
+    """What keeps a model from being trained and scored on data of this shape, and what it changed for the
+    whole process until it was put back: one sentence each.
 
     It takes one iteration on a small batch; where that fails, a batch of the model's own size decides.
     Numbers that are not finite are no fault of the interface: such a run diverges, and is recorded.
@@ -80,12 +84,13 @@ def problems(gan: Gan, data: DataSpec, *, labelled: bool) -> list[str]:
     examples = random_examples(data, labelled=labelled)
     updates = tuple(dict.fromkeys(gan.updates))
     found: list[str] = []
+    changed: list[str] = []
     for size in sorted({min(SMALL_BATCH, gan.batch_size), gan.batch_size}):
-        lab = Lab(replace(gan, updates=updates, batch_size=size), *examples, data, n_steps=1)
+        lab = Lab(replace(gan, updates=updates, batch_size=size), *examples, data, 1, changed)
         found = _first_found(lab)
         if not found:
             break
-    return found
+    return found, changed
 
 
 def _first_found(lab: Lab) -> list[str]:
@@ -100,11 +105,14 @@ def _first_found(lab: Lab) -> list[str]:
 
 def carried_out(check: Callable[..., Iterator[str]], lab: Lab) -> list[str]:
     """What a check finds; an author's code may raise anything, and that is a finding too."""
-    try:
-        return list(check(lab))
-    except Exception as error:
-        purpose = (check.__doc__ or "").rstrip(".")
-        return [f"{purpose}: {type(error).__name__}: {first_line(error)}"]
+    with settings.isolated() as changed:
+        try:
+            found = list(check(lab))
+        except Exception as error:
+            purpose = (check.__doc__ or "").rstrip(".")
+            found = [f"{purpose}: {type(error).__name__}: {first_line(error)}"]
+    lab.changed.extend(changed)
+    return found
 
 
 # ---------------------------------------------------------------- the checks

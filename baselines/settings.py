@@ -95,6 +95,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "float32 matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     ),
+    _of(_backends.cudnn, "allow_tf32", "cudnn.allow_tf32"),
     *(
         _of(getattr(backend, part), "fp32_precision", f"{name}.{part}.fp32_precision")
         for name, backend, parts in (
@@ -176,20 +177,30 @@ def _seed() -> None:
 
 
 @contextmanager
-def isolated() -> Iterator[list[str]]:
-    """Within the block, all as :func:`start_afresh` makes it, on one thread; behind it, as before.
+def kept() -> Iterator[None]:
+    """Behind the block, all settings as before."""
+    before = read()
+    try:
+        yield
+    finally:
+        put(before)
+
+
+@contextmanager
+def isolated(values: Values = ONE_THREAD) -> Iterator[list[str]]:
+    """Within the block, these settings and global random streams at a fixed place; behind it, all as before.
 
     The list then names the settings that the block changed.
     """
     before = read()
     streams = torch.get_rng_state(), np.random.get_state(), random.getstate()
     changed: list[str] = []
-    put(ONE_THREAD)
+    put(values)
     _seed()
     try:
         yield changed
     finally:
-        changed += put(ONE_THREAD)
+        changed += put(values)
         put(before)
         torch.set_rng_state(streams[0])
         np.random.set_state(streams[1])

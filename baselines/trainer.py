@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baselines import settings
 from baselines.capture import Captured
 from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.lanes import differing
@@ -285,7 +286,7 @@ def make_optimizer(optims: Sequence[Optimizer], groups: Sequence[Sequence[Tensor
 
 def build(gan: Gan, seed: int, device: torch.device) -> dict[str, nn.Module]:
     """The networks of one seed, initialised on the CPU from its own stream."""
-    with torch.random.fork_rng(devices=[]):
+    with settings.kept(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         nets = gan.build()
     for net in nets.values():

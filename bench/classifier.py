@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import fingerprint, tensorfiles
+from bench import environment, fingerprint, tensorfiles
 from bench.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.features import SHIPPED, Extractor
@@ -44,7 +44,7 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
     if dataset.name in SHIPPED_NAMES:
         tensors, record = _shipped(dataset.name)
     else:
-        tensors, record = _own(dataset, cache, device)
+        tensors, record = _own(dataset, cache)
     net = _trained_network(dataset, tensors).to(device)
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,19 +94,23 @@ def scaled(images: Tensor) -> Tensor:
     return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def train(dataset: Dataset, device: torch.device, steps: int = STEPS) -> dict[str, Tensor]:
-    """The weights of a classifier of the training split. Deterministic on one machine.
+def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
+    """The weights of a classifier of the training split: the same bits in any process of one machine.
+
+    On the CPU and on one thread, whatever else runs there: other weights would be another protocol.
 
     AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one-cycle learning rate (Smith 2018,
     arXiv:1803.09820); each batch is shifted at random by up to a fourteenth of its width.
     """
-    images, labels = _tensors(dataset.train, device)
+    with environment.scoring():
+        return _train(dataset, steps)
+
+
+def _train(dataset: Dataset, steps: int) -> dict[str, Tensor]:
+    images, labels = _tensors(dataset.train)
     _, _, height, width = images.shape
     pad = max(1, width // 14)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = network(images.shape[1], dataset.n_classes)
-    net.to(device)
+    net = network(images.shape[1], dataset.n_classes)
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     rng = torch.Generator().manual_seed(0)
@@ -115,7 +119,7 @@ def train(dataset: Dataset, device: torch.device, steps: int = STEPS) -> dict[st
         if time.monotonic() - said > SAY_EVERY:
             print(f"classifier of {dataset.name}: step {step} of {steps}", file=sys.stderr, flush=True)
             said = time.monotonic()
-        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=rng).to(device)
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=rng)
         dy, dx = torch.randint(2 * pad + 1, (2,), generator=rng).tolist()
         shifted = F.pad(images[chosen], [pad] * 4)[:, :, dy : dy + height, dx : dx + width]
         loss = F.cross_entropy(net(scaled(shifted)), labels[chosen])
@@ -123,14 +127,14 @@ def train(dataset: Dataset, device: torch.device, steps: int = STEPS) -> dict[st
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    return {name: value.cpu().contiguous() for name, value in net.state_dict().items()}
+    return {name: value.contiguous() for name, value in net.state_dict().items()}
 
 
-def trained(dataset: Dataset, device: torch.device) -> tensorfiles.Entry:
+def trained(dataset: Dataset) -> tensorfiles.Entry:
     """Train a classifier, measure it on the test split, and say how it was made."""
-    tensors = train(dataset, device)
+    tensors = train(dataset)
     net = _trained_network(dataset, tensors)
-    images, labels = _tensors(dataset.test, torch.device("cpu"))
+    images, labels = _tensors(dataset.test)
     with torch.inference_mode():
         right = torch.cat([net(scaled(part)) for part in torch.split(images, 100)]).argmax(dim=1) == labels
     return tensors, {
@@ -164,13 +168,13 @@ def _own_folder(dataset: Dataset, cache: Path) -> Path:
     return cache / "classifiers" / f"{dataset.sha256[:16]}-{fingerprint.module_code(__name__)}"
 
 
-def _own(dataset: Dataset, cache: Path, device: torch.device) -> tensorfiles.Entry:
+def _own(dataset: Dataset, cache: Path) -> tensorfiles.Entry:
     """The classifier of this very data that is kept; else a new one, which is then kept."""
     folder = _own_folder(dataset, cache)
     entry = tensorfiles.kept(folder)
     if entry is None:
         print(f"training a classifier of {dataset.name} for the scores: once, minutes", file=sys.stderr)
-        entry = tensorfiles.keep(folder, *trained(dataset, device))
+        entry = tensorfiles.keep(folder, *trained(dataset))
     return entry
 
 
@@ -180,5 +184,5 @@ def _trained_network(dataset: Dataset, tensors: dict[str, Tensor]) -> nn.Sequent
     return net.eval()
 
 
-def _tensors(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(images.images).to(device), torch.from_numpy(images.labels).to(device)
+def _tensors(images: Images) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(images.images), torch.from_numpy(images.labels)

@@ -25,14 +25,17 @@ def conditional_scores(real: Features, fake: Features, labels: Tensor) -> dict[s
     """
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+    from bench.environment import scoring
+
     labels = labels.cpu()
     agreed = (fake.logits.argmax(dim=1) == labels).double().mean().item()
     scores = {"cond_accuracy": agreed}
     counts = np.bincount(labels.numpy())
     if counts.min() >= PER_DIMENSION * fake.features.shape[1]:
         each = []
-        for k in range(len(counts)):
-            sides = [fid_features_to_statistics(side.features[labels == k]) for side in (fake, real)]
-            each.append(fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"])
+        with scoring():
+            for k in range(len(counts)):
+                sides = [fid_features_to_statistics(side.features[labels == k]) for side in (fake, real)]
+                each.append(fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"])
         scores["class_fid"] = float(np.mean(each))
     return scores

@@ -9,6 +9,9 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -16,17 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
+
+from baselines import settings
 
 
 def set_up(device: str, precision: str = "float32") -> None:
     """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
 
+    All else that PyTorch keeps for a whole process is as in a fresh one, whatever models did before.
     One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
     to TF32, else of neither; PyTorch by itself would of convolutions.
 
     Raises:
         ValueError: TF32 on a CPU, which has none.
     """
+    settings.start_afresh()
     gc.collect()  # a trainer and its CUDA graph refer to each other
     gc.freeze()  # what is there now will stay
     rounds = precision == "tf32"
@@ -44,6 +52,41 @@ def set_up(device: str, precision: str = "float32") -> None:
         torch.cuda.set_device(device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    global _as_set_up
+    _as_set_up = settings.read()
+
+
+_as_set_up: settings.Values = settings.FRESH
+
+
+def put_back() -> list[str]:
+    """What a model changed since :func:`set_up` is as set up again; returns it in words."""
+    return settings.put(_as_set_up)
+
+
+SCORING = {
+    **settings.ONE_THREAD,
+    "cudnn.deterministic": True,
+    "cudnn.allow_tf32": False,
+    **dict.fromkeys(("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"), "none"),
+}
+"""True float32 on one thread: sums that threads share are rounded in another order."""
+
+
+@contextmanager
+def scoring() -> Iterator[None]:
+    """Within the block, the same arithmetic in every process, however many threads it has.
+
+    Features and scores are computed in here, and classifiers trained.
+    """
+    with settings.isolated(SCORING), _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's linear algebra, whose threads no setting of PyTorch reaches. Finding it takes milliseconds."""
+    return ThreadpoolController()
 
 
 @cache
@@ -79,8 +122,13 @@ def matmul_precision() -> str:
 
 
 def describe(device: str) -> dict[str, Any]:
-    """What goes into a record: versions, device, PyTorch's setting for float32 products, commit."""
+    """What goes into a record: when, versions, device, instruction set, setting for float32 products, commit.
+
+    The instruction set is the one that PyTorch's kernels use; the variables that narrow it, for them and
+    for oneDNN, are recorded as they are set, ``None`` where they are not.
+    """
     return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         **{
             name.replace("-", "_"): _version(name)
@@ -89,6 +137,9 @@ def describe(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": platform.node(),
         "cpu": _cpu(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "aten_cpu_capability": os.environ.get("ATEN_CPU_CAPABILITY"),
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA")),
         "device": device if device == "cpu" else f"{device} ({torch.cuda.get_device_name(device)})",
         "matmul": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),

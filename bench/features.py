@@ -11,8 +11,7 @@ Letters beside tensors: N images, B images of a batch, C channels, H height, W w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,29 +61,17 @@ class Extractor:
         """Features of uint8 images (N, C, H, W), which may lie on any device."""
         import torch
 
+        from bench.environment import scoring
+
         if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
             raise ValueError(f"images must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
-        with torch.inference_mode(), full_precision():
+        with torch.inference_mode(), scoring():
             parts = [
                 self.forward(batch.to(self.device))
                 for batch in torch.split(images, batch_size or self.batch_size)
             ]
             features, logits = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
         return Features(features, logits)
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Scores are computed in true float32, whatever training is allowed to round to."""
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def load_extractor(
@@ -104,14 +91,17 @@ def load_extractor(
     """
     import torch
 
-    if name == "classifier":
-        from bench import classifier
+    from bench.environment import scoring
 
-        return classifier.extractor(dataset, cache, torch.device(device))
-    if name == "inception-v3-compat":
-        from bench import inception
+    with scoring():  # building a network draws from the global random stream
+        if name == "classifier":
+            from bench import classifier
 
-        return inception.extractor(dataset, torch.device(device), inception_weights, offline)
+            return classifier.extractor(dataset, cache, torch.device(device))
+        if name == "inception-v3-compat":
+            from bench import inception
+
+            return inception.extractor(dataset, torch.device(device), inception_weights, offline)
     raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
 
 
@@ -171,14 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make a classifier in the way in which the shipped ones were made."""
     given = parser().parse(argv)
 
-    import torch
-
     from bench import classifier, datasets, tensorfiles
 
     dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
     classifier.refuse_unlabelled(dataset)
     out = _out(given.out, dataset.name)
-    tensors, record = classifier.trained(dataset, torch.device("cpu"))
+    tensors, record = classifier.trained(dataset)
     tensorfiles.write(out, tensors, record)
     print(f"{out}.safetensors: right about {record['accuracy']:.2%} of {len(dataset.test)} test images")
     return 0

@@ -56,8 +56,8 @@ def run(
         StoppedError: ``stop`` said so.
         ChangedError: code, data or weights are not those that the jobs were planned with.
     """
-    environment.set_up(place.device, jobs[0].protocol["precision"])
     for together in abreast(jobs, place):
+        environment.set_up(place.device, jobs[0].protocol["precision"])
         stack = Stack(together, place)
         stack.check()
         stack.resume()
@@ -69,6 +69,9 @@ def run(
         stack.checkpoint()
         for k in range(len(together)):
             stack.finish(k, attempt)
+        if changed := environment.put_back():
+            what = "; ".join(changed)
+            print(f"{stack.job.model} changed, in training, the whole process: {what}", file=sys.stderr)
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Stack:
         factory = registry.get(job.model)
         self.card = registry.card(factory)
         gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]
+        environment.put_back()  # what making the model changed: the plan said so
         self.lanes = [Lane(job, job.folder(place.out), gan) for job, gan in zip(jobs, gans, strict=True)]
         data = to_device(self.dataset.train, self.device)
         self.trainer = Trainer(

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.features import Features, full_precision
+from bench.environment import scoring
+from bench.features import Features
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
@@ -66,7 +67,7 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 
-    with full_precision(), np.errstate(over="ignore", invalid="ignore"):
+    with scoring(), np.errstate(over="ignore", invalid="ignore"):
         moments = fid_features_to_statistics(fake.features)
         fid = fid_statistics_to_metric(moments, _real_moments(real), verbose=False)
         # Beyond e^-700 a probability's share is nothing, and its logarithm would become infinite.

@@ -240,17 +240,17 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
             raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
         if gan.batch_size < 1:
             raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
-        problems = probe.problems(gan, dataset.spec, labelled="label" in registry.card(factory).needs)
+    problems, more = probe.try_out(gan, dataset.spec, labelled="label" in registry.card(factory).needs)
     if problems:
         raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {problems[0]}")
-    _say_once(model, *registry.side_effects(factory), *changed)
+    _say_once(model, *registry.side_effects(factory), *changed, *more)
 
 
 @cache
 def _say_once(model: str, *changed: str) -> None:
     if changed:
         what = "; ".join(dict.fromkeys(changed))
-        print(f"{model} changes what holds for the whole process, which is put back: {what}", file=sys.stderr)
+        print(f"{model} changes the whole process, which is put back: {what}", file=sys.stderr)
 
 
 def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool = False) -> dict[str, Any]:

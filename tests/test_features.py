@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import pickle
 import re
 import socket
@@ -23,13 +24,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_info
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as source
 
 from bench import classifier, datasets, features, inception, tensorfiles
 from bench.datasets import Dataset, Images
+from bench.environment import scoring
 from bench.errors import UsageError
-from bench.features import Extractor, Features, full_precision, load_extractor, real_features
+from bench.features import Extractor, Features, load_extractor, real_features
 from bench.spec import Place, Spec, agree
 
 
@@ -144,20 +147,6 @@ def test_what_is_not_a_stack_of_uint8_images_is_refused(shipped: Extractor, imag
         shipped(images)
 
 
-def test_full_precision_puts_back_what_it_found() -> None:
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("medium")
-    try:
-        with suppress(KeyError), full_precision():
-            inside = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-            raise KeyError
-        assert inside == ("highest", False)
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.cudnn.allow_tf32 == before[1]
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-
-
 # ---------------------------------------------------------------- classifiers of other data
 
 
@@ -169,10 +158,10 @@ def test_the_network_takes_any_shape(shape: tuple[int, int, int]) -> None:
 
 def test_training_is_deterministic_leaves_the_global_generator_alone_and_learns(stripes: Dataset) -> None:
     before = torch.get_rng_state()
-    first = classifier.train(stripes, torch.device("cpu"), steps=30)
+    first = classifier.train(stripes, steps=30)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    again = classifier.train(stripes, torch.device("cpu"), steps=30)
+    again = classifier.train(stripes, steps=30)
     assert all(torch.equal(first[name], again[name]) for name in first)
     net = classifier.network(3, 2)
     net.load_state_dict(first)
@@ -182,7 +171,7 @@ def test_training_is_deterministic_leaves_the_global_generator_alone_and_learns(
 
 def test_a_classifier_learns_from_the_training_split_alone(stripes: Dataset) -> None:
     other = replace(stripes, test=Images(255 - stripes.test.images, stripes.test.labels))
-    one, two = (classifier.train(data, torch.device("cpu"), steps=3) for data in (stripes, other))
+    one, two = (classifier.train(data, steps=3) for data in (stripes, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -192,9 +181,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     trained: list[str] = []
     train = classifier.train
 
-    def train_quickly(dataset: Dataset, device: torch.device) -> dict[str, Tensor]:
+    def train_quickly(dataset: Dataset) -> dict[str, Tensor]:
         trained.append(dataset.name)
-        return train(dataset, device, steps=30)
+        return train(dataset, steps=30)
 
     monkeypatch.setattr(classifier, "train", train_quickly)
     return trained
@@ -243,7 +232,7 @@ def test_a_training_says_how_far_it_is(
     stripes: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(classifier, "SAY_EVERY", -1.0)
-    classifier.train(stripes, torch.device("cpu"), steps=2)
+    classifier.train(stripes, steps=2)
     assert capsys.readouterr().err == "".join(f"classifier of stripes: step {k} of 2\n" for k in range(2))
 
 
@@ -628,3 +617,71 @@ def test_offline_says_where_the_weights_should_be(home: Path, digits: Dataset) -
 
 def test_the_official_hash_is_the_one_in_the_name_of_the_file() -> None:
     assert source.URL_INCEPTION_V3.endswith(f"-{inception.OFFICIAL[:8]}.pth")
+
+
+# ---------------------------------------------------------------- threads
+
+FRESH_PROCESS = """
+import hashlib, json, sys
+from pathlib import Path
+
+import torch
+
+from bench import classifier, datasets, metrics
+from bench.features import Features, load_extractor
+
+def digest(*tensors):
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+
+digits = datasets.load("digits", data_root=Path("nowhere"))
+extractor = load_extractor("classifier", digits, cache=Path("nowhere"))
+found = extractor(torch.from_numpy(digits.test.images))
+rng = torch.Generator().manual_seed(0)
+both = torch.randn(2, 64, 256, generator=rng)
+real, fake = (Features(features, features[:, :10]) for features in both)
+print(json.dumps({
+    "threads": torch.get_num_threads(),
+    "weights": digest(*classifier.train(digits, steps=3).values()),
+    "features": digest(found.features, found.logits),
+    "scores": metrics.score(real, fake, seed=0),
+}))
+"""
+
+
+def test_threads_change_neither_classifiers_nor_features_nor_scores() -> None:
+    """As users set them, and as workers and the planning process have them."""
+    found = []
+    for n in (1, 2):
+        threads = {f"{name}_NUM_THREADS": str(n) for name in ("OMP", "OPENBLAS", "MKL")}
+        done = subprocess.run(
+            [sys.executable, "-c", FRESH_PROCESS],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, **threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(done.stdout))
+    one, two = found
+    assert (one.pop("threads"), two.pop("threads")) == (1, 2)
+    assert one == two
+
+
+def test_scoring_is_in_true_float32_on_one_thread_and_puts_back_what_it_found() -> None:
+    from baselines import settings
+
+    backends = torch.backends
+    before = settings.read()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        torch.set_num_threads(2)
+        changed = settings.read()
+        with suppress(KeyError), scoring():
+            assert torch.get_num_threads() == 1
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert (backends.cudnn.conv.fp32_precision, backends.cudnn.allow_tf32) == ("none", False)
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+            raise KeyError
+        assert settings.read() == changed
+    finally:
+        settings.put(before)

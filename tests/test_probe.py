@@ -79,7 +79,7 @@ WRONG = {
 
 def models_are_here() -> None:
     """For ``before``: as ``python -m`` does."""
-    sys.path.insert(0, "")
+    sys.path.insert(0, str(Path.cwd()))
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -116,8 +116,8 @@ def test_a_model_that_needs_its_own_batch_size_gets_it() -> None:
     def packed(gan: Gan) -> Gan:
         return replace(gan, build=lambda: {**(nets := gan.build()), "disc": Packed(nets["disc"])})
 
-    assert probe.problems(changed(packed, batch_size=16), DATA, labelled=False) == []
-    found = probe.problems(changed(packed, batch_size=12), DATA, labelled=False)
+    assert probe.try_out(changed(packed, batch_size=16), DATA, labelled=False) == ([], [])
+    found, _ = probe.try_out(changed(packed, batch_size=12), DATA, labelled=False)
     assert found
     assert found[0].startswith("Training on noise: RuntimeError: shape")
 
@@ -135,11 +135,11 @@ def test_what_diverges_is_left_to_the_run() -> None:
     def nan_images(gan: Gan) -> Gan:
         return replace(gan, generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"]) * torch.nan)
 
-    assert probe.problems(changed(exploding), DATA, labelled=False) == []
-    assert probe.problems(changed(nan_images), DATA, labelled=False) == []
+    assert probe.try_out(changed(exploding), DATA, labelled=False) == ([], [])
+    assert probe.try_out(changed(nan_images), DATA, labelled=False) == ([], [])
     for lr in (1e-30, 1e30):
         fast = changed(lambda gan: replace(gan, optim=dict.fromkeys(gan.optim, Adam(lr))))  # noqa: B023
-        assert probe.problems(fast, DATA, labelled=False) == []
+        assert probe.try_out(fast, DATA, labelled=False) == ([], [])
 
 
 @pytest.mark.parametrize("name", registry.OURS)
@@ -149,7 +149,7 @@ def test_our_models_pass_and_leave_no_trace(name: str) -> None:
     before = settings.read(), torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
     with settings.isolated() as touched:
         labelled = "label" in registry.card(factory).needs
-        assert probe.problems(factory(data), data, labelled=labelled) == []
+        assert probe.try_out(factory(data), data, labelled=labelled) == ([], [])
     after = settings.read(), torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
     assert touched == []
     assert torch.equal(before[1], after[1])
