@@ -166,11 +166,11 @@ def test_an_ascii_terminal(results: Path, tmp_path: Path) -> None:
     assert (out / "runs.csv").exists()
 
 
-@pytest.mark.parametrize("redirect", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("redirect", [">&-", "<&- >&- 2>&-"])
 def test_closed_streams(results: Path, tmp_path: Path, redirect: str) -> None:
     done = python(*BUILD, results, "--out", tmp_path, "--trace", "--format", "csv", redirect=redirect)
     assert done.returncode == 0, done.stderr
-    assert (done.stdout == b"") == (">&-" in redirect.split())
+    assert done.stdout == b""
     assert b"Traceback" not in done.stderr
     assert b"skipped" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
@@ -203,18 +203,16 @@ def test_a_table_in_ascii_is_aligned() -> None:
 
 # ---------------------------------------------------------------- folders
 
-FOLDERS = ["\U0001f600 é", os.fsdecode(b"not-utf8-\xff\xfe")]
+ODD_NAME = "\U0001f600 é " + os.fsdecode(b"not-utf8-\xff\xfe")
 
 
-@pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("variables", [{}, ASCII], ids=["utf-8", "ascii"])
-def test_folders_of_any_name(tmp_path: Path, name: str, variables: dict[str, str]) -> None:
-    root = tmp_path / name / "results"
+def test_folders_of_any_name(tmp_path: Path, variables: dict[str, str]) -> None:
+    root = tmp_path / ODD_NAME / "results"
     fake_runs.study(root, {"vanilla": 40, "dcgan": 20}, seeds=range(2), n_evals=2)
-    out = tmp_path / "out" / name
-    arguments = [os.fsencode(path) for path in (root, tmp_path / name)]
-    done = python(*BUILD, arguments[0], "--out", os.fsencode(out), "--trace", "--with-machine", **variables)
-    is_fine(done)
+    out = tmp_path / "out" / ODD_NAME
+    places = (os.fsencode(root), "--out", os.fsencode(out))
+    is_fine(python(*BUILD, *places, "--trace", "--with-machine", **variables))
     assert (out / "report.html").exists()
     assert "filmstrip.png" in {path.name for path in out.iterdir()}
 
@@ -258,12 +256,10 @@ def holding(out: Path, *markers: str) -> set[str]:
     return {path.name for path in out.iterdir() if any(marker in path.read_bytes() for marker in every)}
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path, relative: bool) -> None:
+def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path) -> None:
     root = tmp_path / "results"
     marked(root)
-    given = "results" if relative else root
-    done = python(*BUILD, given, "--out", "out", folder=tmp_path)
+    done = python(*BUILD, root, "--out", "out", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     assert holding(out, "marker-path", "marker-host", str(tmp_path)) == set()
@@ -278,6 +274,21 @@ def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path, relat
     assert "--dataset folder:PATH" in page
     assert "vanilla.weights=w.pt" in page
     assert "results/studies/two/summary.json: not a search" in page
+
+
+def test_a_results_folder_that_is_named_relatively_is_named_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked(tmp_path / "results")
+    for here, root in (
+        (tmp_path, "results"),
+        (tmp_path / "results", "."),
+        (tmp_path / "results" / "runs", ".."),
+    ):
+        monkeypatch.chdir(here)
+        build.build([Path(root)], tmp_path / "out", ("csv",))
+        assert holding(tmp_path / "out", "marker-path", "marker-host", str(tmp_path)) == set()
+        assert "runs/vanilla-folder-faces-" in (tmp_path / "out" / "runs.csv").read_text()
 
 
 def test_with_machine_all_of_it_is_there(tmp_path: Path) -> None:
@@ -339,7 +350,7 @@ def test_what_is_harmless_stays_as_it_is() -> None:
 
 def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: Path) -> None:
     """Trained once, then reused: the table is printed, or not, and the report is written."""
-    name = FOLDERS[1]
+    name = ODD_NAME
     command = (
         *("-m", "bench.run", "--models", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16"),
         *("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "2", "--eval-every", "2"),
