@@ -11,7 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import UsageError, nearest
+from bench.errors import UsageError, nearest, printable
+
+UNREADABLE = (OSError, ValueError, RecursionError)
+"""What a TOML file may raise: it is no TOML, no UTF-8, has numbers of 5,000 digits, is nested too deeply."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         """The file's keys as parsed values: each goes through its flag's own type and checks."""
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except UNREADABLE as error:
             raise UsageError(f"--config {path}: {error}") from error
         actions = {
             action.option_strings[-1].removeprefix("--"): action
@@ -70,7 +73,10 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"--config {path}: {key} = {value!r} is not allowed; {kind}")
             if value is False or self._rival_given(actions[name], given):
                 continue
-            own = _words(value)
+            try:
+                own = _words(value)
+            except ValueError as error:  # hexadecimal, it may have too many digits
+                raise UsageError(f"--config {path}: {key}: {error}") from error
             if any("\0" in word for word in own):
                 raise UsageError(f"--config {path}: {key!r} holds a NUL character")
             words += [f"--{name}", *own]
@@ -180,7 +186,7 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     try:
         code = main()
     except UsageError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:  # before there was anything to save
         code = 130
@@ -189,7 +195,8 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         what = f"{where}{error.strerror or error}"
-        print(f"error: {what}; what is finished is kept, the same command goes on", file=sys.stderr)
+        what = printable(f"error: {what}; what is finished is kept, the same command goes on")
+        print(what, file=sys.stderr)
         code = 1
     gc.freeze()  # else Python looks through all of PyTorch's modules once more
     sys.exit(code)

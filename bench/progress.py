@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from bench import store
+from bench.errors import printable
 from bench.spec import Job
 
 EVERY = 0.5
@@ -76,12 +76,11 @@ class Progress:
             if folder in self.done:
                 steps += job.steps
             elif (told := _read(folder / "progress.json")) is not None:
-                with suppress(
-                    AttributeError, KeyError, TypeError, ValueError
-                ):  # another version's, or damaged
-                    at = f"{_name(job)} {told['phase']} {told['step']}/{told['steps']}"
-                    lines.append(", ".join([at, *_score(told["metrics"])]))
-                    steps += int(told["step"])
+                step, phase = told.get("step"), told.get("phase")
+                if type(step) is int and 0 <= step <= job.steps and isinstance(phase, str):
+                    at = f"{_name(job)} {phase:.20} {step}/{job.steps}"
+                    lines.append(", ".join([at, *_score(told.get("metrics"))]))
+                    steps += step
         if self.first is None and lines:  # from here on: processes take a while to start
             self.first, self.started = steps, now
         runs, left = f"{len(self.done)}/{len(self.jobs)} runs", self._left(steps, now)
@@ -103,7 +102,7 @@ class Progress:
         return f"{seconds // 60} min {seconds % 60:02} s left"
 
     def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _name(job: Job) -> str:
@@ -111,23 +110,23 @@ def _name(job: Job) -> str:
 
 
 def _result(record: dict[str, Any]) -> str:
-    metrics = record.get("metrics")
-    if record.get("status") != "finished" or not isinstance(metrics, dict) or not metrics:
-        return f"{record.get('status')}: {record.get('reason')}"
-    return ", ".join(["finished", *_score(metrics)])
+    scores = _score(record.get("metrics"))
+    if record.get("status") != "finished" or not scores:
+        return f"{record.get('status')}: {record.get('reason')}"[:300]
+    return ", ".join(["finished", *scores])
 
 
-def _score(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _score(metrics: object) -> list[str]:
     """What the task is about: PSNR in super-resolution, else FID under the first extractor. Or nothing."""
-    found = [
-        f"{name.upper()} {m[name]:.2f}" for name in ("psnr", "fid") for m in metrics.values() if name in m
-    ]
-    return found[:1]
+    named = [each for each in metrics.values() if isinstance(each, dict)] if isinstance(metrics, dict) else []
+    found = [(name, each[name]) for name in ("psnr", "fid") for each in named if name in each]
+    return [f"{name.upper()} {value:.2f}" for name, value in found[:1] if isinstance(value, int | float)]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """What a file tells; nothing where it is not there or cannot be read: who writes it says so."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = store.read_json(path)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

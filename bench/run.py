@@ -283,6 +283,9 @@ def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
             record = None
         if record is None or record["status"] == "failed":
             todo.append(job)
+        else:
+            for other in store.others(job.folder(place.out)):
+                print(other, file=sys.stderr)
     return todo, len(jobs) - len(todo)
 
 

@@ -21,8 +21,9 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import printable
 
@@ -105,7 +106,7 @@ def refuse_others(path: Path) -> None:
 
 
 @contextmanager
-def reading(path: Path, most: float = MOST) -> Iterator[BinaryIO]:
+def reading(path: Path, most: float = MOST) -> Iterator[BufferedReader]:
     """A regular file of at most so many bytes, open within the block.
 
     Raises:
@@ -218,6 +219,10 @@ class ForeignRecordError(RecordError):
     """It is whole, and another run's: it may be the only one of that."""
 
 
+NEEDED = {"id": str, "model": str, "dataset": str, "seed": int, "status": str}
+"""Without these nobody can say what a record is of."""
+
+
 def read_record(folder: Path, job: Job | None = None) -> Record | None:
     """A run's record, or ``None`` where the run is not finished.
 
@@ -252,6 +257,9 @@ def read_record(folder: Path, job: Job | None = None) -> Record | None:
         intact = False
     if not intact:
         raise DamagedRecordError(path, "its checksum does not match: damaged or edited")
+    for name, kind in NEEDED.items():
+        if type(record.get(name)) is not kind:
+            raise DamagedRecordError(path, f"no usable {name!r}")
     if whose := _another(record, folder, job):
         raise ForeignRecordError(path, f"is the record of {whose}")
     if record.get("history_sha256") is not None:
@@ -264,9 +272,8 @@ def read_record(folder: Path, job: Job | None = None) -> Record | None:
 
 def _another(record: Record, folder: Path, job: Job | None) -> str:
     """Which other run a record is of, by the names of its folder, and as the job has it; or nothing."""
-    model, dataset, run_id, seed = (record.get(key) for key in ("model", "dataset", "id", "seed"))
-    own = run_folder(Path(), str(model), str(dataset), str(run_id), seed)  # type: ignore[arg-type]
-    here = folder.absolute()
+    model, dataset, run_id, seed = (record[key] for key in ("model", "dataset", "id", "seed"))
+    own, here = run_folder(Path(), model, dataset, run_id, seed), folder.absolute()
     if own.parent.name != here.parent.name:
         return f"seed {seed} of {own.parent.name}"
     if own.name != here.name:
@@ -280,6 +287,26 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a regular file's content, in hex."""
     with reading(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+NAMED = re.compile(
+    r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
+    r"|progress\.json|queued\.json|error\.log|claim-\d+"
+)
+"""The files of a run's folder."""
+
+
+def others(folder: Path) -> list[UnreadableError]:
+    """What stands in a run's folder in place of one of its files: links, pipes, devices, folders."""
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for name in sorted(each.name for each in entries if not each.is_file(follow_symlinks=False)):
+            if NAMED.fullmatch(name):
+                try:
+                    refuse_others(folder / name)
+                except UnreadableError as error:
+                    found.append(error)
+    return found
 
 
 def set_aside(path: Path) -> Path:
@@ -322,7 +349,10 @@ class Found:
 
 
 def scan(roots: Iterable[Path]) -> Iterator[Found | RecordError | UnreadableError]:
-    """Every run.json below ``<root>/runs``, in a stable order; of what does not count the error."""
+    """Every run.json below ``<root>/runs``, in a stable order; of what does not count the error.
+
+    So too of what stands beside a record in place of a file.
+    """
     for root in roots:
         for folder in _folders(root / "runs"):
             try:
@@ -334,6 +364,7 @@ def scan(roots: Iterable[Path]) -> Iterator[Found | RecordError | UnreadableErro
             else:
                 if record is not None:
                     yield Found(folder, record)
+                yield from others(folder)
 
 
 def _folders(runs: Path) -> Iterator[Path | UnreadableError]:

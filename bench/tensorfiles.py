@@ -7,8 +7,10 @@ renamed into place when both are written.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -20,7 +22,8 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from bench.store import sealed, set_aside, write_atomic, write_json
+from bench.errors import printable
+from bench.store import UnreadableError, reading, sealed, set_aside, write_atomic, write_json
 
 Entry = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name, and their record."""
@@ -49,7 +52,7 @@ def read(stem: Path) -> Entry:
     try:
         record = json.loads(text)
         intact = sealed(record) == record and record["sha256"] == hashlib.sha256(data).hexdigest()
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, RecursionError):
         intact = False
     if not intact:
         raise DamagedError(f"{stem} is damaged: a checksum does not match")
@@ -57,14 +60,22 @@ def read(stem: Path) -> Entry:
 
 
 def kept(folder: Path) -> Entry | None:
-    """What a cache keeps in this folder, if anything. Damage is set aside and said aloud."""
+    """What a cache keeps in this folder, if anything. Damage is set aside and said aloud.
+
+    Raises:
+        UnreadableError: it cannot be read, or the folder is a link.
+    """
+    if folder.is_symlink():
+        raise UnreadableError(errno.EINVAL, "is a link, not a folder", str(folder))
     if not folder.exists():
         return None
+    stem = folder / "tensors"
     try:
-        return read(folder / "tensors")
+        with reading(stem.with_suffix(".safetensors"), math.inf), reading(stem.with_suffix(".json")):
+            return read(stem)
     except (DamagedError, FileNotFoundError) as error:
         with suppress(FileNotFoundError):  # another process was first
-            print(f"{error}; moved to {set_aside(folder)}, computing it again", file=sys.stderr)
+            print(f"{printable(error)}; moved to {set_aside(folder)}, computing it again", file=sys.stderr)
         return None
 
 

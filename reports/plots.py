@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.store import write_atomic
+from bench.store import read_bytes, reading, write_atomic
 from reports import stats
 from reports.looks import LINES, Look, named
 from reports.searches import Search
@@ -134,7 +135,7 @@ def histories(group: Group) -> dict[str, pd.DataFrame]:
 def _history(folder: Path) -> pd.DataFrame | None:
     """A run's history.csv, or None where it cannot be used."""
     try:
-        history = pd.read_csv(folder / "history.csv", dtype=float)
+        history = pd.read_csv(BytesIO(read_bytes(folder / "history.csv")), dtype=float)
     except (OSError, ValueError):
         return None
     return history if "step" in history and len(history) else None
@@ -614,7 +615,7 @@ def _read(path: Path, pixels: int, columns: int | None) -> NDArray[np.uint8] | N
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with reading(path) as file, Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 return None
             shown = image.convert("RGB")

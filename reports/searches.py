@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
-from bench.store import digest
+from bench.errors import printable
+from bench.store import UnreadableError, digest, read_bytes, read_json
 
 CURVE = ["trials", "expected", "low", "high"]
 
@@ -36,13 +37,15 @@ def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:
         for path in sorted((root / "studies").glob("*/summary.json")):
             try:
                 found.append(_read(path.parent))
-            except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-                skipped.append(f"{path}: not a search of this harness ({type(error).__name__})")
+            except UnreadableError as error:
+                skipped.append(str(error))
+            except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+                skipped.append(printable(f"{path}: not a search of this harness ({type(error).__name__})"))
     return found, skipped
 
 
 def _read(folder: Path) -> Search:
-    request = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["request"]
+    request = read_json(folder / "summary.json")["request"]
     dataset = request["protocol"]["dataset"]["name"]
     shared = {name: request[name] for name in ("steps", "seeds", "objectives", "protocol")}
     return Search(
@@ -51,5 +54,5 @@ def _read(folder: Path) -> Search:
         dataset=str(dataset),
         objective=str(request["objectives"][0]),
         alike=digest(shared),
-        curve=pd.read_csv(folder / "expected.csv")[CURVE].astype(float),
+        curve=pd.read_csv(BytesIO(read_bytes(folder / "expected.csv")))[CURVE].astype(float),
     )

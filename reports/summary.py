@@ -7,6 +7,7 @@ A *configuration* is everything that can change a run's numbers but the seed (th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bench import store
+from bench.errors import printable
 from reports import stats
 from reports.stats import Better
 
@@ -95,7 +97,11 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     frame = store.load(several)
     skipped = list(frame.attrs.get("skipped", []))
     unfinished = (f for r in several for f in sorted((r / "runs").glob("*/seed-*")) if f.is_dir())
-    skipped += [f"{folder}: not finished" for folder in unfinished if not (folder / "run.json").exists()]
+    skipped += [
+        printable(f"{folder}: not finished")
+        for folder in unfinished
+        if not (os.path.lexists(folder / "run.json") or folder.is_symlink() or folder.parent.is_symlink())
+    ]
     keep = np.ones(len(frame), dtype=bool)
     seen: dict[tuple[Hashable, Hashable], str] = {}
     for row, run in enumerate(frame.to_dict("records")):
@@ -107,7 +113,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
                 problem = f"the same run as {first}, which is used"
         if problem is not None:
             keep[row] = False
-            skipped.append(f"{path}: {problem}")
+            skipped.append(printable(f"{path}: {problem}"))
     frame = frame[keep].reset_index(drop=True)
     if frame.empty:
         frame = pd.DataFrame(columns=[*NEEDED, "folder", "protocol"])

@@ -95,6 +95,88 @@ def test_a_claim_of_no_possible_process_here_is_stale(tmp_path: Path, pid: Any) 
         assert mine.take(tmp_path) == (pid is not True)  # 1: the first process, which is there
 
 
+class Clock:
+    """An own clock that is set by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(claims, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("hours", [10, -0.01, 0])
+def test_a_claim_is_stale_when_its_stamp_stands_still_whatever_the_clock_of_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    """A host whose clock is ten hours ahead is gone: its stamp would be young for ten hours."""
+    clock = Clock(monkeypatch)
+    claim(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours)
+    with Claims() as mine:
+        assert not mine.take(tmp_path)
+        clock.now += STALE_S - 1
+        assert not mine.take(tmp_path)
+        assert claims.is_claimed(tmp_path)
+        clock.now += 2
+        assert not claims.is_claimed(tmp_path)
+        assert mine.take(tmp_path)
+
+
+@pytest.mark.parametrize("hours", [10, 0])
+def test_a_living_holder_is_waited_for_whatever_its_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    clock = Clock(monkeypatch)
+    with Claims() as mine:
+        for k in range(100):
+            claim(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours - k)
+            assert not mine.take(tmp_path)
+            clock.now += STALE_S / 2
+
+
+def test_a_lost_claim_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its holder's renewal, when somebody has tidied up: it would keep others out."""
+    monkeypatch.setattr(claims, "BEAT_S", 0.01)
+    with Claims() as mine:
+        assert mine.take(tmp_path)
+        (tmp_path / "claim-1").unlink()
+        time.sleep(0.2)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
+    n = 10**9 - 2
+    claim(tmp_path, n, host="elsewhere 1234", pid=1, age=STALE_S + 5)
+    with Claims() as mine:
+        assert mine.take(tmp_path)
+        began = time.monotonic()
+        mine.release(tmp_path)
+        assert time.monotonic() - began < 5
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"host": ' + "9" * 5000 + "}",
+        '{"host": 1e400, "pid": [[]], "ticket": {}}',
+        '{"pid": "' + "9" * 5000 + '"}',
+        '{"host": "\\u001b[2J\\n\\ud800", "pid": "\\u0007"}',
+    ],
+)
+def test_a_claim_may_say_anything(tmp_path: Path, content: str) -> None:
+    (tmp_path / "claim-1").write_text(content)
+    with Claims() as mine:
+        assert not mine.take(tmp_path)
+        assert claims.is_claimed(tmp_path)
+        assert claims.holder(tmp_path).isprintable()
+        assert len(claims.holder(tmp_path)) <= 200
+        os.utime(tmp_path / "claim-1", (0, 0))
+        assert mine.take(tmp_path)
+
+
 def test_the_highest_number_counts_whatever_else_lies_there(tmp_path: Path, dead: int) -> None:
     claim(tmp_path, 9, host=here(), pid=dead)
     claim(tmp_path, 10, host=here(), pid=os.getpid())
@@ -243,6 +325,22 @@ def test_a_claim_from_another_machine_is_waited_for_until_it_is_stale(fast_path:
     os.utime(theirs, (0, 0))
     assert command.wait() == 0
     assert [record["seed"] for record in records(fast_path)] == [0, 1]
+
+
+def soon() -> None:
+    """For ``before``: what stands still for three seconds is stale."""
+    without_report()
+    claims.STALE_S = 3.0
+
+
+def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_path: Path) -> None:
+    planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
+    folder = Path(re.findall(r"\S+/seed-0", planned)[0])
+    claim(folder, 1, host="elsewhere 1234", pid=1, age=-36_000)
+    command = commands.run(fast_path, *RUN, "--seeds", "1", before=soon)
+    assert command.wait() == 0
+    assert command.err == "waiting for runs that process 1 on elsewhere computes\n"
+    assert [record["seed"] for record in records(fast_path)] == [0]
 
 
 def test_a_waiting_command_can_be_interrupted(fast_path: Path) -> None:

@@ -303,13 +303,19 @@ TEN = st.tuples(*[CHANGES] * 10)
 
 
 def write(root: Path, samples: list[dict[str, Any]], ten: Sequence[Sequence[Change]]) -> None:
-    """Ten run folders: samples with some fields changed, sealed again as if they were right."""
+    """Ten runs: samples with some fields changed, sealed again as if they were right.
+
+    They are in the folders of the runs that they name, as far as they name any.
+    """
+    shutil.rmtree(root / "runs", ignore_errors=True)
     for k, changes in enumerate(ten):
-        record = copy.deepcopy(samples[k % len(samples)])
+        record = copy.deepcopy(samples[k % len(samples)]) | {"seed": k}
         for where, value, how in changes:
             paths = places(record)
             changed(record, paths[where % len(paths)], value, how)
-        folder = root / "runs" / f"model-{k}" / "seed-0"
+        model, dataset, name = (store.slug(str(record.get(key))) for key in ("model", "dataset", "id"))
+        seed = record.get("seed")
+        folder = store.run_folder(root, model, dataset, name, seed if isinstance(seed, int) else k)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps(store.sealed(record)))
 
@@ -317,6 +323,8 @@ def write(root: Path, samples: list[dict[str, Any]], ten: Sequence[Sequence[Chan
 def read(root: Path) -> None:
     """All that a report says in words."""
     runs = summary.load(root)
+    assert all(line.isprintable() for line in runs.attrs["skipped"])
+    assert len(runs) > 3, "most of them are read"
     for group in summary.groups(runs):
         compared = compare.comparisons(group, "vanilla")
         shown = (
@@ -362,6 +370,10 @@ def test_no_records_make_a_traceback_in_a_whole_report(samples: list[dict[str, A
 @example(b"[" * 100_000)
 @example(b'{"schema": 1, "checksum": "x", "a": ' + b"[" * 900 + b"]" * 900 + b"}")
 @example(b"9" * 5000)
+@example(b'{"schema": 1e400}')
+@example(b'{"schema": 1, "checksum": Infinity, "a": 1e400}')
+@example(b'{"schema": 1, "checksum": NaN, "seed": ' + b"9" * 5000 + b"}")
+@example(b'{"schema": 1, "a": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}")
 def test_no_bytes_are_a_record(data: bytes) -> None:
     import tempfile
 

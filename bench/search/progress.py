@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.errors import printable
 from bench.search.objectives import DIRECTIONS
 from bench.search.study import SETTLED, SharedStudy, Slot
 
@@ -90,7 +91,7 @@ class StudyProgress:
 
     def _print(self, line: str) -> None:
         self.told = time.monotonic()
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 COUNTED = {"running": ("running",), "pruned": ("pruned",), "failed": ("diverged", "failed")}

@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.cli import UNREADABLE
 from bench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"--space {path}: {error}") from error
 
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
@@ -38,6 +38,7 @@ from bench.search import samplers
 from bench.search.objectives import Direction
 from bench.search.samplers import Given
 from bench.search.space import Space
+from bench.store import refuse_others
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # But say when a journal's lock is held for long: that of a killed process blocks the others for 30 s.
@@ -114,8 +115,8 @@ def ending_of(trial: FrozenTrial) -> Ending:
         return "complete"
     if trial.state == TrialState.PRUNED:
         return "pruned"
-    ending: Ending = trial.user_attrs.get("ending", "lost")
-    return ending
+    ending = trial.user_attrs.get("ending")
+    return next((known for known in get_args(Ending) if known == ending), "lost")
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -181,9 +182,9 @@ class SharedStudy:
         """The slots that were begun: of several trials of one slot and attempt the first counts."""
         first: dict[int, dict[int, FrozenTrial]] = {}
         for trial in sorted(self.trials(), key=lambda trial: trial.number):
-            if "slot" in trial.user_attrs:
-                attempts = first.setdefault(trial.user_attrs["slot"], {})
-                attempts.setdefault(trial.user_attrs["attempt"], trial)
+            slot, attempt = (trial.user_attrs.get(name) for name in ("slot", "attempt"))
+            if type(slot) is int and type(attempt) is int:  # else it is nobody's of this harness
+                first.setdefault(slot, {}).setdefault(attempt, trial)
         return {
             number: Slot(number, tuple(attempts[k] for k in sorted(attempts)), self.retries)
             for number, attempts in sorted(first.items())
@@ -279,10 +280,10 @@ class SharedStudy:
                 continue
             marks = trial.user_attrs
             before, since = self.seen.get(trial.number, (None, now))
-            if marks["host"] == here() and not alive(marks["pid"]):
-                self.end(trial.number, Result("lost", reason=f"process {marks['pid']} is gone"))
-            elif marks["beat"] != before:
-                self.seen[trial.number] = (marks["beat"], now)
+            if marks.get("host") == here() and not alive(marks.get("pid")):
+                self.end(trial.number, Result("lost", reason=f"process {marks.get('pid')} is gone"))
+            elif (trial.number not in self.seen) or marks.get("beat") != before:
+                self.seen[trial.number] = (marks.get("beat"), now)
             elif now - since > self.deadline:
                 self.end(trial.number, Result("lost", reason=f"silent for {self.deadline:g} s"))
 
@@ -306,6 +307,7 @@ def begin(
     )
     asked = json.loads(json.dumps(request))
     begun = study.user_attrs.get("request", asked)
+    begun = begun if isinstance(begun, dict) else {}
     for key in asked:
         if begun.get(key) != asked[key]:
             raise UsageError(
@@ -327,13 +329,27 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
             return get_storage(RDBStorage(url, engine_kwargs={"connect_args": _patience(url)}))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "journal.log"
+        with suppress(FileNotFoundError):
+            refuse_others(path)
         _mend(path)
         try:
             return JournalStorage(JournalFileBackend(str(path)))
-        except (ValueError, LookupError, TypeError, AssertionError) as error:  # what replaying trips over
+        except REPLAYING as error:
             raise StorageError(
                 f"--storage {path} is damaged; move it away: the search begins anew and reuses finished runs"
             ) from error
+
+
+REPLAYING = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AssertionError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
+"""What replaying a damaged journal trips over."""
 
 
 def _mend(path: Path) -> None:
