@@ -18,7 +18,8 @@ import fake_runs
 import pytest
 from commands import SMALL, folders, without_report
 
-from bench import features, store, tensorfiles
+import reports
+from bench import store, tensorfiles
 from bench.claims import Claims, is_claimed
 from bench.executors.remote import NOTE, handed_over
 from bench.search import jobs as search_jobs
@@ -216,7 +217,7 @@ def test_a_report_names_each(tmp_path: Path, harm: Harm, capsys: pytest.CaptureF
     assert build.main([str(root), "--format", "markdown", "html"]) == 0
     said = capsys.readouterr().err.splitlines()
     assert sorted(said) == sorted(expected)
-    runs = build.summary.load(root)
+    runs = reports.load(root)
     assert str(good) in set(runs["folder"])
     assert len(runs) == len(INSIDE) - 1  # all but those without run.json or history.csv
 
@@ -309,7 +310,6 @@ def test_what_is_in_the_cache_are_files(tmp_path: Path, harm: Harm, suffix: str)
     assert harm(path.parent, tmp_path / "outside")
     with pytest.raises(store.UnreadableError):
         tensorfiles.kept(path.parent)
-    assert features.real_features, "it is what the scores of real data are kept by"
 
 
 @HARMS

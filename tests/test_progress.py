@@ -107,13 +107,48 @@ def test_super_resolution_is_shown_by_its_psnr(jobs: list[Job], shown: io.String
     assert look(watched, shown) == ["vanilla digits seed 0: finished, PSNR 21.19"]
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"step": 1, "steps": 2, "phase": "x", "metrics": [1]}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("{", "[]", "{}", "[" * 100_000, '{"step": ' + "9" * 5000 + "}"),
+        '{"step": "1", "phase": "training"}',
+        '{"step": 1e400, "phase": "training"}',
+        '{"step": -1, "phase": "training"}',
+        '{"step": 101, "phase": "training"}',
+        '{"step": true, "phase": "training"}',
+        '{"step": 1, "phase": ["training"]}',
+    ],
+)
 def test_what_cannot_be_read_is_not_shown(
     damage: str, jobs: list[Job], shown: io.StringIO, tmp_path: Path
 ) -> None:
     tell(jobs[0].folder(tmp_path), 1)
     (jobs[0].folder(tmp_path) / "progress.json").write_text(damage)
     assert look(Progress(jobs, tmp_path), shown) == []
+
+
+@pytest.mark.parametrize(
+    "metrics", [None, [1], 3, "fid", {"a": 1}, {"a": {"fid": None}}, {"a": {"fid": [1]}}, {"a": {"fid": "x"}}]
+)
+def test_scores_that_are_none_are_not_shown(
+    metrics: Any, jobs: list[Job], shown: io.StringIO, tmp_path: Path
+) -> None:
+    watched = Progress(jobs[:1], tmp_path)
+    folder = jobs[0].folder(tmp_path)
+    tell(folder, 1, metrics=metrics)
+    assert look(watched, shown) == ["0/1 runs; vanilla digits seed 0 training 1/100"]
+    (folder / "run.json").write_text(
+        json.dumps({"status": "finished", "reason": "\x1b[2J\n", "metrics": metrics})
+    )
+    assert look(watched, shown) == ["vanilla digits seed 0: finished: \\x1b[2J\\n"]
+
+
+def test_a_phase_is_a_word_that_a_terminal_only_shows(
+    jobs: list[Job], shown: io.StringIO, tmp_path: Path
+) -> None:
+    watched = Progress(jobs[:1], tmp_path)
+    tell(jobs[0].folder(tmp_path), 1, phase="\x1b]0;mine\x07\n" + "x" * 10_000)
+    assert look(watched, shown) == ["0/1 runs; vanilla digits seed 0 \\x1b]0;mine\\x07\\nxxxxxxxxxx 1/100"]
 
 
 def small_srgan(place: Place) -> Job:
