@@ -44,7 +44,9 @@ class Parser(argparse.ArgumentParser):
         namespace, unknown = self.parse_known_args(arguments)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
-            raise UsageError(f"{unknown[0]!r} is not a flag of {self.prog}{nearest(unknown[0], flags)}")
+            name = unknown[0].partition("=")[0]
+            name = name.partition("://")[0]  # of a storage's address, which may hold a password
+            raise UsageError(f"{name!r} is not a flag of {self.prog}{nearest(name, flags)}")
         return namespace
 
     def _refuse_repeated(self, arguments: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.features import NAMES as FEATURES
 from bench.run import place_of
+from bench.search import addresses
 from bench.search.objectives import DIRECTIONS
 from bench.spec import PRECISIONS, Place, Spec, check, plan, resolve
 
@@ -100,7 +101,10 @@ def parser() -> Parser:
         "--study", type=word, metavar="NAME", help="default: by model, data set and a hash of the request"
     )
     where.add_argument(
-        "--storage", type=word, metavar="URL", help="a database; default a journal in the study's folder"
+        "--storage",
+        type=word,
+        metavar="URL",
+        help="a database, or '$GAN_BENCH_STORAGE', the address in that variable; default a journal",
     )
     where.add_argument(
         "--deadline", type=number(float, 1), default=60.0, metavar="SECONDS",
@@ -155,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse(argv)
     place, slots = place_of(args)
+    args.storage = addresses.hide(args.storage) if args.storage else None
     searches = _searches(args, place)
     if args.dry_run:
         for search in searches:
@@ -162,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, where in search.space.items():
                 print(f"  {name}: {where}")
         return 0
-    from bench.search.study import StorageError
+    from bench.search.addresses import StorageError
 
     codes = []
     for search in searches:

@@ -226,3 +226,18 @@ def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
     assert "slurm job" in command.err
     assert "vanilla spent 4 trials (4 complete)" in command.out
     assert len(list((fast_path / "results" / "slurm").glob("*_submitted.pkl"))) == 3
+
+
+def test_jobs_find_their_database_and_no_file_holds_its_password(
+    slurm: dict[str, str], fast_path: Path
+) -> None:
+    search = ("--model", *SMALL[1:], "--sampler", "random", "--pruner", "none", "--seeds", "1")
+    search = (*search, "--steps", "4", "--eval-every", "4", "--trials", "2", "--retrain", "0")
+    url = f"sqlite:///file:{fast_path / 'study.db'}?mode=rwc&uri=true&password=hunter2-MARKER"
+    words = (*search, "--executor", "slurm", "--workers", "1", "--storage", url)
+    command = start(fast_path, before=partial(_tune, words), **slurm)
+    assert command.wait() == 0, command.err
+    assert "vanilla spent 2 trials (2 complete)" in command.out
+    assert len(list((fast_path / "results" / "slurm").glob("*_submitted.pkl"))) == 1
+    for path in fast_path.rglob("*"):
+        assert not path.is_file() or b"MARKER" not in path.read_bytes(), path

@@ -19,9 +19,10 @@ import numpy as np
 
 from bench import run, store
 from bench.search import findings
+from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
 from bench.search.space import Space
-from bench.search.study import SETTLED, SharedStudy, Slot, ending_of, shown
+from bench.search.study import SETTLED, SharedStudy, Slot, ending_of
 from bench.search.worker import Recipe
 from bench.spec import Place, Spec, plan
 from bench.version import VERSION

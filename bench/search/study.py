@@ -31,10 +31,12 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from bench.claims import alive, here
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.search import samplers
+from bench.search.addresses import StorageError, address, shown, without_secrets
 from bench.search.objectives import Direction
 from bench.search.samplers import Given
 from bench.search.space import Space
@@ -139,7 +141,7 @@ class SharedStudy:
 
     storage: optuna.storages.BaseStorage
     url: str | None
-    """Of the storage; ``None``: the journal in ``folder``."""
+    """Of the storage, or what stands for it (:mod:`bench.search.addresses`); ``None``: the journal."""
     folder: Path
     name: str
     space: Space
@@ -322,11 +324,11 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
     """The storage of ``--storage``, or the journal in the study's folder.
 
     Raises:
-        UsageError: it cannot be reached or used.
+        StorageError: it cannot be reached or used.
     """
     with storage_errors(url, folder):
         if url is not None:
-            return get_storage(RDBStorage(url, engine_kwargs={"connect_args": _patience(url)}))
+            return _database(url)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "journal.log"
         with suppress(FileNotFoundError):
@@ -335,6 +337,17 @@ def open_storage(url: str | None, folder: Path) -> optuna.storages.BaseStorage:
             return JournalStorage(Journal(path))
         except REPLAYING as error:
             raise _damaged(path) from error
+
+
+def _database(url: str) -> optuna.storages.BaseStorage:
+    real = address(url)
+    try:
+        return get_storage(RDBStorage(real, engine_kwargs={"connect_args": _patience(real)}))
+    except (StorageInternalError, SQLAlchemyError, ImportError, OSError):
+        raise
+    except Exception as error:  # what drivers make of an address: TypeError, ValueError and others
+        why = without_secrets(one_line(error), real)
+        raise StorageError(f"--storage {shown(url)} cannot be used: {why}") from None
 
 
 REPLAYING = (
@@ -413,36 +426,20 @@ def _patience(url: str) -> dict[str, Any]:
     return dict.fromkeys(wanted, PATIENCE)
 
 
-class StorageError(UsageError):
-    """A study's storage cannot be used; one line that names it."""
-
-
 @contextmanager
 def storage_errors(url: str | None, folder: Path) -> Iterator[None]:
-    """Turn what storages raise into one line.
+    """Turn what storages raise into one line, without secrets and without a cause that may hold some.
 
     Raises:
         StorageError: naming the storage.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
     where = f"--storage {shown(url)}" if url else f"--storage {folder / 'journal.log'}"
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, ImportError) as error:
         cause = error.__cause__ or error
         cause = getattr(cause, "orig", None) or cause
-        raise StorageError(f"{where} cannot be used: {cause}") from error
+        why = without_secrets(str(cause), address(url)) if url else str(cause)
+        raise StorageError(f"{where} cannot be used: {why}") from None
     except OSError as error:
-        raise StorageError(f"{where} cannot be used: {error.strerror or error}") from error
-
-
-def shown(url: str) -> str:
-    """A storage's address without its password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return repr(url)
+        raise StorageError(f"{where} cannot be used: {error.strerror or error}") from None

@@ -23,7 +23,8 @@ from bench import record, store
 from bench.errors import UsageError, one_line
 from bench.executors.workers import Here, Interrupt, Outcome, Worker
 from bench.search import samplers
-from bench.search.study import Claim, Result, SharedStudy, StorageError, open_storage, storage_errors
+from bench.search.addresses import StorageError
+from bench.search.study import Claim, Result, SharedStudy, open_storage, storage_errors
 from bench.spec import Job, Place, resolve
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Recipe:
 
     study: str
     storage: str | None
+    """As :class:`SharedStudy` has its ``url``: with no password."""
     folder: Path
     template: Job
     """A run like all others but for hyperparameters and seed."""
