@@ -384,7 +384,7 @@ def test_a_line_that_is_no_entry_is_damage(tmp_path: Path, line: bytes) -> None:
 def test_a_journal_that_is_no_file_is_not_opened(tmp_path: Path) -> None:
     """Whoever opens a pipe waits until somebody writes into it."""
     os.mkfifo(tmp_path / "journal.log")
-    assert "journal.log is not a file" in unusable(None, tmp_path)
+    assert "cannot be used: is a pipe, not a file" in unusable(None, tmp_path)
 
 
 def test_a_journal_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
