@@ -23,6 +23,7 @@ from bench.errors import UsageError
 from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.features import NAMES as FEATURES
+from bench.fingerprint import short
 from bench.run import place_of
 from bench.search import addresses
 from bench.search.objectives import DIRECTIONS
@@ -248,6 +249,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
             "space": spaces.describe(space[model]),
             "fixed": {name: resolve(model, fixed)[name] for name in fixed},
             "protocol": template.protocol,
+            "code": short({**template.code["model"], **template.code["training"]}),
         }
         name = args.study or f"{store.slug(model)}-{store.slug(template.dataset)}-{store.digest(request)}"
         recipe = Recipe(

@@ -504,3 +504,22 @@ def test_a_dry_run_says_what_would_be_searched_and_writes_nothing(
     assert "  lr: 1e-05…0.01, log\n" in out
     assert "g_widths" not in out
     assert not (tmp_path / "results" / "studies").exists()
+
+
+def test_edited_code_begins_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of two versions of a model do not mix; a study that is named is refused."""
+    from bench import fingerprint
+
+    def names() -> list[str]:
+        args = tune.parser().parse(
+            ["--model", "vanilla", "--dataset", "digits", "--offline", "--out", str(tmp_path)]
+        )
+        place, _ = tune.place_of(args)
+        return [search.recipe.study for search in tune._searches(args, place)]
+
+    before = names()
+    assert names() == before
+    code_of = fingerprint.code_of
+    edited = {"model": {"baselines/vanilla.py": "0" * 16}}
+    monkeypatch.setattr(fingerprint, "code_of", lambda model: code_of(model) | edited)
+    assert names() != before
