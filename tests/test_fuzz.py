@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import fake_runs
+import optuna
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
-from bench import run, store, tune
+from bench import cli, run, store, tune
 from bench.errors import UsageError
-from reports import build, compare, summary, tables, text
+from bench.search import findings, samplers, study
+from reports import build, compare, searches, summary, tables, text
 
 THOROUGH = settings(
     max_examples=1000,
@@ -233,6 +236,112 @@ def test_no_configuration_makes_a_traceback(tmp_path: Path) -> None:
     path.write_text('out = "a\\u0000"')
     with pytest.raises(UsageError, match="'out' holds a NUL character"):
         run.main(["--config", str(path)])
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps = " + DIGITS,
+        "steps = 0x" + DIGITS,
+        "seeds = [" + DIGITS + "]",
+        "steps = 1e400",
+        "steps = nan",
+        "models = " + "[" * 50_000 + "]" * 50_000,
+        "models = " + "[" * 50_000,
+        "a" + ".a" * 5_000 + " = 1",
+        "[set]\n" + "a = {" * 5_000,
+        "[set.vanilla]\nlr = 0x" + DIGITS,
+        'dataset = ["\\u001b[2J"]\nfeatures = ["\\u001b[2J"]',
+        '"\\u001b[2J\\n" = 1',
+    ],
+)
+@pytest.mark.parametrize(("command", "flag"), [(run, "--config"), (tune, "--config"), (tune, "--space")])
+def test_an_absurd_configuration_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Any, flag: str, text: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    model = "--models" if command is run else "--model"
+    rest = ["--offline", "--device", "cpu", "--dataset", "digits", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as caught:
+        cli.run_main(lambda: command.main([flag, str(path), model, "vanilla", "--dry-run", *rest]))
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {flag}")
+    assert err.removesuffix("\n").isprintable()
+
+
+# ------------------------------------------------------------------ studies
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "3", "null", '{"request": 1}', '{"request": {"protocol": []}}', "\udcff", "[" * 100_000),
+        '{"request": ' + DIGITS + "}",
+        '{"request": {"protocol": {"dataset": {"name": 1}}, "steps": 1e400, "seeds": 1, "objectives": []}}',
+    ],
+)
+def test_no_summary_of_a_study_breaks_a_report(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "studies" / "a \x1b[2J" / "summary.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    found, skipped = searches.load([tmp_path])
+    assert not found
+    assert len(skipped) == 1
+    assert skipped[0].isprintable()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[" * 100_000, "{}", "[]", "3", '{"op_code": 99}', '{"op_code": [1]}', "\udcff"),
+        '{"op_code": 0, "worker_id": "x", "study_name": ' + DIGITS + "}",
+        '{"op_code": 4, "worker_id": "x", "study_id": 1e400, "datetime_start": 7}',
+        '{"op_code": 4, "worker_id": "x", "study_id": 0, "datetime_start": "never"}',
+        '{"op_code": 8, "worker_id": "x", "trial_id": 10000, "user_attr": 3}',
+    ],
+)
+def test_no_line_of_a_journal_makes_a_traceback(tmp_path: Path, line: str) -> None:
+    study.begin(study.open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
+    with (tmp_path / "journal.log").open("ab") as file:
+        file.write(line.encode(errors="surrogateescape") + b"\n")
+    with contextlib.suppress(study.StorageError):
+        study.begin(study.open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        *({"slot": [0]}, {"slot": 0}, {"slot": "0", "attempt": 1}, {"slot": 0, "attempt": {}}),
+        *({"slot": 0, "attempt": 1}, {"slot": 0, "attempt": 1, "host": [], "pid": {}, "beat": {}}),
+        {"slot": 0, "attempt": 1, "ending": "well", "reason": {}},
+        {"slot": 0, "attempt": 1, "ending": ["complete"], "iterations": "many"},
+        {"slot": 1e300, "attempt": 1},
+    ],
+)
+@pytest.mark.parametrize("running", [True, False])
+def test_no_marks_of_a_trial_stop_a_search(tmp_path: Path, marks: dict[str, Any], running: bool) -> None:
+    """Whatever another version, or somebody, put there: every slot can still be settled."""
+    storage = study.open_storage(None, tmp_path)
+    study.begin(storage, "a", ["minimize"], {"steps": 1})
+    shared = study.SharedStudy(
+        *(storage, None, tmp_path, "a", {}, "random", 0, samplers.pruner("none", steps=1, eval_every=1)),
+        *("none", 2),
+        retries=1,
+        deadline=0.0,
+    )
+    state = TrialState.RUNNING if running else TrialState.FAIL
+    storage.create_new_trial(shared.study_id, optuna.trial.create_trial(state=state, user_attrs=marks))
+    for _ in range(3):
+        shared.bury([])
+    while (claim := shared.claim()) is not None:
+        shared.end(claim.number, study.Result("complete", (1.0,)))
+    assert shared.finished
+    assert len(findings.table(list(shared.slots().values()), ["fid"])) == 2
 
 
 # ------------------------------------------------------------------ records
