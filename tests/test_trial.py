@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench import job, metrics, store
 from bench.claims import Claims
-from bench.errors import UsageError
+from bench.errors import ChangedError, UsageError
 from bench.job import CHECKPOINTS
-from bench.search import objectives, trial
-from bench.search.study import Result
+from bench.search import objectives, trial, worker
+from bench.search.study import Claim, Result
 from bench.spec import Job, Place, Spec, plan
 
 STEPS, EVERY = 8, 4
@@ -338,3 +339,23 @@ def test_objectives_read_an_evaluation(name: str, value: float) -> None:
 def test_objectives_are_averaged_over_seeds() -> None:
     other = ENTRY | {"metrics": {"classifier": {"fid": 5.0}}, "train_s": 2.5}
     assert objectives.mean_scores([ENTRY, other], ["fid", "train_s"]) == pytest.approx((4.0, 2.0))
+
+
+def test_a_trial_whose_code_changed_is_not_run_and_ends_the_search(jobs: list[Job], place: Place) -> None:
+    """It is no failure of its configuration: all trials to come would end alike."""
+    changed = {**jobs[0].code, "model": {**jobs[0].code["model"], "baselines/vanilla.py": "0" * 16}}
+    other = replace(jobs[0], code=changed)
+    with pytest.raises(ChangedError, match=r"baselines/vanilla\.py"):
+        run([other], place)
+    assert not (other.folder(place.out) / "run.json").exists()
+    recipe = worker.Recipe("s", None, place.out, other, {}, [1000], ["fid"], "none")
+    claim = Claim(slot=0, attempt=1, trial_id=0, number=0, params={"lr": 1e-4})
+    study = SimpleNamespace(report=lambda step, values: False)
+    attempt = worker.Attempt([claim], recipe)
+    object.__setattr__(attempt, "_reporter", lambda claim, job: study.report)
+    how, what = attempt.run(place, never)
+    assert how == "failed"
+    assert isinstance(what, UsageError)
+    assert "code changed since this run was planned: baselines/vanilla.py" in str(what)
+    with pytest.raises(UsageError):
+        worker._results((how, what), 1)

@@ -157,6 +157,7 @@ def _begin(trials: Sequence[Trial], place: Place) -> None:
                 todo[job.folder(place.out)] = job, trial
     for group in groups([job for job, _ in todo.values()], place, together=len(trials) > 1):
         stack = Stack(group, place)
+        stack.check()
         stack.resume()
         for k, job in enumerate(group):
             todo[job.folder(place.out)][1].lanes.append((stack, k))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from bench import record, store
-from bench.errors import UsageError, one_line
+from bench.errors import ChangedError, UsageError, one_line
 from bench.executors.workers import Here, Interrupt, Outcome, Worker
 from bench.search import samplers
 from bench.search.addresses import StorageError
@@ -158,6 +158,8 @@ class Attempt:
             return "failed", str(error)
         except UsageError as error:
             return "failed", error
+        except ChangedError as error:  # all trials to come would fail alike
+            return "failed", UsageError(f"{error}; the same command begins another study")
         except store.UnwritableError as error:
             return "unwritable", (error.errno, error.strerror, error.filename)
         except Exception as error:
