@@ -168,7 +168,7 @@ def _result(worker: Worker) -> Any:
         time.sleep(0.005)
     how, what = ended
     if how == "failed":
-        raise RuntimeError(f"in a worker: {what}")
+        raise SystemExit(f"error: in a worker: {what.strip()}")
     return what
 
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -197,19 +198,29 @@ class Launched:
         self.reader.join(10)
         return code if code >= 0 else 128 - code
 
+    def hang_up(self) -> None:
+        """Stop listening; where it has a terminal, that is closed."""
+        self.over.set()
+        self.reader.join()
+
     def end(self) -> None:
         """Kill what is left of it."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self.hang_up()
 
     def listen(self, source: int) -> None:
-        """Read all that it prints."""
+        """Read all that it prints, until it or :meth:`hang_up` closes."""
+        self.over = threading.Event()
 
         def read() -> None:
             with suppress(OSError):  # that is how a terminal ends
-                while text := os.read(source, 65536):
-                    self.heard.append(text)
+                while not self.over.is_set():
+                    if select.select([source], [], [], 0.05)[0]:
+                        if not (text := os.read(source, 65536)):
+                            break
+                        self.heard.append(text)
             os.close(source)
 
         self.reader = threading.Thread(target=read, daemon=True)
@@ -217,12 +228,24 @@ class Launched:
 
 
 def launch(
-    folder: Path, *arguments: object, terminal: bool = False, options: Sequence[str] = (), **variables: str
+    folder: Path,
+    *arguments: object,
+    terminal: bool = False,
+    options: Sequence[str] = (),
+    nohup: bool = False,
+    **variables: str,
 ) -> Launched:
     """Start ``python -m arguments`` in ``folder``: with pipes, or in a terminal of its own."""
     root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
     ours, theirs = pty.openpty() if terminal else os.pipe()
+
+    def before() -> None:
+        if terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if nohup:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     process = subprocess.Popen(
         [sys.executable, *options, "-m", *map(str, arguments)],
         cwd=folder,
@@ -231,7 +254,7 @@ def launch(
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if terminal else None,
+        preexec_fn=before,
     )
     os.close(theirs)
     command = Launched(process, ours if terminal else None)

@@ -57,9 +57,6 @@ def launch(fast_path: Path) -> Iterator[Start]:
     finally:
         for command in started:
             command.end()
-            if command.terminal is not None:
-                with suppress(OSError):
-                    os.close(command.terminal)
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -192,6 +189,31 @@ def test_a_worker_that_is_stopped_is_woken_to_write_its_checkpoint(fast_path: Pa
     assert command.wait(seconds=60) == 143
     assert time.monotonic() - began < 10
     assert all(saved_step(folder) >= step for folder, step in seen.items())
+
+
+def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start) -> None:
+    command = launch(*RUN, "--workers", 2, terminal=True)
+    wait_for(trained(fast_path, 2))
+    seen = {folder: progress(folder) for folder in run_folders(fast_path)}
+    command.hang_up()
+    command.wait(seconds=60)
+    assert all(saved_step(folder) >= step for folder, step in seen.items())
+    for folder in seen:
+        assert not {"run.json", "error.log"} & {path.name for path in folder.iterdir()}
+
+
+def test_under_nohup_a_terminal_may_be_closed(fast_path: Path, launch: Start) -> None:
+    """Which ignores SIGHUP, for this process and all that it starts."""
+    command = launch(*RUN, "--workers", 1, nohup=True)
+    wait_for(trained(fast_path, 1))
+    command.interrupt(signal.SIGHUP)
+    time.sleep(1)
+    assert command.process.poll() is None
+    (folder,) = run_folders(fast_path)
+    before = progress(folder)
+    wait_for(lambda: progress(folder) > before)
+    command.interrupt(signal.SIGTERM)
+    assert command.wait(seconds=60) == 143
 
 
 def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:

@@ -50,9 +50,9 @@ class Runnable(Protocol):
 
 
 class Interrupt:
-    """SIGINT and SIGTERM become a request to stop; a second one ends the process at once."""
+    """Ctrl-C, SIGTERM, a terminal that closes: a request to stop. A second one ends the process at once."""
 
-    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -70,8 +70,9 @@ class Interrupt:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Interrupt]:
-        """Handle these signals within the block."""
-        before = {number: signal.signal(number, self) for number in self.signals}
+        """Handle these signals within the block, but for a SIGHUP that is ignored: under ``nohup``."""
+        nohup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+        before = {number: signal.signal(number, self) for number in {*self.signals} - nohup}
         try:
             yield self
         finally:
