@@ -410,7 +410,7 @@ def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = Fals
             environments.refuse_mixed(groups)
         for group in groups:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print(tables.plain(tables.scores(group), width, sys.stdout.encoding))
+            print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
         folder = place.out / "report"
         build.build(
             [place.out], folder, ("markdown", "csv"), quick=True, strict_environment=strict_environment

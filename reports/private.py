@@ -37,7 +37,7 @@ class Hider:
         for spelling, name in self.roots.items():
             text = re.sub(rf"(?<![\w./-]){re.escape(spelling)}(?![\w.-])", name.replace("\\", r"\\"), text)
         for old, new in self.slugs.items():
-            text = text.replace(old, new)
+            text = re.sub(rf"{re.escape(old)}(?=-[0-9a-f]{{12}}\b)", new, text)
         return PATH.sub(lambda match: match[0].rstrip("/").rpartition("/")[2], text)
 
     def prose(self, text: str) -> str:
@@ -90,7 +90,8 @@ def without_machine(runs: pd.DataFrame, hide: Hider) -> pd.DataFrame:
     for column in {"dataset", "protocol.dataset.name"} & set(runs):
         changed[column] = [hide.paths(names.get(name, name)) for name in map(str, runs[column])]
     found = runs.assign(**changed).drop(columns="environment.host", errors="ignore")
-    return found.rename(columns=lambda name: hide.paths(str(name)))
+    found = found.rename(columns=lambda name: hide.paths(str(name)))
+    return found.loc[:, ~found.columns.duplicated()]
 
 
 def _each(shorten: Callable[[str], str], value: Any) -> Any:

@@ -300,6 +300,20 @@ def test_with_machine_all_of_it_is_there(tmp_path: Path) -> None:
         assert {"runs.csv", "report.html"} <= holding(tmp_path / "out", marker)
 
 
+def test_only_what_is_a_path_is_cut(tmp_path: Path) -> None:
+    """Of two data sets with names that begin alike, and of keys that are the same once they are cut."""
+    fake_runs.run(tmp_path, images=False, dataset="folder:/a")
+    fake_runs.run(tmp_path, images=False, dataset="folder-abc-12345678")
+    fake_runs.run(tmp_path, images=False, dataset="folder:", fields={"x /a/q": 1, "x /b/q": 2})
+    build.build([tmp_path], tmp_path / "report", ("csv",))
+    sha = store.digest("folder:/a")[:8]
+    found = {row["dataset"]: row["folder"] for row in csv_dicts(tmp_path)}
+    assert set(found) == {f"folder-a-{sha}", "folder-abc-12345678", f"folder--{store.digest('folder:')[:8]}"}
+    name = tmp_path.name
+    assert found[f"folder-a-{sha}"].startswith(f"{name}/runs/vanilla-folder-a-{sha}-")
+    assert found["folder-abc-12345678"].startswith(f"{name}/runs/vanilla-folder-abc-12345678-")
+
+
 def test_two_roots_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for seed, name in enumerate(("a/results", "b/results")):
         fake_runs.run(tmp_path / name, images=False, seed=seed)
