@@ -243,3 +243,19 @@ def test_conformance_names_what_a_model_changes(tmp_path: Path, monkeypatch: pyt
     assert says in problems
     assert "it changes the whole process: mkldnn.enabled is False, not True" in problems
     assert settings.read() == {**settings.read(), "the default dtype": torch.float32, "grad mode": True}
+
+
+def test_what_an_import_changes_is_undone_at_once_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = RUDE.replace("    very_rudely()\n    gan", "    gan").replace("        very_rudely()\n", "")
+    (tmp_path / "importer.py").write_text(lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    before, drawn = settings.read(), torch.get_rng_state()
+    factory = registry.get("importer:rude")
+    assert settings.read() == before
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert "the default dtype is torch.float64, not torch.float32" in registry.side_effects(factory)
+    assert "the default dtype is torch.float64, not torch.float32" in " ".join(
+        conformance.check(factory, DataSpec(1, 8, 8))
+    )

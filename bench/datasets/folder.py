@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's other decoders stay shut; some of them start programs."""
@@ -19,6 +24,10 @@ MIN_IMAGES = 46
 """Of which a fifth, rounded up, is test: the 10 that scores need, since IS is a mean over ten splits."""
 MAX_PIXELS = 1024 * 1024
 """Of one image. It is checked before anything is decoded."""
+PIXEL_BYTES = 6
+"""Of a pixel that is not compressed, at most: three colours of 16 bits."""
+MAX_EXTRA = 2**20
+"""Bytes of a file beyond its pixels: comments, colour profiles, thumbnails."""
 
 
 def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
@@ -26,9 +35,11 @@ def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 
     The sub-folders are the classes, in alphabetic order, where each image lies in exactly one
     sub-folder and there are at least two; else the images have no labels. Files whose suffix is not
-    an image's are not read. UsageError where an image is broken, is a link or a device, differs from
-    the first in size or mode, is neither L nor RGB or has more than ``MAX_PIXELS``, and where there
-    are fewer than ``MIN_IMAGES``.
+    an image's are not read, nor what is hidden: files and folders whose name begins with a dot. Images are
+    turned as their EXIF orientation says. UsageError where an image is broken, is a link or a device,
+    differs from the first in size or mode, is neither L nor RGB, has transparent pixels, several pages or
+    frames, more than ``MAX_PIXELS`` or more than ``MAX_EXTRA`` beside them, and where there are fewer than
+    ``MIN_IMAGES``.
     """
     root = Path(path)
     if not path or not root.is_dir():
@@ -48,7 +59,8 @@ def _names(root: Path) -> Iterator[str]:
         raise error
 
     for folder, folders, files in os.walk(root, onerror=stop):
-        for path in (Path(folder, name) for name in [*folders, *files]):
+        folders[:] = filter(_is_shown, folders)  # the others are not walked into
+        for path in (Path(folder, name) for name in [*folders, *filter(_is_shown, files)]):
             name = path.relative_to(root).as_posix()
             if path.is_symlink():
                 raise UsageError(f"{name!r} is a symbolic link; put the files themselves there")
@@ -57,6 +69,10 @@ def _names(root: Path) -> Iterator[str]:
             if not path.is_file():  # reading a pipe would never end
                 raise UsageError(f"{name!r} is not a regular file")
             yield name
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".")
 
 
 def _images(root: Path, names: list[str]) -> NDArray[np.uint8]:
@@ -79,29 +95,53 @@ def _kind(image: NDArray[np.uint8]) -> str:
 
 def _image(root: Path, name: str) -> NDArray[np.uint8]:
     """One image (C, H, W)."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    file = _bytes(root, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(root / name, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise UsageError(
-                        f"{name!r} has {width}x{height} pixels; at most {MAX_PIXELS:,} are allowed"
-                    )
-                if image.mode not in ("L", "RGB"):
-                    raise UsageError(f"{name!r} has mode {image.mode}; convert it to L (grey) or RGB")
+            with Image.open(file, formats=FORMATS) as image:
+                if problem := _problem(image, len(file.getbuffer())):
+                    raise UsageError(f"{name!r} {problem}")
                 image.verify()  # the checksums, where the format has them
-            with Image.open(root / name, formats=FORMATS) as image:
-                pixels = np.asarray(image)
+            with Image.open(file, formats=FORMATS) as image:
+                pixels = np.asarray(ImageOps.exif_transpose(image))
     except UsageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UsageError(f"{name!r} has too many pixels: {error}") from error
     except Exception as error:  # decoders raise whatever comes to their mind
         raise UsageError(f"{name!r} is a broken image: {error}") from error
-    return pixels.reshape(height, width, -1).transpose(2, 0, 1)
+    return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+
+
+def _bytes(root: Path, name: str) -> io.BytesIO:
+    """The whole file, if that is not too large for any image."""
+    most = MAX_PIXELS * PIXEL_BYTES + MAX_EXTRA
+    with (root / name).open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"{name!r} is larger than {most:,} bytes, more than any image that is allowed")
+    return io.BytesIO(data)
+
+
+def _problem(image: Image.Image, n_bytes: int) -> str | None:
+    """Why an image is refused that is not decoded yet."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        return f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are allowed"
+    if image.mode not in ("L", "RGB"):
+        return f"has mode {image.mode}; convert it to L (grey) or RGB"
+    if "transparency" in image.info:
+        return "has transparent pixels; put it on a background of your choice"
+    if n_bytes > width * height * PIXEL_BYTES + MAX_EXTRA:
+        return f"holds more than {MAX_EXTRA:,} bytes beside its pixels; remove comments and profiles"
+    try:
+        image.seek(1)
+    except EOFError:
+        return None
+    return "has several pages or frames; keep one"
 
 
 def _labels(names: list[str]) -> NDArray[np.int64] | None:
