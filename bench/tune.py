@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import store
 from bench.cli import Parser, chosen, number, path, run_main, setting, word
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.executors import engines
 from bench.executors.workers import Here, Interrupt, started_workers
 from bench.features import NAMES as FEATURES
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             code = _run(args, search, shared, place, slots)
         except StorageError as error:
-            print(f"stopped: {error}; the same command goes on", file=sys.stderr)
+            print(printable(f"stopped: {error}; the same command goes on"), file=sys.stderr)
             return 1
         if code >= 128:
             return code

@@ -19,8 +19,9 @@ import pytest
 from commands import SMALL, folders, without_report
 
 import reports
-from bench import store, tensorfiles
+from bench import cli, store, tensorfiles
 from bench.claims import Claims, is_claimed
+from bench.errors import UsageError
 from bench.executors.remote import NOTE, handed_over
 from bench.search import jobs as search_jobs
 from bench.search.study import StorageError, open_storage
@@ -321,3 +322,50 @@ def test_a_journal_is_a_file(tmp_path: Path, harm: Harm) -> None:
     with pytest.raises(StorageError, match=re.escape(f"--storage {path} cannot be used: {what}")):
         open_storage(None, path.parent)
     assert harm is not link or (tmp_path / "outside").read_bytes() == before
+
+
+# ------------------------------------------------------------------ terminals
+
+NASTY = "\x1b[2J\x1b]0;mine\x07\r\nerror: \u202eno\x9b31m"
+
+
+def test_no_record_or_folder_writes_to_a_terminal_what_it_likes(
+    results: dict[bool, Path], fast_path: Path
+) -> None:
+    shutil.copytree(results[True], fast_path / "x")
+    (run,) = folders(fast_path / "x")
+    record = json.loads((run / "run.json").read_text())
+    record |= {"status": "diverged", "reason": NASTY, "metrics": {}}
+    (run / "run.json").write_text(json.dumps(store.sealed(record)))
+    shutil.copytree(run.parent, run.parent.with_name(NASTY.replace("/", "")))
+    shutil.copytree(run, run.with_name(f"seed-0{NASTY}"))
+    (run.with_name(f"seed-1{NASTY}")).symlink_to(run)
+    command = ended(fast_path / "x", fast_path / "outside")
+    assert command.wait() == 1
+    (line,) = command.err.split("\n")[:-1]
+    assert line.isprintable()
+    assert line.startswith("diverged: vanilla digits seed 0: \\x1b[2J")
+    skipped = reports.load(fast_path / "x" / "results").attrs["skipped"]
+    assert len(skipped) == 3
+    assert all(line.isprintable() for line in skipped)
+
+
+@pytest.mark.parametrize(
+    "error", [UsageError(NASTY), OSError(5, NASTY, NASTY), store.UnreadableError(5, NASTY, NASTY)]
+)
+def test_no_error_writes_to_a_terminal_what_it_likes(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise error
+
+    with pytest.raises(SystemExit):
+        cli.run_main(main)
+    assert capsys.readouterr().err.removesuffix("\n").isprintable()
+
+
+def test_a_log_takes_any_text(tmp_path: Path) -> None:
+    """What a model raises may hold half a surrogate pair."""
+    store.append(tmp_path / "error.log", "\udcff, é\n")
+    store.append(tmp_path / "error.log", "more\n")
+    assert (tmp_path / "error.log").read_text() == "\\udcff, é\nmore\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.executors.remote import Work
 from bench.executors.workers import Notice
 
@@ -118,4 +118,4 @@ class Slurm:
     def _say(self, line: str) -> None:
         if line not in self.said:
             self.said.add(line)
-            print(f"slurm: {' '.join(line.split())}", file=sys.stderr, flush=True)
+            print(f"slurm: {printable(' '.join(line.split()))}", file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench import run, store
+from bench.errors import printable
 from bench.search import findings
 from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
@@ -65,7 +66,7 @@ def close(
             comparison = compare(recipe, best[0].last.params, retraining, place)
     summary = summarise(shared, recipe, request, best, comparison)
     for line in findings.write_all(shared, recipe.folder, recipe.objectives):
-        print(f"not drawn: {line}")
+        print(printable(f"not drawn: {line}"))
     text = in_words(summary, shared.space)
     store.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
     store.write_json(recipe.folder / "summary.json", summary)
