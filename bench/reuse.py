@@ -16,6 +16,9 @@ from bench.spec import Job
 MOST_READ = 50
 """Records that are looked at, the newest first."""
 
+ASKED = ("scored_on", "select", "precision", "d_acc_tolerance")
+"""Fields of a protocol that a flag sets; the others follow from code and data."""
+
 
 def explain(todo: Sequence[Job], out: Path) -> list[str]:
     """One line per configuration that is computed because something changed since an earlier run of it."""
@@ -53,8 +56,9 @@ def _alike(job: Job, out: Path) -> Iterator[tuple[Path, store.Record]]:
 
 def _asked(run: Mapping[str, Any], data: str) -> str:
     """What was asked for, without what may have changed behind it."""
-    protocol = {key: value for key, value in run["protocol"].items() if key not in ("code", "dataset")}
-    protocol["extractors"] = sorted(protocol["extractors"])
+    protocol = {key: run["protocol"][key] for key in ASKED} | {
+        "extractors": sorted(run["protocol"]["extractors"])
+    }
     numbers = [run[key] for key in ("model", "hyperparameters", "steps", "eval_every")]
     return store.digest([data, protocol, numbers])
 

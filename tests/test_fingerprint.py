@@ -432,4 +432,7 @@ def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     weights = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": weights})
     assert explain([other], place.out)[0].startswith("vanilla: the weights of classifier changed since ")
+    code = {**jobs[0].code, "scoring": {**jobs[0].code["scoring"], "bench/metrics.py": "0" * 16}}
+    other = replace(jobs[0], protocol={**jobs[0].protocol, "kid_subsets": 50, "code": "0" * 12}, code=code)
+    assert explain([other], place.out)[0].endswith(": bench/metrics.py")
     assert explain([replace(jobs[0], steps=21)], place.out) == [], "another request"
