@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,39 @@ def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
     assert command.wait(seconds=20) == 128 + WAYS[way]
     said = [line for line in command.printed.splitlines() if "import time:" not in line]
     assert [line for line in said if line not in ("", "^C")] == []
+
+
+TIDY = """
+def main():
+    with tempfile.TemporaryDirectory(dir=sys.argv[1]):
+        print("ready", flush=True)
+        time.sleep(100)
+"""
+DESTRUCTOR = """
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(100)
+def main():
+    Slow()
+    return 0
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("code", [TIDY, DESTRUCTOR], ids=["tidy", "destructor"])
+def test_while_it_plans_a_signal_leaves_nothing_half_done(tmp_path: Path, code: str, number: int) -> None:
+    """As of a download; nor is it lost where Python swallows what is raised."""
+    code = f"import sys, tempfile, time\nfrom bench.cli import run_main\n{code}\nrun_main(main)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
 
 
 def children(pid: int) -> list[int]:
