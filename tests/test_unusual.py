@@ -31,7 +31,7 @@ def python(
     return subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(HERE)} | variables,
+        env=os.environ | {"PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": ""} | variables,
         capture_output=True,
         check=False,
         timeout=300,
@@ -106,7 +106,7 @@ NASTY = "a\ud800b\x1b[31mc\nd\te\u202ef\x9bg"
 
 
 def test_nothing_of_a_record_reaches_a_terminal_or_a_file_but_as_text(tmp_path: Path) -> None:
-    root = tmp_path / "results"
+    root = tmp_path / "results\x1b[1m"
     fields: dict[str, Any] = {
         "reason": NASTY,
         "environment.torch": NASTY,
