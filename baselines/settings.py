@@ -35,9 +35,24 @@ def _default_device() -> str | None:
     return None if now == "cpu" else now
 
 
+def _autocast(kind: str) -> tuple[Setting, Setting]:
+    return (
+        Setting(
+            f"autocast on {kind}",
+            lambda: torch.is_autocast_enabled(kind),
+            lambda value: torch.set_autocast_enabled(kind, value),
+        ),
+        Setting(
+            f"autocast's dtype on {kind}",
+            lambda: torch.get_autocast_dtype(kind),
+            lambda value: torch.set_autocast_dtype(kind, value),
+        ),
+    )
+
+
 def _nnpack() -> bool:
-    (now,) = torch.backends.nnpack.set_flags(True)
-    torch.backends.nnpack.set_flags(now)
+    (now,) = torch.backends.nnpack.set_flags(True)  # type: ignore[no-untyped-call]
+    torch.backends.nnpack.set_flags(now)  # type: ignore[no-untyped-call]
     return bool(now)
 
 
@@ -71,22 +86,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _of(torch.utils.deterministic, "fill_uninitialized_memory", "filling of uninitialized memory"),
     Setting("flushing of denormals", _flushes_denormals, torch.set_flush_denormal),
-    *(
-        setting
-        for kind in ("cpu", "cuda")
-        for setting in (
-            Setting(
-                f"autocast on {kind}",
-                lambda kind=kind: torch.is_autocast_enabled(kind),
-                lambda value, kind=kind: torch.set_autocast_enabled(kind, value),
-            ),
-            Setting(
-                f"autocast's dtype on {kind}",
-                lambda kind=kind: torch.get_autocast_dtype(kind),
-                lambda value, kind=kind: torch.set_autocast_dtype(kind, value),
-            ),
-        )
-    ),
+    *_autocast("cpu"),
+    *_autocast("cuda"),
     Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     # From the general to the special: what is unset takes its value from what is above it.
     _of(_backends, "fp32_precision", "torch.backends.fp32_precision"),

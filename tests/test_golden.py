@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import golden
 import pytest
+from packaging.requirements import Requirement
 
 from baselines import registry, settings
 
@@ -46,6 +50,14 @@ def test_scores() -> None:
 def test_first_iterations(name: str) -> None:
     with settings.isolated():
         check(f"iteration {name}", golden.iteration(name))
+
+
+def test_libraries_whose_inside_is_used_are_bounded_above() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    bounds = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
+    for name in ("torch", "torch-fidelity", "torchvision"):
+        assert any(one.operator == "<" for one in bounds[name]), name
+        assert version(name) in bounds[name]
 
 
 def test_every_model_has_golden_values() -> None:
