@@ -115,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if interrupt.signal is not None:
             print("interrupted: nothing was changed; the same command begins anew", file=sys.stderr)
             return 128 + interrupt.signal
-    print(f"{len(folders)} runs: {', '.join(f'{n} {finding}' for finding, n in counts.items())}")
+    runs = "run" if len(folders) == 1 else "runs"
+    print(f"{len(folders)} {runs}: {', '.join(f'{n} {finding}' for finding, n in counts.items())}")
     return 1 if counts["different"] or not counts["identical"] + counts["rounding"] else 0
 
 
