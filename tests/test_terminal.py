@@ -230,10 +230,26 @@ def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start)
     wait_for(trained(fast_path, 2))
     seen = {folder: progress(folder) for folder in run_folders(fast_path)}
     command.hang_up()
+    for _ in range(4):  # the shell tells its jobs, too
+        time.sleep(0.15)
+        with suppress(ProcessLookupError):
+            os.killpg(command.process.pid, signal.SIGHUP)
     command.wait(seconds=60)
     assert all(saved_step(folder) >= step for folder, step in seen.items())
     for folder in seen:
         assert not {"run.json", "error.log"} & {path.name for path in folder.iterdir()}
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(fast_path: Path, launch: Start) -> None:
+    """``timeout`` sends it to its child, then to the group."""
+    command = launch(*RUN, "--workers", 1)
+    wait_for(trained(fast_path, 1))
+    command.process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
+    command.interrupt(signal.SIGTERM)
+    assert command.wait(seconds=60) == 143
+    (folder,) = run_folders(fast_path)
+    assert saved_step(folder) > 0
 
 
 def test_under_nohup_a_terminal_may_be_closed(fast_path: Path, launch: Start) -> None:

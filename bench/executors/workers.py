@@ -38,6 +38,10 @@ THREADS = "OMP_NUM_THREADS"
 """What numerical libraries read when they are loaded: how many threads they may have."""
 
 
+ECHO_S = 0.3
+"""Seconds in which a signal that comes again is the same: ``timeout`` sends it to its child and to the group.
+A closed terminal says so as often as it likes: the kernel does, and then the shell."""
+
 SHOW_CURSOR = b"\x1b[?25h\n"
 """To a terminal: a bar of progress hides the cursor."""
 
@@ -56,13 +60,15 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.first = math.inf
 
     def __call__(self, number: int, frame: object) -> None:
-        if self.signal is not None:
+        if self.signal is None:
+            self.signal, self.first = number, time.monotonic()
+        elif number != signal.SIGHUP and time.monotonic() - self.first > ECHO_S:
             if os.isatty(1):
                 os.write(1, SHOW_CURSOR)
             os._exit(128 + number)  # workers notice that their parent is gone
-        self.signal = number
 
     def is_set(self) -> bool:
         """Whether to stop."""
