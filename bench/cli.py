@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UsageError, nearest, printable
+from bench.store import UnreadableError
 
 UNREADABLE = (OSError, ValueError, RecursionError)
 """What a TOML file may raise: it is no TOML, no UTF-8, has numbers of 5,000 digits, is nested too deeply."""
@@ -203,9 +204,10 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     except OSError as error:
         drop_output()
         where = f"{error.filename}: " if error.filename else ""
-        what = f"{where}{error.strerror or error}"
-        what = printable(f"error: {what}; what is finished is kept, the same command goes on")
-        print(what, file=sys.stderr)
+        what = f"error: {where}{error.strerror or error}"
+        kept = "what is finished is kept, the same command goes on"
+        kept = "it was left as it is" if isinstance(error, UnreadableError) else kept
+        print(printable(f"{what}; {kept}"), file=sys.stderr)
         code = 1
     gc.freeze()  # else Python looks through all of PyTorch's modules once more
     sys.exit(code)
