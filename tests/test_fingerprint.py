@@ -354,6 +354,7 @@ def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> 
     assert record["reason"] == "code changed since this run was planned: helper.py"
     assert record["attempts"] == 1, "another attempt would find the same"
     assert not record["metrics"]
+    assert not (jobs[0].folder(place.out) / "checkpoint.pt").exists(), "nothing was trained"
 
 
 def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
@@ -374,6 +375,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     assert record is not None
     assert record["status"] == "failed"
     assert record["reason"] == f"data set 'folder:{images}' changed since this run was planned"
+    assert not (jobs[0].folder(place.out) / "checkpoint.pt").exists(), "nothing was trained"
 
 
 def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
