@@ -133,7 +133,6 @@ _seen: dict[Path, tuple[int, float]] = {}
 
 def _stale(claim: Path, void: Container[str] = ()) -> bool:
     try:
-        store.refuse_others(claim)
         found = _read(claim)
         gone = found.get("host") == here() and not alive(found.get("pid"))
         return gone or str(found.get("ticket")) in void or _silent(claim)
