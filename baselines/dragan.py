@@ -18,20 +18,9 @@ from typing import Annotated
 from torch import Tensor
 
 from baselines.checks import at_least
+from baselines.family import SetupWithoutNorm, Training, gan, judged
 from baselines.gan import Batch, DataSpec, Draw, Gan, Log, Nets, Uniform, card
-from baselines.networks import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    LatentDim,
-    LearningRate,
-    NCritic,
-    Net,
-    Prior,
-    adam,
-    gan,
-    judged,
-)
+from baselines.groups import grouped
 from baselines.nsgan import g
 from baselines.vanilla import cross_entropy
 from baselines.wgan_gp import gradient_norm
@@ -49,31 +38,16 @@ def d(nets: Nets, batch: Batch, draw: Draw, penalty: float) -> tuple[Tensor, dic
 
 
 @card(paper="Kodali et al., On Convergence and Stability of GANs, arXiv:1705.07215", year=2017)
+@grouped
 def dragan(
     data: DataSpec,
     *,
-    net: Net = "mlp",
-    prior: Prior = "normal",
-    latent_dim: LatentDim = 100,
-    n_critic: NCritic = 1,
+    setup: SetupWithoutNorm = SetupWithoutNorm(),
     penalty: Annotated[float, Log(0.1, 100.0)] = 10.0,
-    lr: LearningRate = 2e-4,
-    beta1: Beta1 = 0.5,
-    beta2: Beta2 = 0.999,
-    batch_size: BatchSize = 64,
+    training: Training = Training(),
 ) -> Gan:
     """``penalty``: λ."""
     at_least(0, penalty=penalty)
-    model = gan(
-        data,
-        partial(d, penalty=penalty),
-        g,
-        net=net,
-        disc_norm="none",
-        prior=prior,
-        latent_dim=latent_dim,
-        n_critic=n_critic,
-        optim=adam(lr, beta1, beta2),
-        batch_size=batch_size,
-    )
-    return replace(model, noise={**model.noise, "mix": Uniform((1, 1, 1)), "noise": Uniform(data.shape)})
+    model = gan(data, partial(d, penalty=penalty), g, setup, training)
+    noise = {**model.noise, "mix": Uniform((1, 1, 1)), "noise": Uniform(data.shape)}
+    return replace(model, noise=noise)

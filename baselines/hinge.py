@@ -9,22 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from baselines.family import Setup, Training, gan, judged, scores
 from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, card
-from baselines.networks import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    DiscNorm,
-    LatentDim,
-    LearningRate,
-    NCritic,
-    Net,
-    Prior,
-    adam,
-    gan,
-    judged,
-    scores,
-)
+from baselines.groups import grouped
 
 
 def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -40,29 +27,9 @@ def g(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 @card(paper="Miyato et al., Spectral Normalization for GANs, arXiv:1802.05957", year=2018)
+@grouped
 def hinge(
-    data: DataSpec,
-    *,
-    net: Net = "mlp",
-    disc_norm: DiscNorm = "spectral",
-    prior: Prior = "normal",
-    latent_dim: LatentDim = 100,
-    n_critic: NCritic = 1,
-    lr: LearningRate = 2e-4,
-    beta1: Beta1 = 0.5,
-    beta2: Beta2 = 0.999,
-    batch_size: BatchSize = 64,
+    data: DataSpec, *, setup: Setup = Setup(disc_norm="spectral"), training: Training = Training()
 ) -> Gan:
     """The hinge loss on a spectrally normalised discriminator."""
-    return gan(
-        data,
-        d,
-        g,
-        net=net,
-        disc_norm=disc_norm,
-        prior=prior,
-        latent_dim=latent_dim,
-        n_critic=n_critic,
-        optim=adam(lr, beta1, beta2),
-        batch_size=batch_size,
-    )
+    return gan(data, d, g, setup, training)

@@ -10,22 +10,9 @@ from functools import partial
 
 from torch import Tensor
 
+from baselines.family import Setup, Training, gan, judged, scores
 from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, card
-from baselines.networks import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    DiscNorm,
-    LatentDim,
-    LearningRate,
-    NCritic,
-    Net,
-    Prior,
-    adam,
-    gan,
-    judged,
-    scores,
-)
+from baselines.groups import grouped
 
 
 def d(nets: Nets, batch: Batch, draw: Draw, sigmoid: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,32 +31,11 @@ def g(nets: Nets, batch: Batch, draw: Draw, sigmoid: bool = False) -> tuple[Tens
 
 
 @card(paper="Mao et al., Least Squares Generative Adversarial Networks, arXiv:1611.04076", year=2016)
+@grouped
 def lsgan(
-    data: DataSpec,
-    *,
-    net: Net = "mlp",
-    disc_norm: DiscNorm = "own",
-    prior: Prior = "normal",
-    latent_dim: LatentDim = 100,
-    n_critic: NCritic = 1,
-    sigmoid: bool = False,
-    lr: LearningRate = 2e-4,
-    beta1: Beta1 = 0.5,
-    beta2: Beta2 = 0.999,
-    batch_size: BatchSize = 64,
+    data: DataSpec, *, setup: Setup = Setup(), sigmoid: bool = False, training: Training = Training()
 ) -> Gan:
-    """Scores are not probabilities: 0.5 lies halfway between the two targets. ``sigmoid``: least
-    squares of the scores' sigmoids."""
-    return gan(
-        data,
-        partial(d, sigmoid=sigmoid),
-        partial(g, sigmoid=sigmoid),
-        net=net,
-        disc_norm=disc_norm,
-        prior=prior,
-        latent_dim=latent_dim,
-        n_critic=n_critic,
-        optim=adam(lr, beta1, beta2),
-        batch_size=batch_size,
-        threshold=0.0 if sigmoid else 0.5,  # of the score itself
-    )
+    """``sigmoid``: compare the scores' sigmoids with the targets, not the scores themselves."""
+    losses = partial(d, sigmoid=sigmoid), partial(g, sigmoid=sigmoid)
+    halfway = 0.0 if sigmoid else 0.5  # the score halfway between the two targets
+    return gan(data, *losses, setup, training, threshold=halfway)

@@ -15,21 +15,9 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from baselines.checks import positive
+from baselines.family import Setup, Training, gan, scores
 from baselines.gan import Batch, DataSpec, Draw, Gan, Log, Nets, RMSprop, card
-from baselines.networks import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    DiscNorm,
-    LatentDim,
-    LearningRate,
-    NCritic,
-    Net,
-    Prior,
-    adam,
-    gan,
-    scores,
-)
+from baselines.groups import grouped
 
 
 def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -46,35 +34,25 @@ def g(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 @card(paper="Arjovsky et al., Wasserstein GAN, arXiv:1701.07875", year=2017)
+@grouped
 def wgan(
     data: DataSpec,
     *,
-    net: Net = "mlp",
-    disc_norm: DiscNorm = "none",
-    prior: Prior = "normal",
-    latent_dim: LatentDim = 100,
-    n_critic: NCritic = 5,
+    setup: Setup = Setup(disc_norm="none", n_critic=5),
     clip: Annotated[float, Log(1e-3, 1.0)] = 0.01,
     optimizer: Literal["rmsprop", "adam"] = "rmsprop",
-    lr: LearningRate = 5e-5,
-    beta1: Beta1 = 0.5,
-    beta2: Beta2 = 0.999,
-    batch_size: BatchSize = 64,
+    training: Training = Training(lr=5e-5),
 ) -> Gan:
-    """``clip``: bound of every critic weight. ``optimizer``: the paper's RMSprop, or Adam (its ``beta1``,
-    ``beta2``) as in Lucic et al."""
-    positive(lr=lr, clip=clip)
+    """``clip``: bound of every critic weight. ``optimizer``: the paper's RMSprop, or Adam with ``beta1`` and
+    ``beta2``, as in Lucic et al."""
+    positive(lr=training.lr, clip=clip)
     return gan(
         data,
         d,
         g,
-        net=net,
-        disc_norm=disc_norm,
-        prior=prior,
-        latent_dim=latent_dim,
-        n_critic=n_critic,
-        optim=RMSprop(lr) if optimizer == "rmsprop" else adam(lr, beta1, beta2),
-        batch_size=batch_size,
+        setup,
+        training,
+        optim=RMSprop(training.lr) if optimizer == "rmsprop" else training.adam(),
         threshold=None,
         project=lambda weight: weight.clamp_(-clip, clip),
     )

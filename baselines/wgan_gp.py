@@ -18,19 +18,9 @@ import torch
 from torch import Tensor
 
 from baselines.checks import at_least
+from baselines.family import SetupWithoutNorm, Training, gan
 from baselines.gan import Batch, DataSpec, Draw, Gan, Log, Nets, Uniform, card
-from baselines.networks import (
-    BatchSize,
-    Beta1,
-    Beta2,
-    LatentDim,
-    LearningRate,
-    NCritic,
-    Net,
-    Prior,
-    adam,
-    gan,
-)
+from baselines.groups import grouped
 from baselines.wgan import g
 
 
@@ -52,32 +42,15 @@ def d(nets: Nets, batch: Batch, draw: Draw, penalty: float) -> tuple[Tensor, dic
 
 
 @card(paper="Gulrajani et al., Improved Training of Wasserstein GANs, arXiv:1704.00028", year=2017)
+@grouped
 def wgan_gp(
     data: DataSpec,
     *,
-    net: Net = "mlp",
-    prior: Prior = "normal",
-    latent_dim: LatentDim = 100,
-    n_critic: NCritic = 5,
+    setup: SetupWithoutNorm = SetupWithoutNorm(n_critic=5),
     penalty: Annotated[float, Log(0.1, 100.0)] = 10.0,
-    lr: LearningRate = 1e-4,
-    beta1: Beta1 = 0.0,
-    beta2: Beta2 = 0.9,
-    batch_size: BatchSize = 64,
+    training: Training = Training(lr=1e-4, beta1=0.0, beta2=0.9),
 ) -> Gan:
     """``penalty``: λ."""
     at_least(0, penalty=penalty)
-    model = gan(
-        data,
-        partial(d, penalty=penalty),
-        g,
-        net=net,
-        disc_norm="none",
-        prior=prior,
-        latent_dim=latent_dim,
-        n_critic=n_critic,
-        optim=adam(lr, beta1, beta2),
-        batch_size=batch_size,
-        threshold=None,
-    )
+    model = gan(data, partial(d, penalty=penalty), g, setup, training, threshold=None)
     return replace(model, noise={**model.noise, "mix": Uniform((1, 1, 1))})

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import conformance, infogan, registry
+from baselines.family import Net
 from baselines.gan import Adam, DataSpec, Gan, Update, card
-from baselines.networks import Net
 from baselines.vanilla import d_real, g, vanilla
 
 EXAMPLE = Path(__file__).parent / "example_package"

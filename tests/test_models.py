@@ -18,7 +18,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from baselines import dragan, hinge, infogan, lsgan, mmgan, networks, nsgan, registry, srgan, wgan, wgan_gp
+from baselines import dragan, family, hinge, infogan, lsgan, mmgan, nsgan, registry, srgan, wgan, wgan_gp
 from baselines.conformance import Plain
 from baselines.dcgan import dcgan
 from baselines.gan import Adam, DataSpec, Gan, Loss, Nets, RMSprop, Uniform
@@ -460,7 +460,7 @@ def test_srgan_has_the_papers_layers() -> None:
 def test_normalisation_of_the_discriminator(
     net: Any, norm: Any, batch_norms: int, spectral_norms: int
 ) -> None:
-    disc = networks.discriminator(net, norm, DIGITS)
+    disc = family.discriminator(net, norm, DIGITS)
     kinds = [type(m) for m in disc.modules()]
     assert sum(issubclass(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds) == batch_norms
     assert kinds.count(SpectralNorm) == spectral_norms

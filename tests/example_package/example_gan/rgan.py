@@ -1,11 +1,12 @@
 """RGAN: D says which of two images is the more real (Jolicoeur-Martineau 2018, arXiv:1807.00734)."""
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch.nn.functional as F
 
-from baselines.gan import DataSpec, Gan, Update, card
-from baselines.networks import BatchSize, LearningRate, Net, scores
+from baselines.family import Net, scores
+from baselines.gan import DataSpec, Gan, Log, Update, card
 from baselines.nsgan import nsgan
 
 
@@ -24,7 +25,13 @@ def g(nets, batch, draw):
 
 
 @card(paper="Jolicoeur-Martineau, The Relativistic Discriminator, arXiv:1807.00734", year=2018)
-def rgan(data: DataSpec, *, net: Net = "mlp", lr: LearningRate = 2e-4, batch_size: BatchSize = 64) -> Gan:
+def rgan(
+    data: DataSpec,
+    *,
+    net: Net = "mlp",
+    lr: Annotated[float, Log(1e-5, 1e-2)] = 2e-4,
+    batch_size: Annotated[int, Log(32, 512)] = 64,
+) -> Gan:
     """Only differences of scores mean something: no threshold says "real"."""
     gan = nsgan(data, net=net, lr=lr, batch_size=batch_size)
     return replace(gan, updates=(Update("disc", d), Update("gen", g)), threshold=None)
