@@ -96,7 +96,7 @@ def test_stacks_are_shared_out_among_the_gpus(
         [*MODELS, "--device", "cuda:0,2", "--workers", n_workers, "--out", str(tmp_path)]
     )
     place, found = run.place_of(args)
-    jobs = [Job(model, {}, "digits", seed, 1, 1, {}) for model in MODELS[1:] for seed in range(6)]
+    jobs = [Job(model, {}, "digits", seed, 1, 1, {}, {}) for model in MODELS[1:] for seed in range(6)]
     run._execute(args, jobs, place, found, Interrupt())
     assert [seed for _, model, seeds in noted for seed in seeds if model == "dcgan"] == list(range(6))
     assert {len(seeds) for _, _, seeds in noted} == {stack}

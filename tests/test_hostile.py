@@ -287,7 +287,7 @@ def test_claims_are_files(tmp_path: Path, harm: Harm) -> None:
 
 @HARMS
 def test_notes_of_engines_are_files(tmp_path: Path, harm: Harm) -> None:
-    job = Job("vanilla", {}, "digits", 0, 1, 1, {})
+    job = Job("vanilla", {}, "digits", 0, 1, 1, {}, {})
     job.folder(tmp_path).mkdir(parents=True)
     what = harm(job.folder(tmp_path) / NOTE, tmp_path / "outside")
     with pytest.raises(store.UnreadableError, match=what):

@@ -21,7 +21,7 @@ RESTORED = {"classifier": {"fid": 0.5}, "super-resolution": {"psnr": 21.189, "ss
 
 @pytest.fixture
 def jobs() -> list[Job]:
-    return [Job("vanilla", {}, "digits", seed, 100, 10, {}) for seed in range(2)]
+    return [Job("vanilla", {}, "digits", seed, 100, 10, {}, {}) for seed in range(2)]
 
 
 @pytest.fixture

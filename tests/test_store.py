@@ -139,7 +139,8 @@ def test_no_name_in_a_record_leads_out_of_a_report(tmp_path: Path, monkeypatch: 
 
 def test_names_that_look_alike_on_disk_are_different_runs(tmp_path: Path) -> None:
     jobs = [
-        Job(model, {}, "digits", 0, 1, 1, {"dataset": {"n_val": 0}}) for model in ("a:b", "a-b", "a/b", "a b")
+        Job(model, {}, "digits", 0, 1, 1, {"dataset": {"n_val": 0}}, {})
+        for model in ("a:b", "a-b", "a/b", "a b")
     ]
     assert len({each.folder(tmp_path) for each in jobs}) == 4
 
@@ -147,7 +148,7 @@ def test_names_that_look_alike_on_disk_are_different_runs(tmp_path: Path) -> Non
 def test_a_failure_is_counted_among_the_runs_of_its_task(tmp_path: Path) -> None:
     protocol = {"dataset": {"n_val": 0}}
     for model, task in (("vanilla", "generation"), ("srgan", "super-resolution")):
-        it = Job(model, {}, "digits", 0, 1, 1, protocol)
+        it = Job(model, {}, "digits", 0, 1, 1, protocol, {})
         record.write_failure(it, tmp_path, "x", 1)
         assert (store.read_record(it.folder(tmp_path)) or {})["task"] == task
 
