@@ -89,7 +89,7 @@ def without_machine(runs: pd.DataFrame, hide: Hider) -> pd.DataFrame:
             changed[column] = [_each(shorten, value) for value in runs[column]]
     for column in {"dataset", "protocol.dataset.name"} & set(runs):
         changed[column] = [hide.paths(names.get(name, name)) for name in map(str, runs[column])]
-    found = runs.assign(**changed).drop(columns="environment.host", errors="ignore")
+    found = runs.assign(**changed).drop(columns=["environment.host", "environment.source"], errors="ignore")
     found = found.rename(columns=lambda name: hide.paths(str(name)))
     return found.loc[:, ~found.columns.duplicated()]
 
