@@ -150,7 +150,7 @@ def plan(
         )
         name = dataset.name
         if any(job.dataset == name for job in jobs):
-            raise UsageError(f"--dataset: {asked!r} is {name}, which is named already")
+            raise UsageError(f"--dataset: {asked!r} is {name!r}, which is named already")
         if source == name:
             source = ""
         else:
