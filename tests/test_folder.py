@@ -452,6 +452,6 @@ def test_one_folder_cannot_be_named_twice(pictures: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(spec, "agree", lambda *_, **__: {"extractors": {}})
     twice = Spec(["vanilla"], ["folder:.", f"folder:{pictures}"], [0])
     with pytest.raises(
-        UsageError, match=r"--dataset: 'folder:/.*pictures' is folder-.*, which is named already"
+        UsageError, match=r"--dataset: 'folder:/.*pictures' is 'folder-.*', which is named already"
     ):
         plan(twice, Place())
