@@ -321,12 +321,12 @@ def set_aside(path: Path) -> Path:
 def old_name(folder: Path) -> Path:
     """Where a run's folder can be kept, beside it: ``old-seed-0-1``. No report looks there."""
     n = 1
-    while os.path.lexists(old := folder.with_name(f"{OLD}{folder.name}-{n}")):
+    while os.path.lexists(old := folder.with_name(f"old-{folder.name}-{n}")):
         n += 1
     return old
 
 
-OLD = "old-"
+OLD = re.compile(r"old-seed-\d+-\d{1,9}")
 
 
 def clear_out(folder: Path) -> Path:
@@ -381,13 +381,14 @@ def _folders(runs: Path) -> Iterator[Path | UnreadableError]:
 def _listed(folder: Path) -> Iterator[Path | UnreadableError]:
     try:
         with os.scandir(folder) as entries:
-            names = sorted(each.name for each in entries if each.is_dir() or each.is_symlink())
+            found = [each for each in entries if each.is_symlink() or each.is_dir(follow_symlinks=False)]
+            names = sorted(each.name for each in found if not OLD.fullmatch(each.name))
     except FileNotFoundError:
         return
     except OSError as error:
         yield UnreadableError(error.errno, error.strerror or str(error), str(folder))
         return
-    yield from (folder / name for name in names if not name.startswith(OLD))
+    yield from (folder / name for name in names)
 
 
 def load(roots: Path | Iterable[Path]) -> pd.DataFrame:

@@ -9,6 +9,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -165,6 +167,37 @@ def test_a_report_names_what_is_in_no_run_s_folder_and_uses_the_true_one(tmp_pat
             ),
         ]
     )
+
+
+def test_what_merely_begins_like_a_folder_that_was_put_away_is_read(tmp_path: Path) -> None:
+    folder = fake_runs.run(tmp_path, model="old-seed")
+    shutil.copytree(folder, folder.with_name("old-seed-0"))
+    (folder.parent.with_name("loop")).symlink_to("loop")
+    frame = reports.load(tmp_path)
+    assert list(frame["folder"]) == [str(folder)]
+    assert frame.attrs["skipped"] == [
+        f"{tmp_path}/runs/loop: is a link, not a folder",
+        f"{folder.parent}/old-seed-0/run.json: is the record of seed 0",
+    ]
+
+
+def test_a_configuration_that_may_not_be_listed_is_named(copied: Path) -> None:
+    """A whole configuration would be missing from a report without a word."""
+    parent = folders(copied)[0].parent
+    parent.chmod(0)
+    code = "import commands, reports; commands.without_privileges();"
+    code += "print(reports.load('results').attrs['skipped'])"
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(reports.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copied,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parent.chmod(0o755)
+    assert done.stdout == f"['results/runs/{parent.name}: Permission denied']\n"
 
 
 def test_a_record_that_fits_its_folder_but_not_the_job_is_another_s(tmp_path: Path) -> None:
