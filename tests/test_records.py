@@ -73,7 +73,7 @@ class Named(Job):
 
 def job_of(record: dict[str, Any]) -> Job:
     """A job of this record's identity."""
-    return Named(record["model"], {}, record["dataset"], record["seed"], 1, 1, {}, name=record["id"])
+    return Named(record["model"], {}, record["dataset"], record["seed"], 1, 1, {}, {}, name=record["id"])
 
 
 # ------------------------------------------------------------------ whose record it is
