@@ -71,7 +71,7 @@ def trained(folder: Path, n: int) -> Callable[[], bool]:
 
 
 def saved_step(folder: Path) -> int:
-    return int(job._load(folder / "checkpoint.pt", torch.device("cpu"))["step"])
+    return int(job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"])
 
 
 WAYS = {"Ctrl-C": signal.SIGINT, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
