@@ -20,10 +20,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from baselines import registry, settings
+from baselines import registry
 from baselines.gan import Card, DataSpec, Gan, Optimizer
 from baselines.hyperparameters import declared
-from baselines.lanes import may_differ
 from baselines.probe import (
     Lab,
     Tensors,
@@ -38,7 +37,9 @@ from baselines.probe import (
     random_examples,
     state,
 )
-from baselines.trainer import Trainer, build
+from baselines.training import settings
+from baselines.training.lanes import may_differ
+from baselines.training.trainer import Trainer, build
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 N_CLASSES = 10

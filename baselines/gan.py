@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from baselines.optim import FusedAdam
+from baselines.training.optim import FusedAdam
 
 # ---------------------------------------------------------------- what a model is told
 

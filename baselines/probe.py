@@ -13,11 +13,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from baselines import settings
 from baselines.gan import Batch, DataSpec, Draw, Gan
-from baselines.step import DataBatch
-from baselines.streams import draw
-from baselines.trainer import Trainer
+from baselines.training import settings
+from baselines.training.step import DataBatch
+from baselines.training.streams import draw
+from baselines.training.trainer import Trainer
 
 N_IMAGES = 24
 SMALL_BATCH = 4

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
-from baselines import settings
 from baselines.gan import Card, Gan
+from baselines.training import settings
 
 GROUP = "gan_bench.models"
 """The entry-point group in which another package registers its models."""

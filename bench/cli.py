@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UsageError, nearest, printable
-from bench.store import UnreadableError
+from bench.store.files import UnreadableError
 
 UNREADABLE = (OSError, ValueError, RecursionError)
 """What a TOML file may raise: it is no TOML, no UTF-8, has numbers of 5,000 digits, is nested too deeply."""

@@ -32,23 +32,24 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from bench.errors import ChangedError, UsageError
-from bench.store import digest
+from bench.store.records import digest
 
 Digests = dict[str, str]
 """File (``baselines/vanilla.py``) -> 16 hex digits."""
 
-TRAINING = ("baselines.trainer", "bench.environment", "bench.job")
+TRAINING = ("baselines.training.trainer", "bench.execution.environment", "bench.execution.job")
 """With every module of ``baselines`` that they import."""
 
 SCORING = (
-    "bench.classifier",
-    "bench.conditional",
-    "bench.criterion",
-    "bench.evaluate",
-    "bench.features",
-    "bench.inception",
-    "bench.metrics",
-    "bench.superresolution",
+    "bench.scoring.arithmetic",
+    "bench.scoring.classifier",
+    "bench.scoring.conditional",
+    "bench.scoring.criterion",
+    "bench.scoring.evaluator",
+    "bench.scoring.extractors",
+    "bench.scoring.inception",
+    "bench.scoring.metrics",
+    "bench.scoring.superresolution",
 )
 """With every module of ``baselines`` that they import."""
 
@@ -57,16 +58,20 @@ NEUTRAL = (
     "baselines.registry",
     "bench",
     "bench.cli",
-    "bench.datasets",  # what it loads is identified by a hash of its content
-    "bench.datasets.folder",
-    "bench.datasets.torchvision_sets",
+    "bench.data",
+    "bench.data.datasets",  # what it loads is identified by a hash of its content
+    "bench.data.folder",
+    "bench.data.torchvision_sets",
     "bench.errors",
+    "bench.execution",
     "bench.fingerprint",
-    "bench.pictures",
-    "bench.record",
-    "bench.spec",
+    "bench.plan",
+    "bench.scoring",
+    "bench.scoring.pictures",
     "bench.store",
-    "bench.tensorfiles",
+    "bench.store.cache",
+    "bench.store.files",
+    "bench.store.records",
     "bench.version",
 )
 """What training and scoring import beside, and no score depends on. A test holds the three lists complete."""

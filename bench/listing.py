@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from baselines import registry
 from baselines.hyperparameters import declared
-from bench import datasets
-from bench.features import NAMES
+from bench.data import datasets
+from bench.scoring.extractors import NAMES
 
 
 def print_list() -> None:

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench import datasets, store
+from bench.data import datasets
 from bench.fingerprint import differing_files
-from bench.spec import Job
+from bench.plan import Job
+from bench.store import records
 
 MOST_READ = 50
 """Records that are looked at, the newest first."""
@@ -40,14 +41,14 @@ def _what_changed(job: Job, out: Path) -> str | None:
     return None
 
 
-def _alike(job: Job, out: Path) -> Iterator[tuple[Path, store.Record]]:
+def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
     """Records of the same request with other code, data or weights; the newest first."""
-    data = datasets.FOLDER if job.source else f"{store.slug(job.dataset)}-"
-    name = f"{store.slug(job.model)}-{data}*/seed-{job.seed}/run.json"
+    data = datasets.FOLDER if job.source else f"{records.slug(job.dataset)}-"
+    name = f"{records.slug(job.model)}-{data}*/seed-{job.seed}/run.json"
     paths = [path for path in (out / "runs").glob(name) if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:
-        with suppress(store.RecordError, OSError):
-            record = store.read_record(path.parent)
+        with suppress(records.RecordError, OSError):
+            record = records.read_record(path.parent)
             if record is not None and "code" in record and record["status"] != "failed":
                 data = record["environment"].get("source") or record["dataset"]
                 if _asked(record, data) == _asked(vars(job), job.data):
@@ -60,10 +61,10 @@ def _asked(run: Mapping[str, Any], data: str) -> str:
         "extractors": sorted(run["protocol"]["extractors"])
     }
     numbers = [run[key] for key in ("model", "hyperparameters", "steps", "eval_every")]
-    return store.digest([data, protocol, numbers])
+    return records.digest([data, protocol, numbers])
 
 
-def _date(record: store.Record, folder: Path) -> str:
+def _date(record: records.Record, folder: Path) -> str:
     """``24 Nov 10:31``, with the year where it is another one."""
     said = record["environment"].get("time")
     stamp = (

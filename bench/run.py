@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import store
-from bench.claims import holder, is_claimed
 from bench.cli import Parser, chosen, number, path, run_main, setting
 from bench.errors import UsageError, printable
-from bench.executors import engines
-from bench.executors.devices import devices
-from bench.executors.local import Task, run_here, run_local
-from bench.executors.remote import handed_over, run_remote
-from bench.executors.workers import Interrupt
-from bench.features import NAMES as FEATURES
-from bench.progress import Progress
+from bench.execution import engines
+from bench.execution.devices import devices
+from bench.execution.local import Task, run_here, run_local
+from bench.execution.progress import Progress
+from bench.execution.remote import handed_over, run_remote
+from bench.execution.workers import Interrupt
+from bench.plan import PRECISIONS, Job, Place, Spec, plan, resolve
 from bench.protocols import PROTOCOLS, follow
 from bench.reuse import explain
-from bench.spec import PRECISIONS, Job, Place, Spec, plan, resolve
+from bench.scoring.extractors import NAMES as FEATURES
+from bench.store import files, records, results
+from bench.store.leases import holder, is_claimed
 
 MOST = 10**12
 """Of anything that is counted."""
@@ -285,14 +285,14 @@ def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
     todo = []
     for job in jobs:
         try:
-            record = store.read_record(job.folder(place.out), job)
-        except store.RecordError as error:
+            record = records.read_record(job.folder(place.out), job)
+        except records.RecordError as error:
             print(f"{error}; to be computed again", file=sys.stderr)
             record = None
         if record is None or record["status"] == "failed":
             todo.append(job)
         else:
-            for other in store.others(job.folder(place.out)):
+            for other in results.others(job.folder(place.out)):
                 print(other, file=sys.stderr)
     return todo, len(jobs) - len(todo)
 
@@ -308,7 +308,7 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
         if is_claimed(folder):
             raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
     for folder in folders:
-        folder.rename(store.old_name(folder))
+        folder.rename(results.old_name(folder))
 
 
 def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place) -> None:
@@ -316,7 +316,7 @@ def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place)
     runs = sorted({job.folder(place.out).parent.name for job in jobs})
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
-    store.append(place.out / "commands.jsonl", line + "\n")
+    files.append(place.out / "commands.jsonl", line + "\n")
 
 
 def _print_plan(jobs: Sequence[Job], place: Place) -> int:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from baselines.gan import Gan
-    from bench.executors.workers import Interrupt, Outcome, Worker
-    from bench.spec import Place
+    from bench.execution.workers import Interrupt, Outcome, Worker
+    from bench.plan import Place
 
 ROUNDS = 5
 LARGEST_STACK = 256
@@ -51,7 +51,7 @@ def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import Compose, Normalize, ToTensor
 
-    from baselines.streams import draw
+    from baselines.training.streams import draw
 
     to_tensor = Compose([ToTensor(), Normalize(0.5, 0.5)])
 
@@ -144,8 +144,8 @@ class Call:
 @contextmanager
 def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[list[Worker]]:
     """So many idle workers; ``threads``: 1 as those of the runner, ``None`` for PyTorch's default."""
-    from bench.executors.workers import started_workers
-    from bench.spec import Place
+    from bench.execution.workers import started_workers
+    from bench.plan import Place
 
     place, slots = Place(), ["cpu"] * n
     with started_workers(
@@ -317,7 +317,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    from bench.executors.workers import Interrupt
+    from bench.execution.workers import Interrupt
 
     args = parser().parse(argv)
     if args.json and not Path(args.json).absolute().parent.is_dir():
@@ -344,7 +344,7 @@ def placement(models: Sequence[str], device: str) -> list[str]:
         UsageError: no such model, or no such device.
     """
     from bench import run
-    from bench.spec import resolve
+    from bench.plan import resolve
 
     for model in models:
         resolve(model, {})

@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import store
 from bench.cli import Parser, chosen, number, path, run_main, setting, word
 from bench.errors import UsageError, printable
-from bench.executors import engines
-from bench.executors.workers import Here, Interrupt, started_workers
-from bench.features import NAMES as FEATURES
+from bench.execution import engines
+from bench.execution.workers import Here, Interrupt, started_workers
 from bench.fingerprint import short
+from bench.plan import PRECISIONS, Place, Spec, check, plan, resolve
 from bench.run import place_of
+from bench.scoring.extractors import NAMES as FEATURES
 from bench.search import addresses
 from bench.search.objectives import DIRECTIONS
-from bench.spec import PRECISIONS, Place, Spec, check, plan, resolve
+from bench.store import records
 
 if TYPE_CHECKING:
     from bench.search.space import Space
@@ -200,7 +200,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     for model in args.models:
         resolve(model, settings.get(model, {}))
     from baselines import registry
-    from bench import datasets
+    from bench.data import datasets
     from bench.search import objectives
     from bench.search import space as spaces
     from bench.search.worker import Recipe
@@ -251,11 +251,13 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
             "protocol": template.protocol,
             "code": short({**template.code["model"], **template.code["training"]}),
         }
-        name = args.study or f"{store.slug(model)}-{store.slug(template.dataset)}-{store.digest(request)}"
+        name = (
+            args.study or f"{records.slug(model)}-{records.slug(template.dataset)}-{records.digest(request)}"
+        )
         recipe = Recipe(
             study=name,
             storage=args.storage,
-            folder=place.out / "studies" / store.slug(name),
+            folder=place.out / "studies" / records.slug(name),
             template=template,
             fixed=fixed,
             seeds=seeds,

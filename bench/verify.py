@@ -28,15 +28,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import store
 from bench.cli import Parser, number, path, run_main
 from bench.errors import ChangedError, UsageError
-from bench.executors.devices import devices
-from bench.executors.local import Task, run_local
-from bench.executors.workers import Interrupt
+from bench.execution.devices import devices
+from bench.execution.local import Task, run_local
+from bench.execution.progress import Progress
+from bench.execution.workers import Interrupt
 from bench.fingerprint import code_of, differing, differing_files
-from bench.progress import Progress
-from bench.spec import Job, Place, Spec, plan
+from bench.plan import Job, Place, Spec, plan
+from bench.store import files, records
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,7 +142,7 @@ def _verify(
     args: Namespace, folders: Sequence[Path], place: Place, interrupt: Interrupt
 ) -> Iterator[tuple[Path, Verdict]]:
     """What can be said before anything is computed, then the rest, run by run."""
-    waiting: dict[Path, tuple[store.Record, Job]] = {}
+    waiting: dict[Path, tuple[records.Record, Job]] = {}
     for folder in folders:
         planned = _planned(folder, place, scores_only=args.scores_only)
         if isinstance(planned, Verdict):
@@ -170,7 +170,7 @@ def _verify(
                 tick=progress.tick,
             )
     for folder, (record, job) in waiting.items():
-        again = store.read_record(job.folder(place.out))
+        again = records.read_record(job.folder(place.out))
         if again is None:  # interrupted
             continue
         verdict = compare(folder, record, job.folder(place.out), again)
@@ -180,7 +180,7 @@ def _verify(
         yield folder, verdict
 
 
-def _n_draws(record: store.Record) -> int:
+def _n_draws(record: records.Record) -> int:
     """How many sample draws were scored: with no scores of them, one."""
     values = [value for scores in record.get("draws", {}).values() for value in scores.values()]
     return len(values[0]) if values else 1
@@ -189,13 +189,13 @@ def _n_draws(record: store.Record) -> int:
 # ------------------------------------------------------------------ from a record to a job
 
 
-def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[store.Record, Job] | Verdict:
+def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[records.Record, Job] | Verdict:
     """A run's record and the job that it describes, or why there is nothing to compute."""
     try:
-        record = store.read_record(folder)
-    except store.RecordError as error:
+        record = records.read_record(folder)
+    except records.RecordError as error:
         return Verdict("different", error.reason)
-    except store.UnreadableError as error:
+    except files.UnreadableError as error:
         return Verdict("cannot", str(error))
     if record is None or "code" not in record:
         return Verdict("cannot", "its record does not say which code made it")
@@ -219,7 +219,7 @@ def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[store.Re
     return record, job
 
 
-def _request(record: store.Record) -> Spec:
+def _request(record: records.Record) -> Spec:
     """What was asked for."""
     protocol = record["protocol"]
     return Spec(
@@ -260,7 +260,7 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> 
 # ------------------------------------------------------------------ the comparison
 
 
-def compare(folder: Path, record: store.Record, here: Path, again: store.Record) -> Verdict:
+def compare(folder: Path, record: records.Record, here: Path, again: records.Record) -> Verdict:
     """A run on record beside the same run, computed again into the folder ``here``."""
     if again["status"] == "failed":
         return Verdict("cannot", str(again["reason"]))
@@ -329,7 +329,7 @@ def _weights(folder: Path) -> dict[str, Tensor] | None:
 def _nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
     import torch
 
-    from bench.job import load_checkpoint
+    from bench.execution.job import load_checkpoint
 
     try:
         state = load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))
@@ -339,14 +339,14 @@ def _nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
     return weights
 
 
-def _outcome(record: store.Record) -> dict[str, Any]:
+def _outcome(record: records.Record) -> dict[str, Any]:
     """What a record says of a run's outcome, but for times."""
     held = {name: record.get(name) for name in COMPARED}
     timeless = [{key: value for key, value in entry.items() if key != "train_s"} for entry in record["evals"]]
     return held | {"evals": {str(entry["step"]): entry for entry in timeless}}
 
 
-def _score_difference(record: store.Record, again: store.Record) -> str | None:
+def _score_difference(record: records.Record, again: records.Record) -> str | None:
     """The first field of two records in which the outcomes differ."""
     a, b = _outcome(record), _outcome(again)
     name = next(_differing(a, b), None)
@@ -359,14 +359,14 @@ def _at(held: Any, name: str) -> str:
     return f"{held:.6g}" if isinstance(held, float) else str(held)
 
 
-def _environments(record: store.Record, again: store.Record) -> list[str]:
+def _environments(record: records.Record, again: records.Record) -> list[str]:
     """The environment's fields that change rounding and are not the same."""
     fields = {name: (record["environment"].get(name), again["environment"].get(name)) for name in ENVIRONMENT}
     fields["stack"] = (record["cost"].get("stack"), again["cost"].get("stack"))
     return [f"{name} {a} there, {b} here" for name, (a, b) in fields.items() if a != b and a is not None]
 
 
-def _by_how_much(record: store.Record, again: store.Record) -> str:
+def _by_how_much(record: records.Record, again: records.Record) -> str:
     """The first score of each extractor, there and here."""
     said = []
     for extractor, scores in record["metrics"].items():
@@ -379,11 +379,11 @@ def _by_how_much(record: store.Record, again: store.Record) -> str:
 # ------------------------------------------------------------------ scores alone
 
 
-def _rescored(folder: Path, record: store.Record, job: Job, place: Place) -> Verdict:
+def _rescored(folder: Path, record: records.Record, job: Job, place: Place) -> Verdict:
     """A run's scores beside those of its stored weights."""
-    from baselines.trainer import bind
-    from bench import environment
-    from bench.job import Stack
+    from baselines.training.trainer import bind
+    from bench.execution import environment
+    from bench.execution.job import Stack
 
     if record["status"] != "finished":
         return Verdict("cannot", f"it {record['status']}, and has no scores")

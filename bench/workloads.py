@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from baselines import registry
-from baselines.capture import WARM_UP, Captured
 from baselines.gan import DataSpec, Gan
-from baselines.trainer import Trainer
-from bench import environment
-from bench.datasets import Dataset, Images
+from baselines.training.capture import WARM_UP, Captured
+from baselines.training.trainer import Trainer
+from bench.data.datasets import Dataset, Images
+from bench.execution import environment
 
 SHAPE, N_CLASSES, N_TRAIN, N_TEST = (1, 28, 28), 10, 60_000, 10_000
 
@@ -167,9 +167,9 @@ def time_scores(model: str, device: str) -> dict[str, float]:
 
     ``score_s``: sampling, features and metrics, real features at hand; ``metrics_s``: metrics alone.
     """
-    from bench import metrics
-    from bench.evaluate import Evaluator
-    from bench.features import load_extractor
+    from bench.scoring import metrics
+    from bench.scoring.evaluator import Evaluator
+    from bench.scoring.extractors import load_extractor
 
     environment.set_up(device)
     rng = np.random.default_rng(0)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from bench.cli import Parser, chosen, path, run_main
 from bench.errors import UsageError, nearest, printable
-from bench.store import DamagedRecordError, slug
+from bench.store.records import DamagedRecordError, slug
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from reports.looks import Look
     from reports.page import Picture
     from reports.searches import Search
+    from reports.styles import Look
     from reports.summary import Group
     from reports.text import Table
 
@@ -69,17 +69,17 @@ def build(
         UsageError: no runs yet, or none of the baseline asked for.
         NoUsableRecordError: runs, but no record among them that can be read.
     """
-    from bench.store import write_atomic
+    from bench.store.files import write_atomic
     from reports import (
         compare,
         environments,
         folder,
-        looks,
         page,
         plots,
         private,
         searches,
         sheets,
+        styles,
         summary,
         tables,
         text,
@@ -133,7 +133,7 @@ def build(
         pictures.append(page.Picture(number, caption, out / f"{name}.png"))
 
     drawn = [group.best(MOST_DRAWN) for group in groups]
-    look = looks.looks(drawn, shared)
+    look = styles.looks(drawn, shared)
     if set(formats) != {"csv"}:
         for group, best in zip(groups, drawn, strict=True):
             number = "" if group.number == 1 else f"-{group.number}"

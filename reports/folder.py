@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bench import store
+from bench.store import files
 
 LIST = "files.json"
 
@@ -38,7 +38,7 @@ def held(out: Path) -> dict[str, str]:
     """Name -> SHA-256, as it was written, of each file of an earlier report that is still there."""
     path = out / LIST
     if not is_file(path):
-        return {name: store.file_digest(out / name) for name in HEADS if _is_ours(out / name)}
+        return {name: files.file_digest(out / name) for name in HEADS if _is_ours(out / name)}
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["files"].items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -74,12 +74,12 @@ def close(out: Path, before: Mapping[str, str], written: Iterable[Path]) -> list
 
     A file that was changed since it was written stays.
     """
-    now = {path.name: store.file_digest(path) for path in written}
+    now = {path.name: files.file_digest(path) for path in written}
     stale = [out / name for name in before if name not in now]
-    removed = [path for path in stale if is_file(path) and store.file_digest(path) == before[path.name]]
+    removed = [path for path in stale if is_file(path) and files.file_digest(path) == before[path.name]]
     for path in removed:
-        with store.writing(path):
+        with files.writing(path):
             path.unlink(missing_ok=True)
     about = "What the report wrote here. The next one renews or removes it, and touches nothing else."
-    store.write_json(out / LIST, {"about": about, "files": dict(sorted(now.items()))}, durable=False)
+    files.write_json(out / LIST, {"about": about, "files": dict(sorted(now.items()))}, durable=False)
     return removed

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench import store
 from bench.errors import printable
+from bench.store import records
 from bench.version import VERSION
 from reports import tables, text, versions
 from reports.private import SHOW_ALL, Hider
@@ -149,7 +149,7 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
         words += ["--select", "best"]
     if (tolerance := group.protocol.get("d_acc_tolerance")) is not None:
         words += ["--d-acc-tolerance", str(tolerance)]
-    record = store.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
+    record = records.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
     if settings := record.get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
     return hide.paths(printable(shlex.join(words)))

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.store import read_bytes, reading, write_atomic
+from bench.store.files import read_bytes, reading, write_atomic
 from reports import stats
 from reports.folder import is_file
-from reports.looks import LINES, Look, named
 from reports.searches import Search
+from reports.styles import LINES, Look, named
 from reports.summary import Group, Score
 from reports.text import ARROWS
 
@@ -588,7 +588,7 @@ def _evenly(frames: list[tuple[str, Path]], most: int) -> list[tuple[str, Path]]
 
 
 def _columns(group: Group) -> int:
-    """How many pictures are in a row of the group's sample grids: see ``bench.pictures``."""
+    """How many pictures are in a row of the group's sample grids: see ``bench.scoring.pictures``."""
     classes = group.protocol.get("dataset.n_classes")
     if group.task in HEADS:
         return len(HEADS[group.task])

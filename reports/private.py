@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import printable
-from bench.store import slug
+from bench.store.records import slug
 
 PATH = re.compile(r"(?:file:/*|(?<![\w./~-]))/(?!/)[^\s'\"<>|:;,()\[\]{}]+")
 """An absolute path within a text; of ``https://host/page`` and ``and/or`` nothing."""

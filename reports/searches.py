@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import printable
-from bench.store import UnreadableError, digest, read_bytes, read_json
+from bench.store.files import UnreadableError, read_bytes, read_json
+from bench.store.records import digest
 
 CURVE = ["trials", "expected", "low", "high"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import store
 from bench.errors import printable
+from bench.store import records, results
 from reports import stats, versions
 from reports.stats import Better
 
@@ -95,7 +95,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     second copy of a run, and those that are not written yet. The frame is empty where nothing was found.
     """
     several = [Path(root) for root in ([roots] if isinstance(roots, Path | str) else roots)]
-    frame = store.load(several)
+    frame = results.load(several)
     skipped = list(frame.attrs.get("skipped", []))
     unfinished = (f for r in several for f in sorted((r / "runs").glob("*/seed-*")) if f.is_dir())
     skipped += [
@@ -129,7 +129,7 @@ def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:
         frame = frame.assign(**numbers).astype({"seed": int, "steps": int}).copy()
         fields = [name for name in frame.columns if str(name).startswith("protocol.")]
         plain = frame[fields].to_dict("records")
-        frame["protocol"] = [store.digest(_present(row)) for row in plain]
+        frame["protocol"] = [records.digest(_present(row)) for row in plain]
     frame.attrs["skipped"] = [printable(line) for line in skipped]
     return frame
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from bench.store import slug
+from bench.store.records import slug
 from reports.stats import Better
 
 NOT_SEPARATED = "†"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.store import digest
+from bench.store.records import digest
 from reports.text import listed
 
 PARTS = ("code.model", "code.training")

@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from bench import run, store
+from bench import run
 from bench.errors import printable
+from bench.plan import Place, Spec, plan
 from bench.search import findings
 from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
 from bench.search.space import Space
 from bench.search.study import SETTLED, SharedStudy, Slot, ending_of
 from bench.search.worker import Recipe
-from bench.spec import Place, Spec, plan
+from bench.store import files, records
 from bench.version import VERSION
 
 DEFAULT_SEEDS = 5
@@ -68,8 +69,8 @@ def close(
     for line in findings.write_all(shared, recipe.folder, recipe.objectives):
         print(printable(f"not drawn: {line}"))
     text = in_words(summary, shared.space)
-    store.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
-    store.write_json(recipe.folder / "summary.json", summary)
+    files.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
+    files.write_json(recipe.folder / "summary.json", summary)
     for line in ending(summary):
         print(line, flush=True)
     return code if best else 1
@@ -123,7 +124,7 @@ def compare(
 
 def _retrained(
     recipe: Recipe, values: Mapping[str, Any], retraining: Retraining, place: Place
-) -> list[store.Record]:
+) -> list[records.Record]:
     """The records of the runs that finished."""
     job = recipe.template
     spec = Spec(
@@ -136,7 +137,9 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [store.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)]
+    records = [
+        records.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)
+    ]
     return [record for record in records if record is not None and record["status"] == "finished"]
 
 

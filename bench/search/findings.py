@@ -14,9 +14,9 @@ import optuna
 from numpy.typing import ArrayLike, NDArray
 from optuna.trial import TrialState
 
-from bench import store
 from bench.search.objectives import DIRECTIONS
 from bench.search.study import SETTLED, SharedStudy, Slot
+from bench.store import files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,15 +126,15 @@ def write_all(shared: SharedStudy, folder: Path, objectives: Sequence[str]) -> l
     """Write tables and plots; returns what could not be drawn, and why."""
     slots = [slot for slot in shared.slots().values() if slot.state in SETTLED]
     rows = table(slots, objectives)
-    store.write_atomic(folder / "trials.csv", lambda path: rows.to_csv(path, index=False))
+    files.write_atomic(folder / "trials.csv", lambda path: rows.to_csv(path, index=False))
     if len(objectives) > 1:
         front = table(best(slots, objectives), objectives)
-        store.write_atomic(folder / "pareto.csv", lambda path: front.to_csv(path, index=False))
+        files.write_atomic(folder / "pareto.csv", lambda path: front.to_csv(path, index=False))
     left_out = draw(shared.load(), folder, objectives)
     lower = DIRECTIONS[objectives[0]] == "minimize"
     if values := budget_values(slots, lower=lower):
         curve = budget_curve(values, lower=lower)
-        store.write_atomic(folder / "expected.csv", lambda path: curve.to_csv(path, index=False))
+        files.write_atomic(folder / "expected.csv", lambda path: curve.to_csv(path, index=False))
         draw_budget(curve, objectives[0], folder / "expected.png", sampler=shared.sampler)
     return left_out
 
@@ -148,7 +148,7 @@ def write_configuration(
         if values:
             lines += ["", f"[set.{json.dumps(model)}]", *(f"{k} = {_toml(v)}" for k, v in values.items())]
     text = "\n".join(lines) + "\n"
-    store.write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    files.write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _toml(value: Any) -> str:
@@ -224,6 +224,6 @@ def draw_budget(curve: pd.DataFrame, objective: str, path: Path, *, sampler: str
 
 
 def _save(figure: Any, path: Path) -> None:
-    store.write_atomic(
+    files.write_atomic(
         path, lambda temporary: figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
     )

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import store
 from bench.errors import printable
-from bench.executors import remote
-from bench.executors.devices import devices
-from bench.executors.remote import CANCELLED, NOTE, Engine
-from bench.executors.workers import Interrupt, started_workers
+from bench.execution import remote
+from bench.execution.devices import devices
+from bench.execution.remote import CANCELLED, NOTE, Engine
+from bench.execution.workers import Interrupt, started_workers
+from bench.plan import Place
 from bench.search.study import SharedStudy, open_storage
 from bench.search.worker import Recipe, search
-from bench.spec import Place
+from bench.store import files
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def search_remotely(
         if new > 0:
             jobs += engine.submit([joiner] * new)
             spare -= new
-            store.write_json(note, {"engine": engine.name, "jobs": jobs}, durable=False)
+            files.write_json(note, {"engine": engine.name, "jobs": jobs}, durable=False)
         if detach or not jobs:
             break
         looked = time.monotonic()
@@ -90,7 +90,7 @@ def search_remotely(
 def _alive(note: Path, engine: Engine) -> list[str]:
     """The jobs of earlier commands that still search."""
     try:
-        found = store.read_json(note)
+        found = files.read_json(note)
         jobs = [printable(job) for job in found["jobs"] if found["engine"] == engine.name]
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return []

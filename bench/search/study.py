@@ -33,14 +33,14 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from bench.claims import alive, here
 from bench.errors import UsageError, one_line
 from bench.search import samplers
 from bench.search.addresses import StorageError, address, shown, without_secrets
 from bench.search.objectives import Direction
 from bench.search.samplers import Given
 from bench.search.space import Space
-from bench.store import refuse_others
+from bench.store.files import refuse_others
+from bench.store.leases import alive, here
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 # But say when a journal's lock is held for long: that of a killed process blocks the others for 30 s.

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines import lanes, registry
+from baselines import registry
 from baselines.gan import DataSpec
-from bench import environment, store
-from bench.claims import Claims
-from bench.job import CHECKPOINTS, Lane, Stack, abreast
+from baselines.training import lanes
+from bench.execution import environment
+from bench.execution.job import CHECKPOINTS, Lane, Stack, abreast
+from bench.plan import Job, Place
 from bench.search.objectives import mean_scores
 from bench.search.study import Ending, Result
-from bench.spec import Job, Place
+from bench.store import files, records, results
+from bench.store.leases import Claims
 
 LOOK_EVERY = 0.5
 """Seconds between looks at another trial of the same configuration."""
@@ -39,7 +41,7 @@ class Trial:
     jobs: Sequence[Job]
     report: Report
     attempt: int = 1
-    records: list[store.Record] = field(default_factory=list)
+    records: list[records.Record] = field(default_factory=list)
     """Of runs that were finished before."""
     lanes: list[tuple[Stack, int]] = field(default_factory=list)
     """Of runs that train here: the stack, and the number in it."""
@@ -212,7 +214,7 @@ def _stackable(a: Job, b: Job) -> bool:
     return lanes.stackable(registry.get(a.model), spec, a.hyperparameters, b.hyperparameters)
 
 
-def _record(job: Job, place: Place) -> store.Record | None:
+def _record(job: Job, place: Place) -> records.Record | None:
     """The record of a run that needs no more work.
 
     Raises:
@@ -220,11 +222,11 @@ def _record(job: Job, place: Place) -> store.Record | None:
     """
     folder = job.folder(place.out)
     try:
-        record = store.read_record(folder, job)
-    except store.DamagedRecordError as error:
-        print(f"{error}; kept as {store.set_aside(error.path).name}", file=sys.stderr)
+        record = records.read_record(folder, job)
+    except records.DamagedRecordError as error:
+        print(f"{error}; kept as {files.set_aside(error.path).name}", file=sys.stderr)
         return None
-    except store.ForeignRecordError as error:
-        print(f"{error}; kept in {store.clear_out(folder).name}", file=sys.stderr)
+    except records.ForeignRecordError as error:
+        print(f"{error}; kept in {results.clear_out(folder).name}", file=sys.stderr)
         return None
     return record if record is not None and record["status"] in ("finished", "diverged") else None

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from bench import record, store
 from bench.errors import ChangedError, UsageError, one_line
-from bench.executors.workers import Here, Interrupt, Outcome, Worker
+from bench.execution.workers import Here, Interrupt, Outcome, Worker
+from bench.plan import Job, Place, resolve
 from bench.search import samplers
 from bench.search.addresses import StorageError
 from bench.search.study import Claim, Result, SharedStudy, open_storage, storage_errors
-from bench.spec import Job, Place, resolve
+from bench.store import files, records
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -130,7 +130,7 @@ def _beating(shared: SharedStudy, running: Mapping[Any, Sequence[Claim]]) -> Ite
 def _results(ended: Outcome, n: int) -> Sequence[Result]:
     how, what = ended
     if how == "unwritable":
-        raise store.UnwritableError(*what)
+        raise files.UnwritableError(*what)
     if isinstance(what, UsageError):
         raise what
     return what if isinstance(what, list) else [Result("lost", reason=what.partition("\n")[0])] * n
@@ -160,11 +160,11 @@ class Attempt:
             return "failed", error
         except ChangedError as error:  # all trials to come would fail alike
             return "failed", UsageError(f"{error}; the same command begins another study")
-        except store.UnwritableError as error:
+        except files.UnwritableError as error:
             return "unwritable", (error.errno, error.strerror, error.filename)
         except Exception as error:
-            with suppress(store.UnwritableError):
-                record.log(jobs[0][0].folder(place.out), traceback.format_exc())
+            with suppress(files.UnwritableError):
+                records.log(jobs[0][0].folder(place.out), traceback.format_exc())
             if len(self.claims) == 1:
                 return "failed", [Result("failed", reason=one_line(error))]
         return self._in_halves(place, stop)

@@ -1,0 +1,1 @@
+"""How a model is trained: one iteration, the loop around it, and its random streams."""

@@ -1,0 +1,1 @@
+"""Where runs are computed: one worker loop, and where workers are started."""

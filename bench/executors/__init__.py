@@ -1,1 +1,0 @@
-"""Where jobs run: each executor takes the same tasks, and run folders are the only truth."""

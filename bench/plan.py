@@ -1,0 +1,280 @@
+"""What was asked, checked, and turned into runs.
+
+Spec (the request) -> plan -> [Job] (plain data, one run each)
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench import fingerprint
+from bench.data import datasets
+from bench.errors import UsageError, nearest
+from bench.scoring.extractors import TO_BE_TRAINED
+from bench.store import records
+
+PRECISIONS = ("float32", "tf32", "bf16")
+"""Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: everything that can change its numbers, as plain data."""
+
+    model: str
+    hyperparameters: Mapping[str, Any]
+    dataset: str
+    seed: int
+    steps: int
+    """Iterations: generator updates."""
+    eval_every: int
+    protocol: Mapping[str, Any]
+    """What a figure depends on beside the model: data and its splits, extractors' weights, N, settings
+    of the metrics, a hash of the scoring code. Rows of different protocols never share a table."""
+    code: Mapping[str, Any]
+    """The code that makes the numbers: see :mod:`bench.fingerprint`."""
+    source: str = ""
+    """What loads the data set, where its name does not: ``folder:PATH``. No part of the identity."""
+
+    @property
+    def data(self) -> str:
+        """What :func:`bench.data.datasets.load` is to be given."""
+        return self.source or self.dataset
+
+    @property
+    def holdout(self) -> bool:
+        """Whether a validation split is held out of train: wherever a choice is made on it."""
+        return bool(self.protocol["dataset"]["n_val"])
+
+    @property
+    def run_id(self) -> str:
+        """The identity of the configuration: a hash of everything above but seed and source."""
+        identity = asdict(self)
+        del identity["seed"], identity["source"]
+        return records.digest(identity)
+
+    def folder(self, out: Path) -> Path:
+        """The run's folder."""
+        return records.run_folder(out, self.model, self.dataset, self.run_id, self.seed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how runs are computed: nothing here changes a number, but for the device's rounding."""
+
+    out: Path = Path("results")
+    data_root: Path = Path("data")
+    offline: bool = False
+    device: str = "cpu"
+    checkpoint_every: float = 60.0
+    """Seconds."""
+    save_samples: int = 0
+    draws: int = 3
+    """Sample draws that are scored at the last step, to tell sampling from training variance."""
+    inception_weights: Path | None = None
+    cache_root: Path | None = None
+    """Where the cache is, if not in ``out``."""
+
+    @property
+    def cache(self) -> Path:
+        """Real features and classifiers trained on first use."""
+        return (self.cache_root or self.out) / "cache"
+
+    def for_extractors(self, device: str) -> dict[str, Any]:
+        """What :func:`bench.scoring.extractors.load_extractor` wants to know of the place."""
+        return {
+            "cache": self.cache,
+            "device": device,
+            "inception_weights": self.inception_weights,
+            "offline": self.offline,
+        }
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The request."""
+
+    models: Sequence[str]
+    datasets: Sequence[str]
+    seeds: Sequence[int]
+    steps: int | None = None
+    steps_of: Mapping[str, int] = field(default_factory=dict)
+    """Model -> its own number of steps, where ``steps`` gives none for all."""
+    eval_every: int | None = None
+    features: Sequence[str] = ("classifier",)
+    hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Model -> name -> value, as text or plain values."""
+    batch_size: int | None = None
+    select: str = "final"
+    scored_on: str = "test"
+    d_acc_tolerance: float = 0.15
+    precision: str = "float32"
+
+    @property
+    def holdout(self) -> bool:
+        """Whether a validation split is held out of train: wherever a choice is made on it."""
+        return self.select == "best" or self.scored_on == "val"
+
+
+def plan(
+    spec: Spec, place: Place, say: Callable[[str], object] = print, *, dry_run: bool = False
+) -> list[Job]:
+    """The runs of a request, seeds of one configuration side by side.
+
+    Loads each data set and makes each extractor ready: a classifier may be trained here, once, but in a
+    ``dry_run``. ``say`` is told what ``auto`` stands for, and why; and of a classifier still to be trained.
+
+    Raises:
+        UsageError: a model, data set, hyperparameter or combination that cannot be.
+    """
+    for given in spec.hyperparameters:
+        if given not in spec.models:
+            raise UsageError(
+                f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
+            )
+    settings = {name: resolve(name, spec.hyperparameters.get(name, {})) for name in spec.models}
+    if spec.batch_size is not None:
+        for values in settings.values():
+            values["batch_size"] = spec.batch_size
+    jobs: list[Job] = []
+    for asked in spec.datasets:
+        source, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
+        if why:
+            say(why)
+        dataset = datasets.load(
+            source, data_root=place.data_root, offline=place.offline, holdout=spec.holdout
+        )
+        name = dataset.name
+        if any(job.dataset == name for job in jobs):
+            raise UsageError(f"--dataset: {asked!r} is {name!r}, which is named already")
+        if source == name:
+            source = ""
+        else:
+            say(f"--dataset {source!r}: its images are called {name}")
+        for model, values in settings.items():
+            check(model, values, dataset, _flag(spec, model))
+        agreed = agree(spec, dataset, place, dry_run=dry_run)
+        if any(extractor["sha256"] == TO_BE_TRAINED for extractor in agreed["extractors"].values()):
+            say(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
+        for model, values in settings.items():
+            code = fingerprint.code_of(model)
+            steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
+            every = min(steps, spec.eval_every or max(1, steps // 10))
+            protocol = {**agreed, "eval_every": every} if spec.select == "best" else agreed
+            jobs += [
+                Job(model, values, name, seed, steps, every, protocol, code, source) for seed in spec.seeds
+            ]
+    return jobs
+
+
+def _flag(spec: Spec, model: str) -> str:
+    """What is to blame where a model cannot be built."""
+    if spec.hyperparameters.get(model):
+        return "--set"
+    return "--models" if spec.batch_size is None else "--batch-size"
+
+
+def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All hyperparameters of a model: its defaults, changed by what was given.
+
+    Raises:
+        UsageError: no such model or hyperparameter, or a value of the wrong type.
+    """
+    from baselines import registry
+    from baselines.gan import Choice
+    from baselines.hyperparameters import declared
+
+    try:
+        known = declared(registry.get(model))
+    except LookupError as error:
+        ours = f"; one of {', '.join(registry.names())}, or module:function{nearest(model, registry.names())}"
+        raise UsageError(f"--models: {error.args[0]}{'' if ':' in model else ours}") from error
+    except TypeError as error:
+        raise UsageError(f"--models: {model} cannot be used: {error}") from error
+    values = {name: parameter.default for name, parameter in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise UsageError(
+                f"--set: {model}.{name} is not a hyperparameter; {model} has {', '.join(known)}"
+                + nearest(name, known)
+            )
+        try:
+            values[name] = known[name].parse(value)
+        except ValueError as error:
+            search = known[name].search
+            options = map(str, search.values) if isinstance(search, Choice) else ()
+            raise UsageError(
+                f"--set: {model}.{name}={value!r}: allowed is {error}{nearest(str(value), options)}"
+            ) from error
+    return values
+
+
+def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag: str = "--models") -> None:
+    """Refuse a model that cannot be trained on this data set with these hyperparameters: it is tried.
+
+    Raises:
+        UsageError: naming the model, the data set and what would do.
+    """
+    from baselines import probe, registry
+    from baselines.gan import Gan
+    from baselines.training import settings
+
+    factory = registry.get(model)
+    if "label" in registry.card(factory).needs and not dataset.n_classes:
+        others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
+        raise UsageError(
+            f"--models: {model} needs labels and data set {dataset.name!r} has none; "
+            f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
+        )
+    with settings.isolated() as changed:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                gan = factory(dataset.spec, **values)
+            if not isinstance(gan, Gan):
+                raise TypeError(f"its factory returns a {type(gan).__name__}, not a Gan")
+        except Exception as error:
+            raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
+        if gan.batch_size < 1:
+            raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
+    problems, more = probe.try_out(gan, dataset.spec, labelled="label" in registry.card(factory).needs)
+    if problems:
+        raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {problems[0]}")
+    _say_once(model, *registry.side_effects(factory), *changed, *more)
+
+
+@cache
+def _say_once(model: str, *changed: str) -> None:
+    if changed:
+        what = "; ".join(dict.fromkeys(changed))
+        print(f"{model} changes the whole process, which is put back: {what}", file=sys.stderr)
+
+
+def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool = False) -> dict[str, Any]:
+    """The protocol of a request on one data set; makes each extractor ready and names its weights."""
+    from bench.scoring import metrics
+    from bench.scoring.extractors import describe
+
+    reference = dataset.val if spec.scored_on == "val" else dataset.test
+    assert reference is not None
+    return {
+        "dataset": dataset.describe(),
+        "scored_on": spec.scored_on,
+        "select": spec.select,
+        "precision": spec.precision,
+        "n_fake": len(reference),
+        "n_real": len(reference),
+        "extractors": {
+            name: describe(name, dataset, train=not dry_run, **place.for_extractors("cpu"))
+            for name in spec.features
+        },
+        **metrics.protocol(len(reference)),
+        "d_acc_tolerance": spec.d_acc_tolerance,
+        "code": fingerprint.short(fingerprint.scoring_code()),
+    }

@@ -1,0 +1,35 @@
+"""The arithmetic in which features and scores are computed: the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from threadpoolctl import ThreadpoolController
+
+from baselines.training import settings
+
+SCORING = {
+    **settings.ONE_THREAD,
+    "cudnn.deterministic": True,
+    "cudnn.allow_tf32": False,
+    **dict.fromkeys(("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"), "none"),
+}
+"""True float32 on one thread: sums that threads share are rounded in another order."""
+
+
+@contextmanager
+def scoring() -> Iterator[None]:
+    """Within the block, the same arithmetic in every process, however many threads it has.
+
+    Features and scores are computed in here, and classifiers trained.
+    """
+    with settings.isolated(SCORING), _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's linear algebra, whose threads no setting of PyTorch reaches. Finding it takes milliseconds."""
+    return ThreadpoolController()

@@ -1,0 +1,190 @@
+"""The ``classifier`` extractor: a small convolutional network that learnt the data's own classes.
+
+Those of ``digits`` and ``mnist`` are shipped in ``bench/scoring/weights``, so that figures from two
+machines are comparable. For other labelled data one is trained on first use and kept in the cache.
+
+A classifier learns from the training split alone. The shipped ones learnt from the whole of it, so
+also from the examples that ``holdout`` makes the validation split of; the test split they never saw.
+
+Letters beside tensors: N images, B images of a batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench import fingerprint
+from bench.data.datasets import Dataset, Images
+from bench.errors import UsageError
+from bench.scoring import arithmetic
+from bench.scoring.extractors import SHIPPED, Extractor
+from bench.store import cache as entries
+
+SHIPPED_NAMES = ("digits", "mnist")
+
+FEATURE_DIM = 64
+STEPS = 4000
+BATCH_SIZE = 128
+LR = 5e-3
+
+SAY_EVERY = 5.0
+"""Seconds between lines on how far a training is."""
+
+
+def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
+    """This data set's classifier; the features are what its last layer sees."""
+    refuse_unlabelled(dataset)
+    if dataset.name in SHIPPED_NAMES:
+        tensors, record = _shipped(dataset.name)
+    else:
+        tensors, record = _own(dataset, cache)
+    net = _trained_network(dataset, tensors).to(device)
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        features = net.get_submodule("trunk")(scaled(images))
+        return features, net.get_submodule("head")(features)
+
+    info = {key: record[key] for key in ("accuracy", "command", "dataset_sha256", "feature_dim")}
+    return Extractor("classifier", record["sha256"], info, forward, device, batch_size=100)
+
+
+def is_ready(dataset: Dataset, cache: Path) -> bool:
+    """Whether :func:`extractor` finds this data set's classifier, instead of training it."""
+    refuse_unlabelled(dataset)
+    return dataset.name in SHIPPED_NAMES or _own_folder(dataset, cache).exists()
+
+
+def refuse_unlabelled(dataset: Dataset) -> None:
+    """UsageError where the data set has no classes."""
+    if not dataset.n_classes:
+        raise UsageError(
+            f"--features classifier: data set {dataset.name!r} has no labels to learn from; "
+            "use --features inception-v3-compat"
+        )
+
+
+def network(channels: int, n_classes: int) -> nn.Sequential:
+    """``trunk``: images (B, C, H, W) in [-1, 1], from 8x8 on -> features (B, 64); ``head``: logits (B, K)."""
+    layers: list[nn.Module] = []
+    for n_in, n_out, stride in (
+        (channels, 16, 1),
+        (16, 32, 2),
+        (32, 64, 2),
+        (64, 64, 1),
+        (64, FEATURE_DIM, 2),
+    ):
+        layers += [
+            nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(),
+        ]
+    trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(OrderedDict(trunk=trunk, head=nn.Linear(FEATURE_DIM, n_classes)))
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W) -> float32 in [-1, 1], in the memory order that convolutions like."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
+    """The weights of a classifier of the training split: the same bits in any process of one machine.
+
+    On the CPU and on one thread, whatever else runs there: other weights would be another protocol.
+
+    AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one-cycle learning rate (Smith 2018,
+    arXiv:1803.09820); each batch is shifted at random by up to a fourteenth of its width.
+    """
+    with arithmetic.scoring():
+        return _train(dataset, steps)
+
+
+def _train(dataset: Dataset, steps: int) -> dict[str, Tensor]:
+    images, labels = _tensors(dataset.train)
+    _, _, height, width = images.shape
+    pad = max(1, width // 14)
+    net = network(images.shape[1], dataset.n_classes)
+    optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
+    rng = torch.Generator().manual_seed(0)
+    said = time.monotonic()
+    for step in range(steps):
+        if time.monotonic() - said > SAY_EVERY:
+            print(f"classifier of {dataset.name}: step {step} of {steps}", file=sys.stderr, flush=True)
+            said = time.monotonic()
+        chosen = torch.randint(len(images), (BATCH_SIZE,), generator=rng)
+        dy, dx = torch.randint(2 * pad + 1, (2,), generator=rng).tolist()
+        shifted = F.pad(images[chosen], [pad] * 4)[:, :, dy : dy + height, dx : dx + width]
+        loss = F.cross_entropy(net(scaled(shifted)), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return {name: value.contiguous() for name, value in net.state_dict().items()}
+
+
+def trained(dataset: Dataset) -> entries.Entry:
+    """Train a classifier, measure it on the test split, and say how it was made."""
+    tensors = train(dataset)
+    net = _trained_network(dataset, tensors)
+    images, labels = _tensors(dataset.test)
+    with torch.inference_mode():
+        right = torch.cat([net(scaled(part)) for part in torch.split(images, 100)]).argmax(dim=1) == labels
+    return tensors, {
+        "command": f"python -m bench.features train --dataset {dataset.name}",
+        "accuracy": right.double().mean().item(),
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "shape": list(dataset.shape),
+        "n_classes": dataset.n_classes,
+        "feature_dim": FEATURE_DIM,
+        "steps": STEPS,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _shipped(name: str) -> entries.Entry:
+    try:
+        return entries.read(SHIPPED / name)
+    except (entries.DamagedError, FileNotFoundError) as error:
+        raise UsageError(
+            f"--features classifier: the weights that come with this package cannot be used ({error}); "
+            "install it again"
+        ) from error
+
+
+def _own_folder(dataset: Dataset, cache: Path) -> Path:
+    return cache / "classifiers" / f"{dataset.sha256[:16]}-{fingerprint.module_code(__name__)}"
+
+
+def _own(dataset: Dataset, cache: Path) -> entries.Entry:
+    """The classifier of this very data that is kept; else a new one, which is then kept."""
+    folder = _own_folder(dataset, cache)
+    entry = entries.kept(folder)
+    if entry is None:
+        print(f"training a classifier of {dataset.name} for the scores: once, minutes", file=sys.stderr)
+        entry = entries.keep(folder, *trained(dataset))
+    return entry
+
+
+def _trained_network(dataset: Dataset, tensors: dict[str, Tensor]) -> nn.Sequential:
+    net = network(dataset.shape[0], dataset.n_classes)
+    net.load_state_dict(tensors)
+    return net.eval()
+
+
+def _tensors(images: Images) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(images.images), torch.from_numpy(images.labels)

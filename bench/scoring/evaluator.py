@@ -1,0 +1,213 @@
+"""Sample a generator, score the samples, and ask its discriminator.
+
+N examples of the reference split; as many fakes, asked for the same conditions (labels, low-res
+input) as the reference examples, so that class frequencies are those of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.gan import Batch, Gan, Nets
+from baselines.probe import wrong_output
+from baselines.training.step import DataBatch, to_uint8
+from baselines.training.streams import derive, draw
+from bench.data.datasets import Dataset, Images
+from bench.scoring import criterion, metrics
+from bench.scoring.conditional import conditional_scores
+from bench.scoring.extractors import Extractor, Features, real_features
+from bench.scoring.superresolution import bicubic, restoration_scores
+
+SAMPLE_BATCH = 500
+CLASSIFIER = "classifier"
+"""The extractor whose logits are the data set's own classes."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one generator and discriminator got."""
+
+    metrics: dict[str, dict[str, float]]
+    """Extractor -> score -> value."""
+    d_accuracy: dict[str, float]
+    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes."""
+    images: Tensor
+    """The fakes (N, C, H, W), uint8."""
+
+
+class NonFiniteSamplesError(Exception):
+    """The generator made NaN or infinite pixels."""
+
+
+class OutputError(Exception):
+    """A model gave something else than an image, or a score, for each example. The message says what."""
+
+
+@dataclass
+class Evaluator:
+    """Scores generators against one split of one data set."""
+
+    dataset: Dataset
+    split: str
+    extractors: Mapping[str, Extractor]
+    cache: Path
+    device: torch.device
+    reference: Images = field(init=False)
+    real: dict[str, Features] = field(init=False)
+    images: Tensor = field(init=False)
+    labels: Tensor | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reference = self.dataset.test if self.split == "test" else _held_out(self.dataset)
+        self.images, self.labels = to_device(self.reference, self.device)
+        host = torch.from_numpy(self.reference.images)
+        self.real = {
+            name: real_features(extractor, host, self.cache) for name, extractor in self.extractors.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.reference)
+
+    def floor(self) -> dict[str, dict[str, float]]:
+        """The same scores for real data: as many training images against the split."""
+        n = min(len(self), len(self.dataset.train))
+        chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(self.dataset.train))[:n]
+        images = torch.from_numpy(self.dataset.train.images[np.sort(chosen)])
+        return {
+            name: self._scores(name, real_features(extractor, images, self.cache), seed=0)
+            for name, extractor in self.extractors.items()
+        }
+
+    def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
+        """Sample, score and judge, with noise of the run's seed: the same at every step.
+
+        ``conditional``: the model listens to labels, and is scored on that too.
+
+        Raises:
+            NonFiniteSamplesError: the generator's pixels are not numbers.
+            OutputError: the model does not give an image and a score for each example.
+        """
+        with torch.inference_mode():
+            fakes = self.sample(gan, nets, seed)
+            images = to_uint8(fakes).cpu()
+            scores = self._score(images, seed, conditional=conditional)
+            if gan.low_resolution is not None:
+                scores["super-resolution"] = self._restoration(gan, images)
+            return Evaluation(scores, self._d_accuracy(gan, nets, fakes), images)
+
+    def draws(
+        self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int, *, conditional: bool = False
+    ) -> dict[str, dict[str, list[float]]]:
+        """Extractor -> score -> its value in ``n`` sample draws, of which ``first`` is the first."""
+        with torch.inference_mode():
+            more = [
+                self._score(to_uint8(self.sample(gan, nets, seed, k)).cpu(), seed, conditional=conditional)
+                for k in range(1, n)
+            ]
+        return {
+            extractor: {
+                name: [first.metrics[extractor][name], *(m[extractor][name] for m in more)] for name in scores
+            }
+            for extractor, scores in first.metrics.items()
+            if extractor in self.extractors
+        }
+
+    def samples(self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int) -> Tensor:
+        """``n`` fakes (n, C, H, W), uint8: those that were scored, then those of further draws.
+
+        A generator without noise (super-resolution) has one image for each of the split, and no more.
+        """
+        found = [first.images]
+        with torch.inference_mode():
+            while gan.noise and len(self) * len(found) < n:
+                found.append(to_uint8(self.sample(gan, nets, seed, len(found))).cpu())
+        return torch.cat(found)[:n]
+
+    def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
+        """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``.
+
+        Raises:
+            OutputError: they are not.
+            NonFiniteSamplesError: they are not numbers.
+        """
+        purpose = f"eval-{draw_number}" if draw_number else "eval"
+        generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
+        noise = draw(gan.noise, (len(self),), generator)
+        fakes = torch.cat(
+            [
+                _checked(
+                    "generate",
+                    gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()}),
+                    (len(rows), *self.dataset.shape),
+                )
+                for rows, batch in self._batches()
+            ]
+        )
+        if not torch.isfinite(fakes).all():
+            raise NonFiniteSamplesError("the generator's samples are not finite")
+        return fakes
+
+    def _score(self, images: Tensor, seed: int, *, conditional: bool) -> dict[str, dict[str, float]]:
+        scores = {}
+        for name, extractor in self.extractors.items():
+            features = extractor(images)
+            scores[name] = self._scores(name, features, seed)
+            if conditional and self.labels is not None and name == CLASSIFIER:
+                scores[name] |= conditional_scores(self.real[name], features, self.labels)
+        return scores
+
+    def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
+        scores = metrics.score(self.real[extractor], fake, seed=seed)
+        if extractor == CLASSIFIER and self.reference.labels is not None:
+            scores |= metrics.mode_coverage(fake.logits, self.reference.labels)
+        return scores
+
+    def _restoration(self, gan: Gan, images: Tensor) -> dict[str, float]:
+        assert gan.low_resolution is not None
+        height = self.images.shape[-2]
+        enlarged = []
+        for _, batch in self._batches():
+            low = gan.low_resolution(batch)
+            enlarged.append(to_uint8(bicubic(low, height // low.shape[-2])).cpu())
+        return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
+
+    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
+        def judged(rows: Tensor, batch: Batch) -> Tensor:
+            return _checked("discriminate", gan.discriminate(nets, batch), (len(rows),))
+
+        real = torch.cat([judged(rows, batch) for rows, batch in self._batches()])
+        fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()])
+        scores_real, scores_fake = real.cpu().numpy(), fake.cpu().numpy()
+        if gan.threshold is not None:
+            return criterion.accuracy(scores_real, scores_fake, gan.threshold)
+        # A critic: choose the threshold on every other example, judge on the rest.
+        threshold = criterion.best_threshold(scores_real[::2], scores_fake[::2])
+        return criterion.accuracy(scores_real[1::2], scores_fake[1::2], threshold)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Batch]]:
+        for rows in torch.split(torch.arange(len(self), device=self.device), SAMPLE_BATCH):
+            yield rows, DataBatch(self.images, self.labels, rows)
+
+
+def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """A split as uint8 images (N, C, H, W) and int64 labels (N,) on the device."""
+    labels = None if images.labels is None else torch.from_numpy(images.labels).to(device)
+    return torch.from_numpy(images.images).to(device), labels
+
+
+def _checked(name: str, output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if wrong := wrong_output(name, output, shape[0], shape[1:]):
+        raise OutputError(wrong)
+    return output
+
+
+def _held_out(dataset: Dataset) -> Images:
+    if dataset.val is None:
+        raise ValueError("this data set was loaded without a validation split")
+    return dataset.val

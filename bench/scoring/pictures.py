@@ -1,0 +1,60 @@
+"""One grid of samples per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baselines.gan import Gan, Nets
+from baselines.training.step import DataBatch, to_uint8
+from baselines.training.streams import derive, draw
+from bench.scoring.evaluator import Evaluator
+from bench.scoring.superresolution import bicubic
+from bench.store import files
+
+ROWS = COLUMNS = 10
+MIN_SIDE = 560
+"""Pixels: small images are enlarged by a whole factor until the grid is about this wide."""
+
+
+def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
+    """Write a PNG of 10 × 10 samples; the same noise for every model, seed and step.
+
+    Where the data has labels each column asks for one class, in order (unconditional models do not
+    listen). Super-resolution: low resolution, bicubic, restored, original, ten examples.
+    """
+    with torch.inference_mode():
+        rows = grid_examples(evaluator.labels, len(evaluator))  # (rows, columns)
+        generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
+        batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
+        fakes = gan.generate(nets, batch, draw(gan.noise, (rows.numel(),), generator))
+        if gan.low_resolution is None:
+            write_grid(to_uint8(fakes).cpu(), rows.shape[1], path)
+            return
+        low = gan.low_resolution(batch)
+        scale = batch["image"].shape[-1] // low.shape[-1]
+        blocks = low.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        steps = torch.stack([blocks, bicubic(low, scale), fakes, batch["image"]], 1)  # (N, 4, C, H, W)
+        write_grid(to_uint8(steps[:ROWS].flatten(0, 1)).cpu(), 4, path)
+
+
+def grid_examples(labels: Tensor | None, n: int) -> Tensor:
+    """Reference examples (rows, columns) whose conditions the grid asks for: one class a column."""
+    if labels is None:
+        columns = min(n, COLUMNS)
+        return torch.arange(min(n // columns, ROWS) * columns).reshape(-1, columns)
+    labels = labels.cpu()
+    of_class = [torch.nonzero(labels == label).flatten() for label in range(COLUMNS)]
+    return torch.stack([found[torch.arange(ROWS) % len(found)] for found in of_class if len(found)], 1)
+
+
+def write_grid(images: Tensor, columns: int, path: Path) -> None:
+    """uint8 images (N, C, H, W), row by row, as one PNG, written atomically."""
+    from torchvision.utils import make_grid, save_image
+
+    factor = max(1, MIN_SIDE // (columns * images.shape[-1]))
+    large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    grid = make_grid(large.float() / 255, nrow=columns, padding=2, pad_value=1.0)
+    files.write_atomic(path, lambda temporary: save_image(grid, temporary, format="png"))

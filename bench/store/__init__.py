@@ -1,0 +1,1 @@
+"""Files on disk: records of runs, leases on them, and the cache."""

@@ -1,0 +1,89 @@
+"""The lean Adam against PyTorch's own."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.gan import Adam
+from baselines.training.optim import FusedAdam
+
+GROUPS: list[dict[str, Any]] = [
+    {"lr": 1e-2, "betas": (0.5, 0.9), "eps": 1e-7},
+    {"lr": 3e-3, "betas": (0.9, 0.999), "eps": 1e-4, "weight_decay": 0.1},
+]
+
+
+def start() -> list[list[Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        [torch.randn(shape, generator=generator, requires_grad=True) for shape in ((3, 4), (5,), ())]
+        for _ in GROUPS
+    ]
+
+
+def made(kind: Any, groups: list[list[Tensor]], **options: Any) -> torch.optim.Optimizer:
+    optimizer: torch.optim.Optimizer = kind(
+        [settings | {"params": params} for settings, params in zip(GROUPS, groups, strict=True)], **options
+    )
+    return optimizer
+
+
+def stepped(optimizer: torch.optim.Optimizer, n: int, seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(n):
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                param.grad = torch.randn(param.shape, generator=generator)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_it_is_pytorchs_adam(fused: bool) -> None:
+    """Bit for bit where that is fused too, else to rounding."""
+    ours, theirs = start(), start()
+    stepped(made(FusedAdam, ours, fused=True), 20)
+    stepped(made(torch.optim.Adam, theirs, fused=fused, foreach=False), 20)
+    for a, b in zip(chain(*ours), chain(*theirs), strict=True):
+        assert not fused or torch.equal(a, b)
+        torch.testing.assert_close(a, b)
+
+
+def test_its_state_is_that_of_pytorchs_adam() -> None:
+    ours, theirs = start(), start()
+    before, after = made(FusedAdam, ours, fused=True), made(torch.optim.Adam, theirs, fused=True)
+    stepped(before, 3)
+    with torch.no_grad():
+        for a, b in zip(chain(*ours), chain(*theirs), strict=True):
+            b.copy_(a)
+    file = io.BytesIO()
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    after.load_state_dict(torch.load(file, weights_only=True))
+    stepped(before, 3, seed=2)
+    stepped(after, 3, seed=2)
+    for a, b in zip(chain(*ours), chain(*theirs), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_wrong_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="beta"):
+        Adam(1e-3, (1.5, 0.9)).make([torch.zeros(1)])
+
+
+def test_a_worker_does_not_load_the_compiler() -> None:
+    """It would take a second and 150 MB of every process."""
+    code = (
+        "import sys, torch; from baselines.training.optim import FusedAdam\n"
+        "w = torch.ones(3, requires_grad=True)\n"
+        "optimizer = FusedAdam([w], fused=True); w.sum().backward(); optimizer.step()\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

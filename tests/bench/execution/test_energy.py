@@ -1,0 +1,96 @@
+"""The energy of a run, as a GPU's own counter has it; there is a stand-in for both."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench.execution import environment, job
+from bench.plan import Job, Place, Spec, plan
+from bench.scoring import metrics
+from bench.store import records
+
+
+class NVMLError(Exception):
+    pass
+
+
+def nvml(millijoules: int | None) -> SimpleNamespace:
+    """pynvml as it answers for the GPU ``GPU-abc``; ``None``: the GPU has no counter."""
+
+    def total(handle: str) -> int:
+        if millijoules is None or handle != "GPU-abc":
+            raise NVMLError("Not Supported")
+        return millijoules
+
+    return SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=total,
+        NVMLError=NVMLError,
+    )
+
+
+@pytest.mark.parametrize(("counter", "joules"), [(12_345, 12.345), (None, None)])
+def test_energy_is_the_gpus_counter_in_joules(
+    counter: int | None, joules: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(counter))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="abc"))
+    assert environment.energy_j("cuda:0") == joules
+    assert environment.energy_j("cpu") is None
+
+
+def test_without_its_library_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert environment.energy_j("cuda:0") is None
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)
+    small = {"vanilla": {"g_widths": "8", "d_widths": "8", "batch_size": "32"}}
+    spec = Spec(["vanilla"], ["digits"], [0, 1], steps=4, eval_every=4, hyperparameters=small)
+    return plan(spec, Place(tmp_path, offline=True))
+
+
+def test_each_run_has_its_share_across_a_stop(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = 1000.0
+    monkeypatch.setattr(environment, "energy_j", lambda device: reading)
+    place = Place(tmp_path, offline=True)
+
+    def stop() -> bool:
+        nonlocal reading
+        reading += 30.0
+        return True
+
+    with pytest.raises(job.StoppedError):
+        job.run(jobs, place, stop=stop)
+    reading = 5000.0  # others used the GPU meanwhile
+
+    def go_on() -> bool:
+        nonlocal reading
+        reading += 10.0
+        return False
+
+    job.run(jobs, place, stop=go_on)
+    shares = []
+    for each in jobs:
+        record = records.read_record(each.folder(tmp_path))
+        assert record is not None
+        shares.append(record["cost"]["energy_j"])
+    assert shares[0] == shares[1] == (30.0 + reading - 5000.0) / 2
+    assert reading > 5000.0
+
+
+def test_on_a_cpu_there_is_none(jobs: list[Job], tmp_path: Path) -> None:
+    job.run(jobs[:1], Place(tmp_path, offline=True))
+    record = records.read_record(jobs[0].folder(tmp_path))
+    assert record is not None
+    assert record["cost"]["energy_j"] is None

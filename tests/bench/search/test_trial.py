@@ -1,0 +1,363 @@
+"""One trial of a search: the seeds of a configuration side by side, stopped, resumed, pruned, reused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.errors import ChangedError, UsageError
+from bench.execution import job
+from bench.execution.job import CHECKPOINTS
+from bench.plan import Job, Place, Spec, plan
+from bench.scoring import metrics
+from bench.search import objectives, trial, worker
+from bench.search.study import Claim, Result
+from bench.store import records
+from bench.store.leases import Claims
+
+STEPS, EVERY = 8, 4
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
+    """Runs of the vanilla GAN and of the one with faults, scored on validation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
+        small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
+        spec = Spec(
+            models=["vanilla", "faults:faulty"],
+            datasets=["digits"],
+            seeds=[1000],
+            steps=STEPS,
+            eval_every=EVERY,
+            hyperparameters={"vanilla": small},
+            scored_on="val",
+        )
+        place = Place(tmp_path_factory.mktemp("plan"), offline=True)
+        yield {job.model: job for job in plan(spec, place)}
+
+
+@pytest.fixture
+def jobs(templates: dict[str, Job]) -> list[Job]:
+    return [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
+
+
+@pytest.fixture
+def place(fast_path: Path) -> Place:
+    return Place(fast_path, offline=True, checkpoint_every=1e9)
+
+
+class Study:
+    """Notes reports; prunes at one step."""
+
+    def __init__(self, prune_at: int | None = None) -> None:
+        self.prune_at = prune_at
+        self.reports: dict[int, float] = {}
+
+    def report(self, step: int, values: tuple[float, ...]) -> bool:
+        self.reports[step] = values[0]
+        return step == self.prune_at
+
+
+def run(jobs: list[Job], place: Place, study: Study | None = None, *, stop_after: int = 10**9) -> Result:
+    """Run a trial, stopped at the n-th look."""
+    looks = iter(range(10**9))
+    asked = trial.Trial(jobs, (study or Study()).report)
+    (result,) = trial.run([asked], place, ["fid"], stop=lambda: next(looks) >= stop_after)
+    return result
+
+
+def never(*_: object) -> bool:
+    return False
+
+
+def record(job: Job, place: Place) -> records.Record:
+    found = records.read_record(job.folder(place.out))
+    assert found is not None
+    return found
+
+
+def numbers(job: Job, place: Place) -> list[Any]:
+    """What a run computed, but for the time it took."""
+    kept = record(job, place)
+    evals = [{key: entry[key] for key in ("step", "metrics", "d_accuracy")} for entry in kept["evals"]]
+    return [kept["metrics"], kept["history_sha256"], evals]
+
+
+def test_the_objective_is_the_mean_of_validation_scores_over_seeds(jobs: list[Job], place: Place) -> None:
+    study = Study()
+    result = run(jobs, place, study)
+    records = [record(job, place) for job in jobs]
+    assert all(kept["protocol"]["scored_on"] == "val" for kept in records)
+    assert all(entry["scored_on"] == "val" for kept in records for entry in kept["evals"])
+    fids = [kept["metrics"]["classifier"]["fid"] for kept in records]
+    assert fids[0] != fids[1]
+    assert result.ending == "complete"
+    assert result.values == pytest.approx([sum(fids) / 2])
+    assert (result.iterations, result.seconds > 0) == (2 * STEPS, True)
+    for k, step in enumerate((4, 8)):
+        entries = [kept["evals"][k]["metrics"]["classifier"]["fid"] for kept in records]
+        assert study.reports[step] == pytest.approx(sum(entries) / 2)
+    assert not list(place.out.rglob("checkpoint*"))
+
+
+def test_a_run_of_a_trial_is_that_of_the_main_command(jobs: list[Job], place: Place, tmp_path: Path) -> None:
+    run(jobs, place)
+    alone = replace(place, out=tmp_path)
+    job.run(jobs[:1], alone)
+    assert numbers(jobs[0], alone) == numbers(jobs[0], place)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    templates: dict[str, Job], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Place, Study, Result]:
+    """A whole trial."""
+    jobs = [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
+    place, study = Place(tmp_path_factory.mktemp("whole"), offline=True), Study()
+    return place, study, run(jobs, place, study)
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2, 3])
+def test_stopped_anywhere_it_goes_on_exactly(
+    jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], looks: int
+) -> None:
+    whole, study, expected = uninterrupted
+    resumed = Study()
+    assert run(jobs, place, resumed, stop_after=looks).ending == "stopped"
+    result = run(jobs, place, resumed)
+    assert (result.ending, result.values) == (expected.ending, expected.values)
+    assert resumed.reports == study.reports
+    for each in jobs:
+        assert numbers(each, place) == numbers(each, whole)
+
+
+def test_pruned_at_an_evaluation_it_leaves_no_weights_and_no_record(jobs: list[Job], place: Place) -> None:
+    result = run(jobs, replace(place, checkpoint_every=0), Study(prune_at=4))
+    assert (result.ending, result.reason, result.iterations) == ("pruned", "at step 4", 8)
+    assert not list(place.out.rglob("run.json"))
+    assert not [path for name in CHECKPOINTS for path in place.out.rglob(name)]
+
+
+def test_at_its_last_evaluation_it_is_not_pruned(jobs: list[Job], place: Place) -> None:
+    assert run(jobs, place, Study(prune_at=STEPS)).ending == "complete"
+
+
+def test_finished_runs_are_reused_not_repeated(
+    jobs: list[Job], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, study = Study(), Study(prune_at=4)
+    result = run(jobs, place, first)
+    monkeypatch.setattr(trial, "Stack", None)  # nothing trains
+    again = run(jobs, place, study)
+    assert again == replace(result, seconds=again.seconds)
+    assert again.seconds == pytest.approx(sum(record(job, place)["cost"]["device_s"] for job in jobs))
+    assert study.reports == first.reports
+
+
+def test_only_the_seeds_that_are_missing_are_trained(jobs: list[Job], place: Place) -> None:
+    """As after a kill between the records of two seeds."""
+    expected = run(jobs, place)
+    folders = [job.folder(place.out) for job in jobs]
+    before = (folders[0] / "run.json").stat().st_mtime_ns
+    (folders[1] / "run.json").unlink()
+    assert run(jobs, place).values == pytest.approx(expected.values)
+    assert (folders[0] / "run.json").stat().st_mtime_ns == before
+    assert (folders[1] / "run.json").exists()
+
+
+def test_a_damaged_record_is_set_aside_and_computed_again(jobs: list[Job], place: Place) -> None:
+    expected = run(jobs, place)
+    path = jobs[0].folder(place.out) / "run.json"
+    content = json.loads(path.read_text())
+    content["evals"][-1]["metrics"]["classifier"]["fid"] = 0.0
+    path.write_text(json.dumps(content))
+    assert run(jobs, place).values == pytest.approx(expected.values)
+    assert list(path.parent.glob("run.json.damaged*"))
+
+
+def faulty(templates: dict[str, Job], fault: str, at: int) -> list[Job]:
+    template = templates["faults:faulty"]
+    values = {**template.hyperparameters, "fault": fault, "at": at}
+    return [replace(template, hyperparameters=values, seed=seed) for seed in (1000, 1001)]
+
+
+def test_as_one_stack_the_seeds_give_the_same(
+    jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU; equal but for the order of floating-point sums."""
+    monkeypatch.setattr(trial, "groups", lambda jobs, place, together: [jobs])
+    study = Study()
+    assert run(jobs, place, study, stop_after=1).ending == "stopped"
+    result = run(jobs, place, study)
+    assert result.values == pytest.approx(uninterrupted[2].values, rel=1e-2)
+    assert study.reports == pytest.approx(uninterrupted[1].reports, rel=1e-2)
+    assert {record(job, place)["cost"]["stack"] for job in jobs} == {2}
+
+
+def test_two_trials_of_one_configuration_do_not_run_at_once(jobs: list[Job], place: Place) -> None:
+    """The second waits, and reuses what the first has done; a further attempt does not wait."""
+    looks = itertools.count()
+    with Claims() as first:
+        assert first.take(jobs[1].folder(place.out))
+        waited = trial.run([trial.Trial(jobs, never)], place, ["fid"], stop=lambda: next(looks) == 2)
+        assert (waited, next(looks)) == ([Result("stopped")], 3)
+        (retried,) = trial.run([trial.Trial(jobs, never, attempt=2)], place, ["fid"], stop=never)
+        assert retried.ending == "complete"
+
+
+# ---------------------------------------------------------------- several trials together
+
+
+def configured(jobs: list[Job], **values: Any) -> list[Job]:
+    """The same seeds with other hyperparameters."""
+    return [replace(each, hyperparameters={**each.hyperparameters, **values}) for each in jobs]
+
+
+def run_together(
+    trials: list[list[Job]], place: Place, *studies: Study, stop_after: int = 10**9
+) -> list[Result]:
+    looks = iter(range(10**9))
+    asked = [
+        trial.Trial(jobs, study.report)
+        for jobs, study in itertools.zip_longest(trials, studies, fillvalue=Study())
+    ]
+    return trial.run(asked, place, ["fid"], stop=lambda: next(looks) >= stop_after)
+
+
+def stack_of(job: Job, place: Place) -> int:
+    size: int = record(job, place)["cost"]["stack"]
+    return size
+
+
+def test_trials_that_differ_in_numbers_train_as_one_stack(
+    jobs: list[Job], place: Place, tmp_path: Path
+) -> None:
+    """Each with its own learning rate, equal to a trial alone but for rounding; others beside them."""
+    trials = [jobs, configured(jobs, lr=1e-2, beta1=0.9), configured(jobs, latent_dim=20)]
+    results = run_together(trials, place)
+    alone = [run(each, replace(place, out=tmp_path)) for each in trials]
+    assert [stack_of(each[0], place) for each in trials] == [4, 4, 2]
+    for together, single in zip(results, alone, strict=True):
+        assert together.ending == "complete"
+        assert together.iterations == single.iterations
+    gaps = [abs(a.values[0] - b.values[0]) for a, b in zip(results, alone, strict=True)]
+    assert abs(results[0].values[0] - results[1].values[0]) > 10 * max(gaps)
+
+
+def test_trials_are_stopped_together_and_go_on_in_other_company(
+    jobs: list[Job], place: Place, tmp_path: Path
+) -> None:
+    other = configured(jobs, lr=1e-3)
+    whole = run_together([jobs, other], replace(place, out=tmp_path))
+    stopped = run_together([jobs, other], place, stop_after=1)
+    assert {result.ending for result in stopped} == {"stopped"}
+    assert {result.iterations > 0 for result in stopped} == {True}
+    (second,), (first,) = run_together([other], place), run_together([jobs], place)
+    assert first.values == pytest.approx(whole[0].values, rel=1e-2)
+    assert second.values == pytest.approx(whole[1].values, rel=1e-2)
+
+
+def test_of_trials_together_one_is_pruned_and_the_other_goes_on(jobs: list[Job], place: Place) -> None:
+    other = configured(jobs, lr=1e-3)
+    kept, pruned = Study(), Study(prune_at=4)
+    results = run_together([jobs, other], place, kept, pruned)
+    assert [result.ending for result in results] == ["complete", "pruned"]
+    assert results[1].iterations == 8
+    assert sorted(kept.reports) == [4, 8]
+    assert sorted(pruned.reports) == [4]
+    assert [records.read_record(each.folder(place.out)) is None for each in (jobs[0], other[0])] == [
+        False,
+        True,
+    ]
+    assert not list(place.out.rglob("checkpoint*"))
+
+
+def test_of_trials_together_one_diverges_and_the_other_goes_on(
+    templates: dict[str, Job], place: Place
+) -> None:
+    bad, good = faulty(templates, "nan", 6), faulty(templates, "none", 6)
+    results = run_together([bad, good], place)
+    assert [result.ending for result in results] == ["diverged", "complete"]
+
+
+def test_a_trial_twice_among_those_together_is_computed_once(jobs: list[Job], place: Place) -> None:
+    one, other = run_together([jobs, jobs], place)
+    assert one.ending == other.ending == "complete"
+    assert one.values == pytest.approx(other.values)
+    assert one.iterations == other.iterations
+
+
+@pytest.mark.parametrize("fault", ["nan", "explodes"])
+def test_a_diverged_seed_ends_the_trial_at_once(
+    templates: dict[str, Job], place: Place, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = faulty(templates, fault, 6)
+    result = run(jobs, place)
+    assert result.ending == "diverged"
+    assert result.reason.startswith("seed 1000: a loss ")
+    assert "at step 6" in result.reason
+    assert result.values == ()
+    assert record(jobs[0], place)["status"] == "diverged"
+    assert records.read_record(jobs[1].folder(place.out)) is None
+    monkeypatch.setattr(job.Stack, "advance", None)
+    again = run(jobs, place)
+    assert (again.ending, again.reason) == ("diverged", result.reason)
+
+
+def test_a_collapsed_generator_has_a_score(templates: dict[str, Job], place: Place) -> None:
+    result = run(faulty(templates, "collapses", 1), place)
+    assert result.ending == "complete"
+    assert result.values[0] > 50
+
+
+def test_a_score_that_runs_do_not_have_is_one_line(jobs: list[Job], place: Place) -> None:
+    with pytest.raises(UsageError, match="--objective: these runs have no 'psnr'; they have fid, kid_mean"):
+        trial.run([trial.Trial(jobs, never)], place, ["fid", "psnr"], stop=never)
+
+
+ENTRY = {
+    "step": 4,
+    "metrics": {"classifier": {"fid": 3.0, "recall": 0.5}, "inception": {"fid": 30.0}},
+    "d_accuracy": {"real": 0.9, "fake": 0.3, "balanced": 0.6},
+    "train_s": 1.5,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fid", 3.0), ("recall", 0.5), ("d_accuracy_gap", 0.1), ("train_s", 1.5)]
+)
+def test_objectives_read_an_evaluation(name: str, value: float) -> None:
+    assert objectives.score(ENTRY, name) == pytest.approx(value)
+
+
+def test_objectives_are_averaged_over_seeds() -> None:
+    other = ENTRY | {"metrics": {"classifier": {"fid": 5.0}}, "train_s": 2.5}
+    assert objectives.mean_scores([ENTRY, other], ["fid", "train_s"]) == pytest.approx((4.0, 2.0))
+
+
+def test_a_trial_whose_code_changed_is_not_run_and_ends_the_search(jobs: list[Job], place: Place) -> None:
+    """It is no failure of its configuration: all trials to come would end alike."""
+    changed = {**jobs[0].code, "model": {**jobs[0].code["model"], "baselines/vanilla.py": "0" * 16}}
+    other = replace(jobs[0], code=changed)
+    with pytest.raises(ChangedError, match=r"baselines/vanilla\.py"):
+        run([other], place)
+    assert not (other.folder(place.out) / "run.json").exists()
+    recipe = worker.Recipe("s", None, place.out, other, {}, [1000], ["fid"], "none")
+    claim = Claim(slot=0, attempt=1, trial_id=0, number=0, params={"lr": 1e-4})
+    study = SimpleNamespace(report=lambda step, values: False)
+    attempt = worker.Attempt([claim], recipe)
+    object.__setattr__(attempt, "_reporter", lambda claim, job: study.report)
+    how, what = attempt.run(place, never)
+    assert how == "failed"
+    assert isinstance(what, UsageError)
+    assert "code changed since this run was planned: baselines/vanilla.py" in str(what)
+    with pytest.raises(UsageError):
+        worker._results((how, what), 1)

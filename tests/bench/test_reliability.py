@@ -1,0 +1,713 @@
+"""Nothing is lost: real processes, really killed, stopped, filled up and starved."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import errno
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import commands
+import pytest
+import torch
+from commands import (
+    SMALL,
+    begun,
+    folders,
+    numbers,
+    processes,
+    progress,
+    resumptions,
+    start,
+    wait_for,
+    without_privileges,
+    without_report,
+)
+from tasks import Ending, Failing, Greeting, Sleeper, supervise
+
+from bench.execution import job
+from bench.execution.local import Task, run_here
+from bench.execution.workers import Interrupt, Outcome, Worker, started_workers
+from bench.plan import Job, Place, Spec, plan
+from bench.scoring import metrics
+from bench.store import records
+from bench.store.leases import alive
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
+FAULTY = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu")
+NARROW = ("--set", "vanilla.g_widths=16", "vanilla.d_widths=16")
+RUN = (*SMALL, "--seeds", "1", "--steps", "300", "--eval-every", "100", "--checkpoint-every", "0")
+LONG = (*SMALL, "--steps", "200000", "--eval-every", "100000", "--checkpoint-every", "0")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], float]:
+    """What an uninterrupted run leaves, and how long its command took."""
+    folder = tmp_path_factory.mktemp("whole")
+    commands.run(folder / "first", *RUN, "--workers", "0", before=without_report)  # starts the server
+    began = time.monotonic()
+    done = commands.run(folder, *RUN, "--workers", "0", before=without_report)
+    seconds = time.monotonic() - began
+    assert done.wait() == 0, done.err
+    return numbers(folders(folder)[0]), seconds
+
+
+# ------------------------------------------------------------------ kill -9, then the same command
+
+
+@pytest.mark.parametrize("chain", range(4))
+def test_killed_at_random_instants_it_goes_on_exactly(
+    whole: tuple[dict[str, Any], float], fast_path: Path, chain: int
+) -> None:
+    """Five kills each: twenty in all, wherever they fall, from planning to writing the record."""
+    expected, seconds = whole
+    draw = random.Random(chain)
+    kills, n = 0, 0
+    while kills < 5:
+        folder = fast_path / str(n)
+        n += 1
+        while kills < 5 and not (folders(folder) and (folders(folder)[0] / "run.json").exists()):
+            command = start(folder, *RUN, "--workers", "0", before=without_report)
+            command.process.join(draw.uniform(0, seconds))
+            if command.process.is_alive():
+                command.kill(signal.SIGKILL)
+                kills += command.wait() == -signal.SIGKILL
+        done = commands.run(folder, *RUN, "--workers", "0", before=without_report)
+        assert (done.wait(), done.err) == (0, "")
+        assert numbers(folders(folder)[0]) == expected
+
+
+class Crash(BaseException):
+    """What no handler of the harness's own catches."""
+
+
+def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds in one stack: also where one has the newer checkpoint, or its record, and the other not.
+
+    It goes on from the last checkpoint that was complete, or a later one, until there are records.
+    """
+    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
+    spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
+    place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
+    jobs = plan(spec, place)
+    job.run(jobs, place)
+    expected = [numbers(each.folder(place.out)) for each in jobs]
+    renamed, checkpoint = Path.replace, job.Stack.checkpoint
+    calls = last = saved = 0
+
+    def replace(self: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += "progress" not in self.name  # written when a second has passed
+        if calls > last:
+            raise Crash
+        return renamed(self, target)
+
+    def checkpointed(self: job.Stack) -> None:
+        nonlocal saved
+        checkpoint(self)
+        saved = self.trainer.step
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(job.Stack, "checkpoint", checkpointed)
+    resumed, trained = resumptions(monkeypatch), advances(monkeypatch)
+    first: list[int] = []
+
+    def crashes(out: Path, after: int) -> bool:
+        """Run as far as so many file operations; whether that was not to the end."""
+        nonlocal calls, last, place
+        calls, last, kept, place = 0, after, saved, dataclasses.replace(place, out=out)
+        left = [each for each in jobs if not (each.folder(out) / "run.json").exists()]
+        resumed.clear()
+        trained.clear()
+        with suppress(Crash):
+            run_here([Task(jobs)], place, Interrupt(), retries=0)
+        assert [step >= kept for step in resumed] == [True] * bool(left)
+        assert not (kept == 60 and trained), "what was trained to the end is only scored"
+        return calls > last
+
+    for point in range(100):
+        saved, out = 0, fast_path / str(point)
+        if not crashes(out, point):
+            break
+        first.append(saved)
+        crashes(out, 3)
+        assert not crashes(out, 10**6)
+        assert [numbers(each.folder(out)) for each in jobs] == expected
+    assert point > 15
+    assert min(first) == 0
+    assert first.count(60) > 5
+
+
+def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every minute by default: of a run that takes half a second a step, after steps 121 and 242."""
+    assert Place().checkpoint_every == 60
+    clock, saved = 0.0, []
+
+    def advance(self: job.Stack) -> None:
+        nonlocal clock
+        clock += 0.5
+        self.slice = 1
+        advanced(self)
+
+    def noted(self: job.Stack) -> None:
+        saved.append(self.trainer.step)
+        checkpoint(self)
+
+    advanced, checkpoint = job.Stack.advance, job.Stack.checkpoint
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr(job.Stack, "advance", advance)
+    monkeypatch.setattr(job.Stack, "checkpoint", noted)
+    place = Place(fast_path, offline=True)
+    job.run(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
+    assert saved == [0, 121, 242, 300]
+
+
+def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when an interrupted command goes on with more seeds, or a larger ``--stack``."""
+    place = Place(fast_path, offline=True, checkpoint_every=0)
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20), place)
+    looks = 0
+
+    def stop() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks == 3
+
+    with pytest.raises(job.StoppedError):
+        job.run(jobs[1:2], place, stop=stop)
+    reached = job.load_checkpoint(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
+    resumed = resumptions(monkeypatch)
+    run_here([Task(jobs)], place, Interrupt(), retries=0)
+    assert resumed == [0, reached]
+    assert [(records.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [
+        2,
+        1,
+        2,
+    ]
+
+
+def advances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step at which each stretch of training begins, from now on."""
+    steps: list[int] = []
+    advance = job.Stack.advance
+
+    def advanced(self: job.Stack) -> None:
+        steps.append(self.trainer.step)
+        advance(self)
+
+    monkeypatch.setattr(job.Stack, "advance", advanced)
+    return steps
+
+
+# ------------------------------------------------------------------ signals
+
+
+@pytest.fixture
+def token(fast_path: Path) -> Iterator[str]:
+    """A mark in the environment of a command's workers; at the end of the test none is left."""
+    yield fast_path.name
+    wait_for(lambda: not processes(fast_path.name), seconds=20)
+
+
+def started(folder: Path, token: str, *arguments: object) -> commands.Command:
+    """A command with two workers that train, and with a checkpoint of each."""
+    command = start(folder, *LONG, "--seeds", "2", "--workers", "2", *arguments, RELIABILITY=token)
+    wait_for(lambda: begun(folder, 2)() or not command.process.is_alive())
+    return command
+
+
+@LINUX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
+    fast_path: Path, token: str, number: int, code: int
+) -> None:
+    """Sent to the whole group, as a terminal and a job scheduler do."""
+    command = started(fast_path, token)
+    assert len(processes(token)) == 2
+    command.kill_group(number)
+    assert command.wait(seconds=60) == code
+    assert command.err == "interrupted: 2 runs are not finished; the same command goes on\n"
+    for folder in folders(fast_path):
+        left = {path.name for path in folder.iterdir()}
+        assert {"checkpoint.pt", "progress.json"} <= left
+        assert not left & {"run.json", "error.log", "claim-1"}
+        assert job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(folder)
+
+
+@LINUX
+def test_a_signal_while_workers_start_is_heeded_too(fast_path: Path, token: str) -> None:
+    command = start(fast_path, *LONG, "--seeds", "2", "--workers", "2", RELIABILITY=token)
+    wait_for(lambda: len(processes(token)) >= 2)
+    command.kill_group(signal.SIGINT)
+    assert command.wait(seconds=60) == 130
+    assert "Traceback" not in command.err
+
+
+@LINUX
+def test_killed_itself_a_command_leaves_no_process(fast_path: Path, token: str) -> None:
+    command = started(fast_path, token)
+    command.kill(signal.SIGKILL)
+    wait_for(lambda: not processes(token), seconds=5)
+
+
+def supervised(folder: Path, token: str, how: Any) -> tuple[Any, int]:
+    """A process with a worker that sleeps, and the worker's number."""
+    marker = folder / "marker"
+    process = commands.SERVER.Process(target=supervise, args=(Sleeper(marker, how), {"RELIABILITY": token}))
+    process.start()
+    return process, int(wait_for(lambda: marker.exists() and marker.read_text()))
+
+
+@LINUX
+def test_a_second_interrupt_ends_at_once_though_a_worker_does_not_listen(fast_path: Path, token: str) -> None:
+    hangs = ("--set", "faults:faulty.fault=hangs", "--workers", "1", "--seeds", "1")
+    marker = fast_path / "hangs"
+    command = start(fast_path, *FAULTY, *hangs, RELIABILITY=token, FAULTS_MARKER=str(marker))
+    wait_for(marker.exists)
+    command.kill(signal.SIGINT)
+    command.process.join(0.5)
+    assert command.process.is_alive(), "it waits for the worker's checkpoint"
+    assert processes(token)
+    command.kill(signal.SIGINT)
+    assert command.wait(seconds=2) == 130
+    wait_for(lambda: not processes(token), seconds=5)
+
+
+@LINUX
+@pytest.mark.parametrize("how", ["listens", "deaf", "holds the interpreter"])
+def test_a_worker_ends_with_its_parent_whatever_it_does(fast_path: Path, token: str, how: str) -> None:
+    process, worker = supervised(fast_path, token, how)
+    process.kill()
+    wait_for(lambda: not alive(worker), seconds=5)
+
+
+# ------------------------------------------------------------------ runs that fail
+
+
+def outcome(worker: Worker) -> Outcome:
+    """How a worker's task ended."""
+    ended: Outcome = wait_for(worker.outcome)
+    return ended
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    """A worker whose tasks may take five seconds."""
+    with started_workers(Place(tmp_path), ["cpu"], Interrupt(), timeout=5) as (workers, _):
+        yield workers[0]
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        (-signal.SIGKILL, "worker killed by SIGKILL"),
+        (-signal.SIGSEGV, "worker killed by SIGSEGV"),
+        (0, "worker ended with code 0"),
+        (3, "worker ended with code 3"),
+    ],
+)
+def test_a_worker_that_dies_is_noticed_named_and_replaced(worker: Worker, by: int, reason: str) -> None:
+    worker.give(Ending(by))
+    how, what = outcome(worker)
+    assert (how, what.partition("\n")[0]) == ("failed", reason)
+    if by == -signal.SIGSEGV:
+        assert 'tasks.py", line' in what, "the log says where it crashed"
+    worker.give(Greeting())
+    assert outcome(worker)[0] == "done"
+
+
+def test_a_worker_is_kept_while_it_works_and_replaced_after_a_failure(worker: Worker) -> None:
+    worker.give(Greeting())
+    first = outcome(worker)
+    worker.give(Greeting())
+    assert outcome(worker) == first
+    worker.give(Failing())
+    assert outcome(worker) == ("failed", f"process {first[1]}")
+    worker.give(Greeting())
+    assert outcome(worker)[1] != first[1]
+
+
+@pytest.mark.parametrize("how", ["deaf", "holds the interpreter"])
+def test_a_hang_is_ended_and_the_log_says_where(worker: Worker, tmp_path: Path, how: Any) -> None:
+    worker.give(Sleeper(tmp_path / "marker", how))
+    began = time.monotonic()
+    ended, what = outcome(worker)
+    assert 4 < time.monotonic() - began < 15
+    assert ended == "failed"
+    first, _, log = what.partition("\n")
+    assert first == "took longer than --run-timeout 5 s"
+    assert 'tasks.py", line' in log, "the stack of the process that hung"
+    assert not alive(int((tmp_path / "marker").read_text()))
+
+
+def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
+    """One results folder, a command for each fault; the retries are counted."""
+    one = (*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--retries", "1")
+    for fault, *more in (
+        ("raises", "--workers", "0"),
+        ("starves", "--workers", "0"),
+        ("dies", "--workers", "1", "--models", "faults:faulty", "vanilla", *NARROW),
+        ("dies once", "--workers", "1"),
+        ("hangs", "--workers", "1", "--run-timeout", "2"),
+    ):
+        done = commands.run(
+            fast_path,
+            *(*(one[2:] if "--models" in more else one), "--set", f"faults:faulty.fault={fault}", *more),
+            before=without_report,
+            FAULTS_MARKER=str(fast_path / "died"),
+        )
+        assert done.wait() == (0 if fault == "dies once" else 1), done.err
+        assert "Traceback" not in done.err
+    found = {record["hyperparameters"].get("fault"): record for record in commands.records(fast_path)}
+    assert found[None]["status"] == "finished", "that of the other model, which came after the one that dies"
+    starved = found["starves"].pop("reason")
+    assert re.match("RuntimeError: .*can't allocate memory", starved)
+    assert {fault: (r["status"], r.get("reason"), r["attempts"]) for fault, r in found.items() if fault} == {
+        "raises": ("failed", "ValueError: a fault, made on purpose", 2),
+        "starves": ("failed", None, 2),
+        "dies": ("failed", "worker killed by SIGKILL", 2),
+        "dies once": ("finished", None, 2),
+        "hangs": ("failed", "took longer than --run-timeout 2 s", 2),
+    }
+    for folder in folders(fast_path):
+        record = records.read_record(folder)
+        assert record is not None
+        assert not (folder / "progress.json").exists()
+        if record["model"] == "vanilla":
+            continue
+        log = (folder / "error.log").read_text().splitlines()
+        reason = record["reason"] or "worker killed by SIGKILL"
+        assert [line for line in log if line.startswith("attempt")] == [
+            f"attempt {k}: {reason}" for k in range(1, record["attempts"] + (record["status"] == "failed"))
+        ]
+        if record["hyperparameters"]["fault"] in ("raises", "starves"):
+            assert "faults.py" in "".join(log), "where it happened"
+
+
+def test_losses_or_images_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: Path) -> None:
+    for fault in ("nan", "explodes", "collapses", "nan images"):
+        done = commands.run(
+            fast_path,
+            *(*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--workers", "0"),
+            "--set",
+            f"faults:faulty.fault={fault}",
+            before=without_report,
+        )
+        assert done.wait() == (0 if fault == "collapses" else 1), done.err
+        assert not re.search(r"\bnan\b", done.out), "no table shows what is not a number"
+    found = {record["hyperparameters"]["fault"]: record for record in commands.records(fast_path)}
+    assert {fault: (r["status"], r["reason"]) for fault, r in found.items()} == {
+        "nan": ("diverged", "a loss is not finite at step 30"),
+        "explodes": ("diverged", "a loss exceeds 1e+08 at step 30"),
+        "collapses": ("finished", None),
+        "nan images": ("diverged", "the generator's samples are not finite at step 60"),
+    }
+    scores = found["collapses"]["metrics"]["classifier"]
+    assert all(math.isfinite(value) for value in scores.values())
+    assert (scores["isc_mean"], scores["modes"]) == (pytest.approx(1), 1)
+
+
+def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
+    """A worker killed by the system at step 230: the record is that of a run that was left alone."""
+    one: tuple[str, ...] = (
+        *FAULTY,
+        "--seeds",
+        "1",
+        "--steps",
+        "300",
+        "--eval-every",
+        "300",
+        "--checkpoint-every",
+        "0",
+    )
+    one += ("--workers", "1", "--set", "faults:faulty.fault=dies once", "faults:faulty.at=230")
+    marker = fast_path / "died"
+    killed = commands.run(fast_path / "a", *one, before=without_report, FAULTS_MARKER=str(marker))
+    assert (killed.wait(), marker.exists()) == (0, True)
+    calm = commands.run(fast_path / "b", *one, before=without_report, FAULTS_MARKER=str(marker))
+    assert calm.wait() == 0
+    one_run, other = (numbers(folders(fast_path / name)[0]) for name in "ab")
+    assert (one_run["record"].pop("attempts"), other["record"].pop("attempts")) == (2, 1)
+    assert one_run == other
+
+
+def in_process(place: Place, n_seeds: int, **options: Any) -> tuple[list[Job], list[dict[str, Any] | None]]:
+    """Jobs, run as one stack in this process, and their records."""
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), place)
+    run_here([Task(jobs)], place, Interrupt(), retries=options.get("retries", 0))
+    return jobs, [records.read_record(each.folder(place.out)) for each in jobs]
+
+
+def test_a_stack_that_does_not_fit_into_memory_is_halved(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    real = job.run
+
+    def small_device(jobs: list[Job], *arguments: Any, **options: Any) -> None:
+        sizes.append(len(jobs))
+        if len(jobs) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        real(jobs, *arguments, **options)
+
+    monkeypatch.setattr(job, "run", small_device)
+    _, found = in_process(Place(fast_path, offline=True), 3)
+    assert sizes == [3, 1, 2, 1, 1]
+    assert [(r["status"], r["attempts"], r["cost"]["stack"]) for r in found if r] == [("finished", 1, 1)] * 3
+
+
+def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(job, "run", full)
+    _, (record,) = in_process(Place(fast_path, offline=True), 1, retries=2)
+    assert record is not None
+    assert (record["status"], record["attempts"]) == ("failed", 3)
+    assert record["reason"] == "OutOfMemoryError: CUDA out of memory"
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    finish = job.Stack.finish
+
+    def second_fails(self: job.Stack, k: int, attempt: int) -> None:
+        if k == 1 or self.lanes[0].job.seed == 1:
+            raise RuntimeError("only this one")
+        finish(self, k, attempt)
+
+    monkeypatch.setattr(job.Stack, "finish", second_fails)
+    _, found = in_process(Place(fast_path, offline=True), 2, retries=retries)
+    assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
+
+
+def test_scores_that_cannot_be_computed_are_a_named_failure(
+    fast_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
+    job._evaluators.clear()
+    _, (record,) = in_process(Place(fast_path, offline=True), 1)
+    assert record is not None
+    assert record["status"] == "failed"
+    assert record["reason"] == "ScoreError: 360 real images cannot be scored: at least 361 are needed"
+    assert record["metrics"] == {}
+
+
+# ------------------------------------------------------------------ full, read-only and deleted folders
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mount.returncode:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path, *, leave: int) -> Path:
+    """Fill a disk but for this many bytes."""
+    junk = disk / "junk"
+    junk.write_bytes(bytes(shutil.disk_usage(disk).free - leave))
+    return junk
+
+
+def assert_one_line(command: commands.Command, what: str) -> None:
+    """It said this in one line, and nothing else."""
+    assert command.err.count("\n") == 1, command.err
+    assert command.err.startswith("error: ")
+    assert what in command.err
+    assert command.err.endswith("what is finished is kept, the same command goes on\n")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("leave", [0, 60_000])
+def test_a_full_disk_is_one_line_and_afterwards_the_command_goes_on(
+    small_disk: Path, whole: tuple[dict[str, Any], float], workers: int, leave: int
+) -> None:
+    """Full when the second seed begins, or while it trains."""
+    first = commands.run(small_disk, *RUN, "--workers", "0", before=without_report)
+    assert first.wait() == 0, first.err
+    junk = fill(small_disk, leave=leave)
+    both = [*RUN, "--seeds", "2", "--workers", str(workers)]
+    command = commands.run(small_disk, *both, before=without_report, to=small_disk.parent)
+    assert command.wait() == 1
+    assert_one_line(command, "No space left on device")
+    assert [record["seed"] for record in commands.records(small_disk)] == [0]
+    junk.unlink()
+    again = commands.run(small_disk, *both, before=without_report)
+    assert (again.wait(), again.err) == (0, "")
+    assert "2 runs, 1 reused, 1 to compute" in again.out
+    assert numbers(folders(small_disk)[0]) == whole[0]
+    assert [record["status"] for record in commands.records(small_disk)] == ["finished"] * 2
+
+
+def test_a_disk_that_is_full_when_the_report_is_written_is_one_line(small_disk: Path) -> None:
+    first = commands.run(small_disk, *RUN, "--workers", "0", before=without_report)
+    assert first.wait() == 0, first.err
+    fill(small_disk, leave=0)
+    command = commands.run(small_disk, *RUN, to=small_disk.parent)
+    assert command.wait() == 1
+    assert "vanilla" in command.out, "the table was printed before"
+    assert_one_line(command, "No space left on device")
+
+
+def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full from the n-th written file on, for every n: the same error, and never half a file."""
+    real, calls, last = os.fsync, 0, 0
+
+    def fsync(number: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > last:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    spec = Spec(["faults:faulty"], ["digits"], [0], steps=20, eval_every=20)
+    jobs = plan(spec, Place(fast_path / "cache", offline=True))
+    for last in range(100):
+        calls, place = 0, Place(fast_path / str(last), offline=True, cache_root=fast_path / "cache")
+        ended = Task(jobs).run(place, lambda: False)
+        if ended[0] == "done":
+            break
+        assert ended[0] == "unwritable"
+        assert ended[1][0] == errno.ENOSPC
+        folder = jobs[0].folder(place.out)
+        assert not list(folder.glob(".*"))
+        last = 10**6
+        run_here([Task(jobs)], place, Interrupt(), retries=0)
+        assert (records.read_record(folder) or {})["status"] == "finished"
+    assert last > 4
+
+
+@pytest.fixture
+def read_only(small_disk: Path) -> Iterator[Any]:
+    """Makes a folder read-only, and writable again."""
+
+    def switch(on: bool) -> None:
+        mode = "ro" if on else "rw"
+        command = ["mount", "-o", f"remount,{mode}", str(small_disk)]
+        wait_for(lambda: not subprocess.run(command, capture_output=True, check=False).returncode)  # busy
+
+    yield switch
+    switch(False)
+
+
+def test_a_folder_that_turns_read_only_is_one_line(small_disk: Path, read_only: Any) -> None:
+    elsewhere = small_disk.parent
+    one = (*LONG, "--seeds", "1", "--out", small_disk / "results")
+    command = start(elsewhere, *one, "--workers", "1")
+    wait_for(begun(small_disk))
+    read_only(True)
+    assert command.wait() == 1
+    assert_one_line(command, "Read-only file system")
+    again = commands.run(elsewhere, *one)
+    assert again.wait() == 1
+    assert_one_line(again, "Read-only file system")
+
+
+@LINUX
+def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir(mode=0o500)
+    command = commands.run(tmp_path, *RUN, before=without_privileges)
+    assert command.wait() == 1
+    assert_one_line(command, "results/commands.jsonl: Permission denied")
+    results.chmod(0o700)
+    command = start(tmp_path, *LONG, "--seeds", "1", "--workers", "0", before=without_privileges)
+    wait_for(begun(tmp_path))
+    folders(tmp_path)[0].chmod(0o500)
+    assert command.wait() == 1
+    assert_one_line(command, "Permission denied")
+    folders(tmp_path)[0].chmod(0o700)
+
+
+def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(
+    fast_path: Path, whole: tuple[dict[str, Any], float]
+) -> None:
+    """While the second of two seeds trains: the first one's record is missed, and can be computed again."""
+    both = (*RUN, "--seeds", "2", "--workers", "0")
+    command = start(fast_path, *both, before=without_report)
+    wait_for(lambda: len(folders(fast_path)) == 2 and (folders(fast_path)[1] / "checkpoint.pt").exists())
+    (fast_path / "results").rename(fast_path / "gone")
+    code = command.wait()
+    assert code == 1
+    assert command.err.count("\n") == 1, command.err
+    assert command.err.startswith("error: ")
+    assert "Traceback" not in command.err
+    again = commands.run(fast_path, *both, before=without_report)
+    assert (again.wait(), again.err) == (0, "")
+    assert numbers(folders(fast_path)[0]) == whole[0]
+
+
+# ------------------------------------------------------------------ many runs
+
+
+@LINUX
+def test_many_runs_in_one_command_leave_memory_and_open_files_flat(fast_path: Path, token: str) -> None:
+    """``SOAK=500`` makes it 500 runs; see docs/reliability.md for what that gave."""
+    n = int(os.environ.get("SOAK", "40"))
+    command = start(
+        fast_path,
+        *("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu"),
+        *("--steps", "2", "--eval-every", "2", "--seeds", str(n), "--workers", "1"),
+        RELIABILITY=token,
+    )
+    files: list[int] = []
+    while command.process.is_alive():
+        with suppress(FileNotFoundError):  # one has just ended
+            mine = (command.pid, *processes(token))
+            files.append(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in mine))
+        command.process.join(0.2)
+    assert command.wait() == 0, command.err
+    found = commands.records(fast_path)
+    assert sorted(record["seed"] for record in found) == list(range(n))
+    by_age = sorted(folders(fast_path), key=lambda folder: (folder / "run.json").stat().st_mtime)
+    memory = [(records.read_record(folder) or {})["cost"]["peak_memory_mb"] for folder in by_age]
+    assert memory[-1] < memory[n // 4] * 1.02, memory
+    most = [max(half) for half in (files[: len(files) // 2], files[len(files) // 2 :])]
+    assert most[1] <= most[0] + 3, files  # a file may just be open; a leak would add one with each run
+    left = {path.name for folder in by_age for path in folder.iterdir()}
+    assert left == {"checkpoint.pt", "history.csv", "run.json", "samples.png", "samples-000002.png"}
+    recount(fast_path, found)
+
+
+def recount(folder: Path, found: list[dict[str, Any]]) -> None:
+    """The report's mean and deviation are those of the records, added up by hand."""
+    with (folder / "results" / "report" / "table.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    for name in ("fid", "kid_mean", "isc_mean", "precision", "recall"):
+        values = [record["metrics"]["classifier"][name] for record in found]
+        assert float(row[f"metrics.classifier.{name}.mean"]) == pytest.approx(
+            statistics.fmean(values), rel=1e-9
+        )
+        assert float(row[f"metrics.classifier.{name}.std"]) == pytest.approx(
+            statistics.stdev(values), rel=1e-9
+        )
+        assert int(float(row[f"metrics.classifier.{name}.n"])) == len(found)

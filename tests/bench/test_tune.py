@@ -1,0 +1,527 @@
+"""The search command: real processes, really killed and stopped; what it leaves; wrong requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import tomllib
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import commands
+import pandas as pd
+import pytest
+from commands import Command, wait_for, without_report
+from optuna.trial import TrialState
+
+from bench import cli, run, tune
+from bench.errors import UsageError
+from bench.scoring import metrics
+from bench.search import findings, study
+from bench.store import records
+
+SMALL = (
+    *("--model", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16", "vanilla.batch_size=32"),
+    *("--dataset", "digits", "--offline", "--device", "cpu", "--sampler", "random", "--pruner", "none"),
+    *("--seeds", "1", "--retrain", "0"),
+)
+QUICK = (*SMALL, "--steps", "4", "--eval-every", "4")
+LONG = (*SMALL, "--steps", "4000", "--eval-every", "4000")
+"""A trial is long enough to be caught in the middle of it."""
+
+
+def _tune(words: tuple[str, ...], plots: bool) -> None:
+    without_report()
+    with pytest.MonkeyPatch.context() as patch:
+        cheaper(patch, plots=plots)
+        cli.run_main(lambda: tune.main(words))
+
+
+def cheaper(patch: pytest.MonkeyPatch, *, plots: bool) -> None:
+    """Leave out what takes most of a short search's time."""
+    patch.setattr(metrics, "KID_SUBSETS", 2)
+    if not plots:
+        patch.setattr(findings, "draw", lambda study, folder, objectives: [])
+        patch.setattr(findings, "draw_budget", lambda curve, objective, path, sampler: None)
+
+
+def start(folder: Path, *words: str, to: str = "printed", plots: bool = False) -> Command:
+    """Start ``bench.tune`` with ``folder`` as its working folder."""
+    return commands.start(folder, before=partial(_tune, words, plots), to=folder / to)
+
+
+def study_folder(folder: Path) -> Path:
+    (found,) = (folder / "results" / "studies").iterdir()
+    return found
+
+
+def attempts(folder: Path) -> dict[int, list[str]]:
+    """Slot -> how its attempts ended, as the study's journal has it; ``RUNNING`` where one did not."""
+    if not list((folder / "results" / "studies").glob("*/journal.log")):
+        return {}
+    storage = study.open_storage(None, study_folder(folder))
+    found: dict[int, list[str]] = {}
+    for each in storage.get_all_studies():
+        for trial in storage.get_all_trials(each._study_id):
+            withdrawn = trial.state == TrialState.FAIL and "ending" not in trial.user_attrs
+            if not withdrawn:
+                ending = "RUNNING" if trial.state == TrialState.RUNNING else study.ending_of(trial)
+                found.setdefault(trial.user_attrs["slot"], []).append(ending)
+    return found
+
+
+def trains(folder: Path) -> bool:
+    """Whether a trial is in the midst of training."""
+    running = any("RUNNING" in endings for endings in attempts(folder).values())
+    steps = [commands.progress(path) for path in folder.glob("results/studies/*/runs/*/seed-*")]
+    return running and max(steps, default=0) > 0
+
+
+def trial_runs(folder: Path) -> list[dict[str, Any]]:
+    """The records of the trials' runs."""
+    paths = sorted(folder.glob("results/studies/*/runs/*/seed-*"))
+    return [record for path in paths if (record := records.read_record(path)) is not None]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((study_folder(folder) / "summary.json").read_text())
+    return found
+
+
+# ------------------------------------------------------------------ one study, several processes
+
+FULL = ("--retrain-steps", "6")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Command]]:
+    """Five trials of two seeds by two commands that were started at once, winner and default retrained."""
+    folder = tmp_path_factory.mktemp("searched")
+    words = (*QUICK, "--trials", "5", "--seeds", "2", "--retrain", "2", "--workers", "0", *FULL)
+    both = [start(folder, *words, to=name, plots=name == "a") for name in ("a", "b")]
+    for command in both:
+        assert command.wait(seconds=600) == 0, command.err
+    return folder, both
+
+
+def test_two_commands_at_once_run_exactly_the_trials_asked_for(searched: tuple[Path, list[Command]]) -> None:
+    folder, both = searched
+    assert attempts(folder) == {slot: ["complete"] for slot in range(5)}
+    records = trial_runs(folder)
+    assert len(records) == 5 * 2
+    assert Counter(record["seed"] for record in records) == {1000: 5, 1001: 5}
+    assert all(record["protocol"]["scored_on"] == "val" for record in records)
+    for command in both:
+        assert "vanilla spent 5 trials (5 complete), 40 iterations" in command.out
+
+
+def test_the_winner_and_the_default_are_compared_on_test_over_fresh_seeds(
+    searched: tuple[Path, list[Command]],
+) -> None:
+    folder, both = searched
+    records = commands.records(folder)
+    assert len(records) == 4
+    assert {(record["seed"], record["protocol"]["scored_on"]) for record in records} == {
+        (0, "test"), (1, "test"),
+    }  # fmt: skip
+    assert all(record["protocol"]["dataset"]["n_val"] == 0 for record in records)
+    assert {record["steps"] for record in records} == {6}
+    best = summary(folder)["best"][0]["params"]
+    means = {}
+    for which, values in (("best", best), ("default", {"lr": 2e-4, "beta1": 0.5})):
+        fids = [
+            record["metrics"]["classifier"]["fid"]
+            for record in records
+            if all(record["hyperparameters"][name] == value for name, value in values.items())
+        ]
+        assert len(fids) == 2
+        means[which] = sum(fids) / 2
+        told = summary(folder)["test"]["scores"]["fid"][which]
+        assert (sorted(told["values"]), told["mean"]) == (sorted(fids), pytest.approx(means[which]))
+    for command in both:
+        assert "on test, fresh seeds 0 to 1 of 6 steps, best against default configuration:" in command.out
+        line = r"  fid: ([\d.]+) ± [\d.]+ against ([\d.]+) ± [\d.]+ \(lower is better\), permutation p = "
+        (said,) = re.findall(line, command.out)
+        assert [float(mean) for mean in said] == pytest.approx([means["best"], means["default"]], rel=0.05)
+
+
+def test_the_best_is_the_trial_with_the_least_mean_over_seeds(searched: tuple[Path, list[Command]]) -> None:
+    folder, _ = searched
+    means: dict[float, list[float]] = {}
+    for record in trial_runs(folder):
+        fid = record["metrics"]["classifier"]["fid"]
+        means.setdefault(record["hyperparameters"]["lr"], []).append(fid)
+    lr, fids = min(means.items(), key=lambda item: sum(item[1]))
+    best = summary(folder)["best"][0]
+    assert best["params"]["lr"] == lr
+    assert best["values"]["fid"] == pytest.approx(sum(fids) / 2)
+    frame = pd.read_csv(study_folder(folder) / "trials.csv")
+    assert frame["trial"].tolist() == [0, 1, 2, 3, 4]
+    assert set(frame["state"]) == {"complete"}
+    assert frame["lr"].iloc[int(frame["fid"].argmin())] == lr
+
+
+def test_artefacts(searched: tuple[Path, list[Command]]) -> None:
+    folder, _ = searched
+    left = {path.name for path in study_folder(folder).iterdir()}
+    assert left == {
+        *("journal.log", "runs", "trials.csv", "best.toml", "default.toml", "summary.json", "summary.md"),
+        *("expected.csv", "expected.png", "history.png", "importances.png", "parallel.png", "slice.png"),
+        "edf.png",
+    }
+    found = summary(folder)
+    assert found["request"]["sampler"] == "random"
+    assert found["request"]["seeds"] == [1000, 1001]
+    assert found["request"]["space"]["lr"] == {"low": 1e-5, "high": 1e-2, "log": True, "whole": False}
+    assert found["spent"]["iterations"] == 5 * 2 * 4
+    assert found["versions"]["optuna"]
+    assert found["storage"].endswith("journal.log")
+    text = (study_folder(folder) / "summary.md").read_text()
+    for part in (
+        f"# Search {found['study']}",
+        "| searched | latent_dim 16…256, log; lr 1e-05…0.01, log; beta1 0…0.9; beta2 0.9…0.999 |",
+        "| fixed | g_widths (16,); d_widths (16,); batch_size 32 |",
+        "| sampler | random, seed 0; pruner none |",
+        "| budget | 5 trials × 2 seeds × 4 steps, scored every 4 on validation |",
+        found["request"]["protocol"]["dataset"]["sha256"],
+        found["storage"],
+        "best on validation: trial ",
+        "  fid: ",
+    ):
+        assert part in text
+
+
+def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
+    searched: tuple[Path, list[Command]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, _ = searched
+    path = study_folder(folder) / "best.toml"
+    assert (
+        tomllib.loads(path.read_text())["set"]["vanilla"]["lr"] == summary(folder)["best"][0]["params"]["lr"]
+    )
+    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # as in the searches
+    assert run.main(["--config", str(path), "--dry-run"]) == 0
+    assert "2 runs: 0 to compute, 2 reused" in capsys.readouterr().out
+
+
+def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
+    searched: tuple[Path, list[Command]],
+) -> None:
+    folder, _ = searched
+    words = (*QUICK, "--seeds", "2", "--retrain", "2", "--workers", "0", *FULL)
+    before = {record["id"] for record in trial_runs(folder)}
+    again = start(folder, *words, "--trials", "5", to="again")
+    assert again.wait() == 0, again.err
+    assert "; 5 done" in again.out
+    assert "2 runs, 2 reused, 0 to compute" in again.out
+    assert {record["id"] for record in trial_runs(folder)} == before
+    more = start(folder, *words, "--trials", "6", "--retrain", "0", to="more")
+    assert more.wait() == 0, more.err
+    assert attempts(folder) == {slot: ["complete"] for slot in range(6)}
+
+
+# ------------------------------------------------------------------ killed and stopped
+
+
+def test_killed_in_a_trial_another_command_takes_it_over(fast_path: Path) -> None:
+    words = (*LONG, "--trials", "3", "--workers", "0")
+    victim = start(fast_path, *words, to="victim")
+    wait_for(lambda: trains(fast_path))
+    other = start(fast_path, *words, to="other")
+    wait_for(lambda: attempts(fast_path).get(1))
+    victim.kill(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert other.wait() == 0, other.err
+    assert attempts(fast_path) == {0: ["lost", "complete"], 1: ["complete"], 2: ["complete"]}
+    assert f"trial 0: attempt lost (process {victim.pid} is gone)" in other.out
+    assert len(trial_runs(fast_path)) == 3
+    assert summary(fast_path)["attempts lost"] == 1
+    frame = pd.read_csv(study_folder(fast_path) / "trials.csv")
+    assert frame["attempts"].tolist() == [2, 1, 1]
+
+
+def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
+    command = start(fast_path, *LONG, "--trials", "2", "--workers", "1", "--checkpoint-every", "0")
+    wait_for(lambda: trains(fast_path))
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    if not children.exists():
+        pytest.skip("needs /proc/…/children")
+    workers = [int(pid) for pid in children.read_text().split()]
+    spawned = [pid for pid in workers if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(spawned[0], signal.SIGKILL)
+    assert command.wait() == 0, command.err
+    assert attempts(fast_path) == {0: ["lost", "complete"], 1: ["complete"]}
+    assert "trial 0: attempt lost (worker killed by SIGKILL)" in command.out
+    assert {record["attempts"] for record in trial_runs(fast_path)} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "0")], ids=["SIGINT", "SIGTERM"]
+)
+def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, workers: str) -> None:
+    words = (*LONG, "--trials", "2", "--workers", workers, "--retries", "0")
+    command = start(fast_path, *words, to="first")
+    wait_for(lambda: trains(fast_path))
+    command.kill(number)
+    assert command.wait() == 128 + number
+    assert command.err == "interrupted: 2 trials are left; the same command goes on\n"
+    assert attempts(fast_path) == {0: ["stopped"]}
+    (checkpoint,) = fast_path.glob("results/studies/*/runs/*/seed-*/checkpoint.pt")
+    again = start(fast_path, *words, to="second")
+    assert again.wait() == 0, again.err
+    assert attempts(fast_path) == {0: ["stopped", "complete"], 1: ["complete"]}
+    assert not checkpoint.exists()
+    assert len(trial_runs(fast_path)) == 2
+
+
+def test_half_a_line_in_its_journal_stops_no_search(fast_path: Path) -> None:
+    """Left by another command that was killed while it wrote."""
+    words = (*LONG, "--trials", "2", "--workers", "1")
+    command = start(fast_path, *words, to="first")
+    wait_for(lambda: trains(fast_path))
+    with (study_folder(fast_path) / "journal.log").open("ab") as journal:
+        journal.write(b'{"op_code":8,"worker')
+    assert command.wait() == 0, command.err
+    assert attempts(fast_path) == {0: ["complete"], 1: ["complete"]}
+    again = start(fast_path, *words, to="second")
+    assert again.wait() == 0, again.err
+    assert "; 2 done" in again.out
+
+
+# ------------------------------------------------------------------ other searches
+
+
+def here(folder: Path, *words: str) -> int:
+    """Run the command in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        cheaper(patch, plots="recall" in words)
+        return tune.main([*words, "--workers", "0", "--out", str(folder / "results")])
+
+
+def test_several_models_have_a_study_each_and_equal_budgets(
+    fast_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = fast_path / "space.toml"
+    space.write_text("lr = {low = 1e-4, high = 1e-3}\nbatch_size = {values = [16, 32]}\n")
+    fixed = [f"{m}.{p}" for m in ("vanilla", "lsgan") for p in ("beta1=0.5", "beta2=0.9", "latent_dim=8")]
+    fixed += ["lsgan.net=mlp", "lsgan.prior=normal", "lsgan.disc_norm=own", "lsgan.n_critic=1"]
+    words = ["--models", "vanilla", "lsgan", "--set", *fixed, "--space", str(space), "--sampler", "qmc"]
+    words += ["--dataset", "digits", "--offline", "--device", "cpu", "--seeds", "1", "--retrain", "0"]
+    assert here(fast_path, *words, "--steps", "2", "--trials", "2") == 0
+    out = capsys.readouterr().out
+    for model in ("vanilla", "lsgan"):
+        assert f"{model} spent 2 trials (2 complete), 4 iterations" in out
+    folders = sorted((fast_path / "results" / "studies").iterdir())
+    assert [folder.name.split("-")[0] for folder in folders] == ["lsgan", "vanilla"]
+    lrs = [pd.read_csv(folder / "trials.csv")["lr"].tolist() for folder in folders]
+    assert lrs[0] == lrs[1]
+    assert all(1e-4 <= lr <= 1e-3 for lr in lrs[0])
+
+
+def test_several_objectives_give_a_front(fast_path: Path) -> None:
+    url = f"sqlite:///{fast_path / 'study.db'}"
+    words = [word for word in QUICK if word not in ("--pruner", "none")]
+    assert here(fast_path, *words, "--trials", "3", "--storage", url, "--objective", "fid", "recall") == 0
+    folder = study_folder(fast_path)
+    trials, front = pd.read_csv(folder / "trials.csv"), pd.read_csv(folder / "pareto.csv")
+    for point in front.itertuples():
+        assert not ((trials["fid"] < point.fid) & (trials["recall"] > point.recall)).any()
+    assert trials["fid"].min() == front["fid"].min() == summary(fast_path)["best"][0]["values"]["fid"]
+    assert (folder / "pareto.png").exists()
+    assert not (folder / "journal.log").exists()
+    assert summary(fast_path)["storage"] == url
+
+
+def test_a_grid_ends_where_all_of_it_was_run(fast_path: Path) -> None:
+    space = fast_path / "space.toml"
+    space.write_text("lr = {values = [1e-4, 1e-3]}\nlatent_dim = {values = [4, 8]}\n")
+    words = ["--set", "vanilla.beta1=0.5", "vanilla.beta2=0.9", "--sampler", "grid", "--space", str(space)]
+    assert here(fast_path, *QUICK, *words, "--trials", "50") == 0
+    frame = pd.read_csv(study_folder(fast_path) / "trials.csv")
+    assert sorted(zip(frame["lr"], frame["latent_dim"], strict=True)) == [
+        (1e-4, 4), (1e-4, 8), (1e-3, 4), (1e-3, 8),
+    ]  # fmt: skip
+
+
+FAULTY = (
+    *("--model", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu", "--steps", "8"),
+    *("--sampler", "grid", "--retrain", "0", "--seeds", "1"),
+)
+
+
+def test_failures_are_counted_and_named(fast_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = fast_path / "space.toml"
+    space.write_text('fault = {values = ["none", "raises", "nan"]}\n')
+    words = (*FAULTY, "--space", str(space), "--set", "faults:faulty.at=3", "faults:faulty.batch_size=16")
+    assert here(fast_path, *words) == 0
+    out = capsys.readouterr().out
+    assert "failed (ValueError: a fault, made on purpose)" in out
+    assert "diverged (seed 1000: a loss is not finite at step 3)" in out
+    assert summary(fast_path)["trials"] == {"complete": 1, "failed": 1, "diverged": 1}
+    assert summary(fast_path)["best"][0]["params"]["fault"] == "none"
+
+
+def test_trials_train_together_and_one_that_fails_costs_no_other(
+    fast_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = fast_path / "space.toml"
+    space.write_text('at = {values = [3, 5]}\nfault = {values = ["none", "raises"]}\n')
+    words = (*FAULTY, "--space", str(space), "--set", "faults:faulty.batch_size=16")
+    assert here(fast_path, *words, "--stack", "4") == 0
+    assert summary(fast_path)["trials"] == {"complete": 2, "failed": 2}
+    assert "failed (ValueError: a fault, made on purpose)" in capsys.readouterr().out
+
+
+def test_trials_that_train_together_are_one_stack(fast_path: Path) -> None:
+    assert here(fast_path, *QUICK, "--trials", "3", "--stack", "3", "--space", str(numbers(fast_path))) == 0
+    records = trial_runs(fast_path)
+    assert [record["cost"]["stack"] for record in records] == [3] * 3
+    frame = pd.read_csv(study_folder(fast_path) / "trials.csv")
+    assert frame["lr"].nunique() == 3
+    assert frame["fid"].nunique() == 3
+
+
+def numbers(folder: Path) -> Path:
+    """A space of the optimizer's numbers alone."""
+    space = folder / "space.toml"
+    space.write_text("latent_dim = {values = [8]}\n")
+    return space
+
+
+def test_nothing_found_is_said(fast_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = fast_path / "space.toml"
+    space.write_text('fault = {values = ["raises"]}\n')
+    words = (*FAULTY, "--space", str(space), "--set", "faults:faulty.at=3", "faults:faulty.batch_size=16")
+    assert here(fast_path, *words) == 1
+    assert "no trial was completed: ValueError: a fault, made on purpose" in capsys.readouterr().out
+    assert (study_folder(fast_path) / "summary.json").exists()
+
+
+def test_a_storage_that_fails_on_the_way_is_one_line(
+    fast_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = iter([study.SharedStudy.claim])
+
+    def claim(shared: study.SharedStudy) -> study.Claim | None:
+        working = next(claims, None)
+        if working is None:
+            (shared.folder / "journal.log").unlink()
+            shared.trials()
+            raise AssertionError("not reached")
+        return working(shared)
+
+    monkeypatch.setattr(study.SharedStudy, "claim", claim)
+    assert here(fast_path, *QUICK, "--trials", "3") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "journal.log cannot be used: No such file or directory; the same command goes on" in err
+
+
+# ------------------------------------------------------------------ requests
+
+DIGITS = ("--model", "vanilla", "--dataset", "digits")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "vanilla", "--objective", "psnr"], "--objective: vanilla has no 'psnr'"),
+        (["--model", "vanilla", "--objective", "cond_accuracy"], "has no 'cond_accuracy'.*needs label"),
+        (["--model", "srgan", "--objective", "class_fid"], "--objective: srgan has no 'class_fid'"),
+        (["--model", "vanilla", "--study", ""], "--study: '' is not allowed"),
+        (["--model", "vanila"], "'vanila' is not a model.*did you mean 'vanilla'"),
+        (["--model", "vanilla", "vanilla"], "--models: 'vanilla' is named twice"),
+        ([], "--model: name at least one"),
+        (["--model", "vanilla", "--set", "vanilla.lt=1"], "vanilla.lt is not a hyperparameter; vanilla has"),
+        (["--model", "vanilla", "--set", "dcgan.lr=1"], "'dcgan' is not among"),
+        (
+            ["--model", "vanilla", "--objective", "fidd"],
+            "objective.*'fidd'.*did you mean 'fid'",
+        ),
+        (["--model", "vanilla", "--objective", "fid", "fid"], "--objective: 'fid' is named twice"),
+        (["--model", "vanilla", "--sampler", "tpee"], "sampler.*'tpee' is not allowed.*did you mean 'tpe'"),
+        (["--model", "vanilla", "--pruner", "mdian"], "pruner.*'mdian'.*did you mean 'median'"),
+        (["--model", "vanilla", "--trials", "0"], "trials.*'0' is not allowed"),
+        (["--model", "vanilla", "--seeds", "x"], "seeds.*'x' is not allowed"),
+        (["--model", "vanilla", "--retrain", "1001"], "retrain.*'1001' is not allowed; .*between 0 and 1000"),
+        (["--model", "vanilla", "--trails", "3"], "'--trails' is not a flag.*did you mean '--trials'"),
+        (["--model", "vanilla", "--objective", "fid", "recall", "--sampler", "cmaes"], "--sampler: 'cmaes'"),
+        (["--model", "vanilla", "--objective", "fid", "recall", "--pruner", "median"], "--pruner: 'median'"),
+        (["--models", "vanilla", "dcgan", "--study", "mine"], "--study: names one model's study"),
+        (["--model", "vanilla", "--dataset", "digit"], "'digit' is not a data set.*did you mean 'digits'"),
+        (["--model", "vanilla", "--space", "nowhere.toml"], "--space nowhere.toml: "),
+        (
+            ["--model", "vanilla", "--dataset", "digits", "--storage", "sqlite:////no/where.db"],
+            "unable to open",
+        ),
+        (
+            ["--model", "vanilla", "--dataset", "digits", "--storage", "study.db"],
+            "--storage 'study.db' cannot",
+        ),
+    ],
+)
+def test_a_wrong_request_is_one_clear_line(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        here(tmp_path, *words, "--device", "cpu", "--offline")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "batch_size = {low = -5, high = 0, log = false}",
+            "--space: vanilla cannot be built on digits: batch_size=-5",
+        ),
+        ("lrr = {low = 1e-4, high = 1e-3}", "'lrr' is not a hyperparameter; .*did you mean 'lr'"),
+        ("lr = {low = 1e-3, high = 1e-4}", "low = 0.001 is not below high = 0.0001"),
+    ],
+)
+def test_a_wrong_space_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        here(tmp_path, "--model", "vanilla", "--space", str(path), "--offline", "--device", "cpu")
+
+
+def test_another_request_under_the_same_name_is_refused(fast_path: Path) -> None:
+    words = (*QUICK, "--study", "mine", "--trials", "1")
+    assert here(fast_path, *words) == 0
+    with pytest.raises(UsageError, match="--study: 'mine' was begun with sampler = random, not tpe"):
+        here(fast_path, *words, "--sampler", "tpe")
+
+
+def test_a_dry_run_says_what_would_be_searched_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here(tmp_path, *QUICK, "--trials", "7", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "7 trials × 1 seeds × 4 steps of vanilla on digits" in out
+    assert "  lr: 1e-05…0.01, log\n" in out
+    assert "g_widths" not in out
+    assert not (tmp_path / "results" / "studies").exists()
+
+
+def test_edited_code_begins_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials of two versions of a model do not mix; a study that is named is refused."""
+    from bench import fingerprint
+
+    def names() -> list[str]:
+        args = tune.parser().parse(
+            ["--model", "vanilla", "--dataset", "digits", "--offline", "--out", str(tmp_path)]
+        )
+        place, _ = tune.place_of(args)
+        return [search.recipe.study for search in tune._searches(args, place)]
+
+    before = names()
+    assert names() == before
+    code_of = fingerprint.code_of
+    edited = {"model": {"baselines/vanilla.py": "0" * 16}}
+    monkeypatch.setattr(fingerprint, "code_of", lambda model: code_of(model) | edited)
+    assert names() != before
