@@ -117,11 +117,12 @@ def test_a_record_of_another_configuration_is_not_reused(copied: Path) -> None:
     arguments = [word for word in RUN if not word.startswith("vanilla.") and word != "--set"]
     planned = commands.run(copied, *arguments, *wider, "--dry-run").out
     there = Path(planned.splitlines()[-2].split()[-1])
-    shutil.copytree(folders(copied)[0], there)
+    own = folders(copied)[0]
+    shutil.copytree(own, there)
     command = commands.run(copied, *arguments, *wider, before=without_report)
     assert command.wait() == 0
     assert "1 run, 0 reused, 1 to compute" in command.out
-    name = folders(copied)[0].parent.name
+    name = own.parent.name
     assert {f"{there}/run.json: is the record of seed 0 of {name}; kept in old-seed-0-1"} < set(
         command.err.splitlines()
     ) | {""}
