@@ -23,14 +23,17 @@ from typing import Any
 import commands
 import pytest
 import torch
+from bench.execution.workers import Interrupt, Outcome, Worker, started_workers
 from commands import (
     SMALL,
     begun,
+    compute,
     folders,
     numbers,
     processes,
     progress,
     resumptions,
+    run_here,
     start,
     wait_for,
     without_privileges,
@@ -38,9 +41,7 @@ from commands import (
 )
 from tasks import Ending, Failing, Greeting, Sleeper, supervise
 
-from bench.execution import job
-from bench.execution.local import Task, run_here
-from bench.execution.workers import Interrupt, Outcome, Worker, started_workers
+from bench.execution import checkpoints, training
 from bench.plan import Job, Place, Spec, plan
 from bench.scoring import metrics
 from bench.store import records
@@ -105,9 +106,9 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
     place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, place)
-    job.run(jobs, place)
+    compute(jobs, place)
     expected = [numbers(each.folder(place.out)) for each in jobs]
-    renamed, checkpoint = Path.replace, job.Stack.checkpoint
+    renamed, checkpoint = Path.replace, training.Stack.checkpoint
     calls = last = saved = 0
 
     def replace(self: Path, target: Path) -> Path:
@@ -117,13 +118,13 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
             raise Crash
         return renamed(self, target)
 
-    def checkpointed(self: job.Stack) -> None:
+    def checkpointed(self: training.Stack) -> None:
         nonlocal saved
         checkpoint(self)
         saved = self.trainer.step
 
     monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr(job.Stack, "checkpoint", checkpointed)
+    monkeypatch.setattr(training.Stack, "checkpoint", checkpointed)
     resumed, trained = resumptions(monkeypatch), advances(monkeypatch)
     first: list[int] = []
 
@@ -135,7 +136,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
         resumed.clear()
         trained.clear()
         with suppress(Crash):
-            run_here([Task(jobs)], place, Interrupt(), retries=0)
+            run_here(jobs, place, retries=0)
         assert [step >= kept for step in resumed] == [True] * bool(left)
         assert not (kept == 60 and trained), "what was trained to the end is only scored"
         return calls > last
@@ -158,22 +159,22 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     assert Place().checkpoint_every == 60
     clock, saved = 0.0, []
 
-    def advance(self: job.Stack) -> None:
+    def advance(self: training.Stack) -> None:
         nonlocal clock
         clock += 0.5
         self.slice = 1
         advanced(self)
 
-    def noted(self: job.Stack) -> None:
+    def noted(self: training.Stack) -> None:
         saved.append(self.trainer.step)
         checkpoint(self)
 
-    advanced, checkpoint = job.Stack.advance, job.Stack.checkpoint
+    advanced, checkpoint = training.Stack.advance, training.Stack.checkpoint
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    monkeypatch.setattr(job.Stack, "advance", advance)
-    monkeypatch.setattr(job.Stack, "checkpoint", noted)
+    monkeypatch.setattr(training.Stack, "advance", advance)
+    monkeypatch.setattr(training.Stack, "checkpoint", noted)
     place = Place(fast_path, offline=True)
-    job.run(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
+    compute(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
     assert saved == [0, 121, 242, 300]
 
 
@@ -190,11 +191,12 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
         looks += 1
         return looks == 3
 
-    with pytest.raises(job.StoppedError):
-        job.run(jobs[1:2], place, stop=stop)
-    reached = job.load_checkpoint(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
+    compute(jobs[1:2], place, stop=stop)
+    reached = checkpoints.load_checkpoint(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))[
+        "step"
+    ]
     resumed = resumptions(monkeypatch)
-    run_here([Task(jobs)], place, Interrupt(), retries=0)
+    run_here(jobs, place, retries=0)
     assert resumed == [0, reached]
     assert [(records.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [
         2,
@@ -206,13 +208,13 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
 def advances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The step at which each stretch of training begins, from now on."""
     steps: list[int] = []
-    advance = job.Stack.advance
+    advance = training.Stack.advance
 
-    def advanced(self: job.Stack) -> None:
+    def advanced(self: training.Stack) -> None:
         steps.append(self.trainer.step)
         advance(self)
 
-    monkeypatch.setattr(job.Stack, "advance", advanced)
+    monkeypatch.setattr(training.Stack, "advance", advanced)
     return steps
 
 
@@ -247,8 +249,10 @@ def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
     for folder in folders(fast_path):
         left = {path.name for path in folder.iterdir()}
         assert {"checkpoint.pt", "progress.json"} <= left
-        assert not left & {"run.json", "error.log", "claim-1"}
-        assert job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(folder)
+        assert not left & {"run.json", "error.log", "lease-1"}
+        assert checkpoints.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(
+            folder
+        )
 
 
 @LINUX
@@ -451,7 +455,7 @@ def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
 def in_process(place: Place, n_seeds: int, **options: Any) -> tuple[list[Job], list[dict[str, Any] | None]]:
     """Jobs, run as one stack in this process, and their records."""
     jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), place)
-    run_here([Task(jobs)], place, Interrupt(), retries=options.get("retries", 0))
+    run_here(jobs, place, retries=options.get("retries", 0))
     return jobs, [records.read_record(each.folder(place.out)) for each in jobs]
 
 
@@ -488,14 +492,14 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
 def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
-    finish = job.Stack.finish
+    finish = training.Stack.finish
 
-    def second_fails(self: job.Stack, k: int, attempt: int) -> None:
+    def second_fails(self: training.Stack, k: int, attempt: int) -> None:
         if k == 1 or self.lanes[0].job.seed == 1:
             raise RuntimeError("only this one")
         finish(self, k, attempt)
 
-    monkeypatch.setattr(job.Stack, "finish", second_fails)
+    monkeypatch.setattr(training.Stack, "finish", second_fails)
     _, found = in_process(Place(fast_path, offline=True), 2, retries=retries)
     assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
 
@@ -504,7 +508,7 @@ def test_scores_that_cannot_be_computed_are_a_named_failure(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
-    job._evaluators.clear()
+    training._evaluators.clear()
     _, (record,) = in_process(Place(fast_path, offline=True), 1)
     assert record is not None
     assert record["status"] == "failed"
@@ -601,7 +605,7 @@ def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest
         folder = jobs[0].folder(place.out)
         assert not list(folder.glob(".*"))
         last = 10**6
-        run_here([Task(jobs)], place, Interrupt(), retries=0)
+        run_here(jobs, place, retries=0)
         assert (records.read_record(folder) or {})["status"] == "finished"
     assert last > 4
 
