@@ -352,8 +352,10 @@ def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     restore = training.Stack.resume
 
     def restored(self: training.Stack, states: Any) -> None:
-        restore(self, states)
-        steps.append(self.trainer.step)
+        try:
+            restore(self, states)
+        finally:
+            steps.append(self.trainer.step)
 
     monkeypatch.setattr(training.Stack, "resume", restored)
     return steps
