@@ -137,10 +137,8 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    records = [
-        records.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)
-    ]
-    return [record for record in records if record is not None and record["status"] == "finished"]
+    found = [records.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)]
+    return [record for record in found if record is not None and record["status"] == "finished"]
 
 
 def _compared(best: list[float], default: list[float], n: int, name: str) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
     python -m bench.tune --model vanilla --trials 20 --seeds 2
 
-Any number of these commands, on one machine or several, search the same study together; stopped, the same
-command goes on. Exit codes: 0 done; 1 nothing was found, or a retrained run failed; 2 the request was
-wrong; 130 or 143 interrupted.
+Any number of these commands, on one machine or several that share ``--out``, search the same study together.
+After a stop the same command goes on. Exit codes: 0 done; 1 nothing was found, or a retrained run failed;
+2 the request was wrong; 130 or 143 interrupted.
 """
 
 from __future__ import annotations
@@ -12,39 +12,27 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench import where
 from bench.cli import Parser, chosen, number, path, run_main, setting, word
 from bench.errors import UsageError, printable
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import trials_per_worker
-from bench.fingerprint import short
-from bench.plan import PRECISIONS, Place, Spec, check, plan, resolve
+from bench.plan import PRECISIONS, Place
 from bench.scoring.extractors import NAMES as FEATURES
-from bench.search import addresses
+from bench.search import FIRST_SEED, PRUNERS, SAMPLERS, addresses
 from bench.search.objectives import DIRECTIONS
-from bench.store import records
 from bench.store.leases import STALE_S
 
 if TYPE_CHECKING:
-    from bench.search.space import Space
+    from bench.search.request import Search
     from bench.search.study import SharedStudy
-    from bench.search.trials import Recipe
-
-SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
-PRUNERS = ("median", "hyperband", "none")
-
-FIRST_SEED = 1000
-"""Of the search: the seeds below are fresh, for what is reported."""
 
 JOBS = 4
-"""Of an engine, that search together where ``--workers`` does not say."""
-
-STEPS_SHARE = 4
-"""A trial trains a quarter of the data set's usual steps, unless told otherwise."""
+"""Jobs of an engine that search together, unless ``--workers`` says how many."""
 
 
 def parser() -> Parser:
@@ -120,7 +108,7 @@ def _add_search(p: Parser) -> None:
     )  # fmt: skip
     how.add_argument(
         "--deadline", type=number(float, 1), default=STALE_S, metavar="SECONDS",
-        help="a trial whose process is silent for so long is given up and tried again (default 60)",
+        help="a trial whose process gives no sign of life for so long is tried again (default 60)",
     )  # fmt: skip
 
 
@@ -131,24 +119,6 @@ EPILOG = """examples:
 """
 
 
-@dataclass(frozen=True)
-class Search:
-    """One model's search, as asked for."""
-
-    study: str
-    """Its name."""
-    model: str
-    space: Space
-    fixed: Mapping[str, Any]
-    request: Mapping[str, Any]
-    """All that decides what the trials are."""
-    recipe: Recipe
-    total: int
-    """Trials."""
-    full_steps: int
-    """Of the retrained runs."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse(argv)
@@ -156,110 +126,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"planning: {' '.join(args.models)} on {args.dataset}", flush=True)
     place, slots = where.place_of(args, draws=1)
     args.storage = addresses.hide(args.storage) if args.storage else None
-    searches = _searches(args, place)
+    from bench.search import request  # imports PyTorch
+
+    searches = request.searches(args, place)
     if args.dry_run:
         for search in searches:
-            print(_headline(search))
+            print(search)
             for name, values in search.space.items():
                 print(f"  {name}: {values}")
         return 0
-    from bench.search.addresses import StorageError
-
     codes = []
     for search in searches:
         shared = _open(args, search)
         try:
             code = _run(args, search, shared, place, slots)
-        except StorageError as error:
+        except addresses.StorageError as error:
             print(printable(f"stopped: {error}; the same command goes on"), file=sys.stderr)
             return 1
         if code >= 128:
             return code
         codes.append(code)
     return max(codes)
-
-
-# ------------------------------------------------------------------ the request
-
-
-def _searches(args: Namespace, place: Place) -> list[Search]:
-    """One search per model.
-
-    Raises:
-        UsageError: something asked for cannot be.
-    """
-    settings: dict[str, dict[str, str]] = {}
-    for model, name, value in args.set:
-        settings.setdefault(model, {})[name] = value
-    for model in args.models:
-        resolve(model, settings.get(model, {}))
-    from baselines import registry
-    from bench.data import datasets
-    from bench.search import objectives
-    from bench.search import space as spaces
-    from bench.search.trials import Recipe
-
-    for model in args.models:
-        objectives.refuse(model, registry.card(registry.get(model)), args.objective)
-    given = spaces.read(args.space) if args.space else {}
-    space = spaces.spaces(args.models, given, settings)
-    dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
-    if why:
-        print(why, flush=True)
-    usual = datasets.default_steps(dataset)
-    steps = args.steps or max(1, usual // STEPS_SHARE)
-    full_steps = args.retrain_steps or args.steps or usual
-    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
-    spec = Spec(
-        models=args.models,
-        datasets=[dataset],
-        seeds=seeds,
-        steps=steps,
-        eval_every=args.eval_every,
-        features=list(dict.fromkeys(args.features)),
-        hyperparameters=settings,
-        scored_on="val",
-        precision=args.precision,
-    )
-    templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
-    data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
-    for model in templates:
-        for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
-            check(model, resolve(model, {**settings.get(model, {}), **end}), data, "--space")
-    pruner = args.pruner or ("median" if len(args.objective) == 1 else "none")
-    searches = []
-    for model, template in templates.items():
-        fixed = settings.get(model, {})
-        request = {
-            "model": model,
-            "dataset": template.dataset,
-            "steps": steps,
-            "eval_every": template.eval_every,
-            "seeds": list(seeds),
-            "objectives": args.objective,
-            "sampler": args.sampler,
-            "sampler_seed": args.sampler_seed,
-            "pruner": pruner,
-            "space": spaces.describe(space[model]),
-            "fixed": {name: resolve(model, fixed)[name] for name in fixed},
-            "protocol": template.protocol,
-            "code": short({**template.code["model"], **template.code["training"]}),
-        }
-        name = (
-            args.study or f"{records.slug(model)}-{records.slug(template.dataset)}-{records.digest(request)}"
-        )
-        recipe = Recipe(
-            folder=place.out / "studies" / records.slug(name),
-            template=template,
-            fixed=fixed,
-            seeds=seeds,
-            objectives=args.objective,
-        )
-        total = args.trials
-        if args.sampler == "grid":
-            total = min(total, len(spaces.grid(space[model])))
-        searches.append(Search(name, model, space[model], fixed, request, recipe, total, full_steps))
-    return searches
 
 
 def _check(args: Namespace) -> None:
@@ -279,15 +166,6 @@ def _check(args: Namespace) -> None:
         raise UsageError("--stack: trials that train together have no train_s of their own; 1 for it")
     if args.study and len(args.models) > 1:
         raise UsageError("--study: names one model's study; leave it out for several models")
-
-
-def _headline(search: Search) -> str:
-    job, recipe = search.recipe.template, search.recipe
-    return (
-        f"study {search.study}: {search.total} trials × {len(recipe.seeds)} seeds × {job.steps} steps of "
-        f"{search.model} on {job.dataset}, {search.request['sampler']} search of {', '.join(search.space)} "
-        f"by validation {' and '.join(recipe.objectives)}"
-    )
 
 
 def _open(args: Namespace, search: Search) -> SharedStudy:
@@ -327,7 +205,7 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
 
     recipe = search.recipe
     done = sum(shared.counts()[state] for state in SETTLED)
-    print(f"{_headline(search)}; {done} done\n{recipe.folder}", flush=True)
+    print(f"{search}; {done} done\n{recipe.folder}", flush=True)
     if done < search.total:
         interrupt = _search(args, search, shared, place, slots)
         if not shared.finished:

@@ -178,7 +178,12 @@ def execute(
             timeout=args.run_timeout, spare=n * args.retries, detach=args.detach, tick=tick,
         )  # fmt: skip
     elif args.workers == 0:
-        work(source, place, interrupt.is_set, notify=Waiting())
+
+        def stop() -> bool:
+            tick()
+            return interrupt.is_set()
+
+        work(source, place, stop, notify=Waiting())
     else:
         supervise(source, place, slots[:most], interrupt, timeout=args.run_timeout, tick=tick)
 

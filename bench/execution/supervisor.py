@@ -46,10 +46,8 @@ class WorkerTarget:
 
         try:
             work(self.source, self.place, pipe.poll, notify=notify, owner=self.owner, until_failure=True)
-        except UnwritableError as error:
-            notify("unwritable", (error.errno, error.strerror, error.filename))
-        except UsageError as error:
-            notify("refused", str(error))
+        except (UnwritableError, UsageError) as error:
+            notify("raised", error)
 
 
 def supervise(
@@ -155,10 +153,8 @@ class Worker:
             self.waiting = about
         elif what == "smaller":
             self.source.smaller(*about)
-        elif what == "unwritable":
-            raise UnwritableError(*about)
         else:
-            raise UsageError(about)
+            raise about
 
     def _lost(self, reason: str, log: str) -> None:
         folders = list(self.held)

@@ -156,7 +156,9 @@ class Stack:
         """Mark the lanes whose losses are no longer numbers, or are absurd ones."""
         for k, lane in enumerate(self.lanes):
             lane.losses = {
-                name: float(block[:, k].mean()) for name, block in logged.items() if name.endswith("_loss")
+                name: float(block[:, k].mean())
+                for name, block in logged.items()
+                if name.endswith("_loss") and np.isfinite(block[:, k]).all()
             }
             values = np.abs([block[:, k] for block in logged.values()])
             bad = ~(values < EXPLODED).all(axis=0)  # NaN is not less than anything

@@ -1,1 +1,7 @@
-"""What ``bench.tune`` is made of: space -> study -> worker -> trial -> findings and closing."""
+"""What ``bench.tune`` is made of: request -> study -> trials -> findings."""
+
+SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
+PRUNERS = ("median", "hyperband", "none")
+
+FIRST_SEED = 1000
+"""Of trials. The seeds below it are fresh: the winner is retrained on them."""

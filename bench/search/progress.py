@@ -12,6 +12,9 @@ from bench.errors import printable
 from bench.search.objectives import DIRECTIONS
 from bench.search.study import SETTLED, SharedStudy, Slot
 
+LOOK_EVERY = 1.0
+"""Seconds between looks at the study: a database is asked each time."""
+
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal and nothing happened."""
 
@@ -25,7 +28,7 @@ class StudyProgress:
             slot.number: slot.last.number for slot in shared.slots().values() if slot.state in SETTLED
         }
         self.lost: set[int] = set()
-        self.told = time.monotonic()
+        self.told = self.looked = time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -45,9 +48,19 @@ class StudyProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        try:
+            if error is None:
+                self.look()
+        finally:
+            self.bar.stop()
 
     def tick(self) -> None:
+        """Look at the study, if the last look was long enough ago."""
+        if time.monotonic() - self.looked > LOOK_EVERY:
+            self.looked = time.monotonic()
+            self.look()
+
+    def look(self) -> None:
         """Look at the study, and say what has changed."""
         slots = [slot for number, slot in self.shared.slots().items() if number < self.shared.total]
         settled = [slot for slot in slots if slot.state in SETTLED]
@@ -56,7 +69,7 @@ class StudyProgress:
             for trial in slot.attempts:
                 if trial.user_attrs.get("ending") == "lost" and trial.number not in self.lost:
                     self.lost.add(trial.number)
-                    self._print(f"trial {slot.number}: attempt lost ({trial.user_attrs['reason']})")
+                    self._print(f"trial {slot.number}: attempt lost ({trial.user_attrs.get('reason')})")
         for slot in settled:
             if self.known.get(slot.number) != slot.last.number:
                 self.known[slot.number] = slot.last.number

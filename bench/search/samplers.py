@@ -19,9 +19,6 @@ from optuna.trial import FrozenTrial
 from bench.search import space as spaces
 from bench.search.space import Space
 
-SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
-PRUNERS = ("median", "hyperband", "none")
-
 
 class Given(optuna.samplers.BaseSampler):
     """Proposes one configuration that is already known."""

@@ -9,8 +9,8 @@ configuration. A trial that runs although nobody has the lease is lost: its proc
 from __future__ import annotations
 
 import json
-import os
 import time
+import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,25 +18,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, TypeVar, cast
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.search import samplers
 from bench.search.objectives import Direction
 from bench.search.space import Space
 from bench.search.storage import open_storage, storage_errors
-from bench.store.leases import Leases, here, holder
+from bench.store import files
+from bench.store.leases import Leases, here
 
 Ending = Literal["complete", "pruned", "diverged", "failed", "stopped", "lost"]
 """How an attempt ended. The first four settle the slot; ``stopped`` (on request) and ``lost`` (its process
 died or fell silent) open it again, ``lost`` at most ``retries`` times."""
 
+FOLDER_ID = "folder.json"
+"""In the folder of a study in a database: names this folder, wherever it is mounted."""
+
 SETTLED: tuple[Ending, ...] = ("complete", "pruned", "diverged", "failed")
+
+FAILED: tuple[Ending, ...] = ("diverged", "failed", "stopped", "lost")
+"""Endings that Optuna has no state for: to it, all of them are FAIL."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Claim:
     number: int
     params: Mapping[str, Any]
     alone: bool
-    """An attempt beside other trials failed: this one is not to be run beside others."""
+    """Not to be run beside other trials: an earlier attempt was, and failed."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,11 @@ class Slot:
         return "open" if ending == "stopped" else ending
 
     @property
+    def alone(self) -> bool:
+        """Whether it is not to be run beside other trials."""
+        return bool(self.last.user_attrs.get("alone"))
+
+    @property
     def reason(self) -> str:
         """Why it was not completed."""
         return str(self.last.user_attrs.get("reason", ""))
@@ -103,7 +115,7 @@ def ending_of(trial: FrozenTrial) -> Ending:
     if trial.state == TrialState.PRUNED:
         return "pruned"
     ending = trial.user_attrs.get("ending")
-    return next((known for known in get_args(Ending) if known == ending), "lost")
+    return next((known for known in FAILED if known == ending), "lost")
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -175,7 +187,7 @@ class SharedStudy:
         first: dict[int, dict[int, FrozenTrial]] = {}
         for trial in sorted(self.trials(), key=lambda trial: trial.number):
             slot, attempt = (trial.user_attrs.get(name) for name in ("slot", "attempt"))
-            if type(slot) is int and type(attempt) is int:  # else another program made it
+            if type(slot) is int and type(attempt) is int and slot >= 0:  # else another program made it
                 first.setdefault(slot, {}).setdefault(attempt, trial)
         return {
             number: Slot(number, tuple(attempts[k] for k in sorted(attempts)), self.retries)
@@ -198,81 +210,89 @@ class SharedStudy:
         """The folder whose lease says who runs a slot."""
         return self.folder / "leases" / f"slot-{slot}"
 
-    @_guarded
     def enqueue(self) -> None:
-        """Give each slot that has none a trial in the queue. One process at a time does so."""
+        """Give each slot that has none a trial in the queue. One process at a time does so.
+
+        Raises:
+            UsageError: trials of this study run from another results folder.
+        """
         with Leases() as leases:
             while not leases.take(self.folder / "leases" / "queue"):
                 time.sleep(0.1)
+            if self.url is not None:
+                if self._folder_id() is None:
+                    files.write_json(self.folder / FOLDER_ID, {"id": uuid.uuid4().hex})
+                self._adopt()
             begun = self.slots()
             for slot in range(self.total):
                 if slot not in begun:
-                    self._enqueue(slot, 1)
-
-    def _enqueue(
-        self, slot: int, attempt: int, params: Mapping[str, Any] | None = None, **marks: Any
-    ) -> None:
-        """The first attempt at a slot, or a further one with the parameters of those before."""
-        known = params is not None and set(params) == set(self.space)
-        self.storage.create_new_trial(
-            self.study_id,
-            optuna.trial.create_trial(
-                state=TrialState.WAITING,
-                user_attrs={"slot": slot, "attempt": attempt, **marks},
-                system_attrs={"fixed_params": dict(params or {})} if known else {},
-            ),
-        )
+                    self._enqueue(slot)
 
     @_guarded
-    def take(self, leases: Leases) -> Claim | None:
-        """Begin a trial that nobody runs; ``None`` where there is none."""
+    def _enqueue(self, slot: int, before: Slot | None = None, *, alone: bool = False) -> None:
+        """The first attempt at a slot, or one more after those ``before``, with their parameters."""
+        marks = {"slot": slot, "attempt": before.last.user_attrs["attempt"] + 1 if before else 1}
+        if alone or (before is not None and before.alone):
+            marks["alone"] = True
+        params = before.last.params if before else {}
+        known = before is not None and set(params) == set(self.space)
+        trial = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            user_attrs=marks,
+            system_attrs={"fixed_params": params} if known else {},
+        )
+        self.storage.create_new_trial(self.study_id, trial)
+
+    def take(self, leases: Leases, *, beside: bool = False) -> Claim | None:
+        """Begin a trial that nobody runs; ``None`` where there is none.
+
+        ``beside``: it will train beside other trials; those that are to be run alone are left where they are.
+
+        Raises:
+            UnwritableError: no lease can be written.
+            UsageError: another results folder has taken over the study.
+        """
+        if self.url is not None and self._folder_of_study() != self._folder_id():
+            raise self._elsewhere()
         for k, slot in self.slots().items():
-            if k >= self.total or slot.state in SETTLED:
-                continue
             folder = self.slot_folder(k)
-            before = holder(folder)
-            if folder in leases.held or not leases.take(folder):
+            if k >= self.total or slot.state in SETTLED or folder in leases.held or not leases.take(folder):
                 continue
-            if (claim := self._begin(k, before)) is not None:
+            if (claim := self._begin(k, leases.owner, beside)) is not None:
                 return claim
             leases.release(folder)
         return None
 
-    def _begin(self, k: int, before: str) -> Claim | None:
-        """Take the trial of a slot whose lease this process has; ``before`` had it."""
+    @_guarded
+    def _begin(self, k: int, owner: int, beside: bool) -> Claim | None:
+        """Take the trial of a slot whose lease this process has got."""
         slot = self.slots()[k]
         if slot.state == "running":
-            self.end(slot.last.number, Result("lost", reason=f"{before} is gone"))
+            self.end(slot.last.number, Result("lost", reason=f"{_process(slot.last)} is gone"))
             slot = self.slots()[k]
-        if slot.state == "open":  # its process died between two words
-            self._enqueue(k, len(slot.attempts) + 1, slot.last.params)
+        if slot.state == "open":  # whoever ended the last attempt died before it enqueued the next one
+            self._enqueue(k, slot)
             slot = self.slots()[k]
+        if slot.state != "waiting" or (beside and slot.alone):
+            return None
         trial = slot.last
         with suppress(UpdateFinishedTrialError):
-            if slot.state == "waiting" and self._set_running(trial):
-                params = self._propose(trial, k)
-                alone = bool(trial.user_attrs.get("alone"))
-                return Claim(k, len(slot.attempts), trial._trial_id, trial.number, params, alone)
+            if self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                for name, value in (("host", here()), ("pid", owner)):
+                    self.storage.set_trial_user_attr(trial._trial_id, name, value)
+                attempt, params = trial.user_attrs["attempt"], self._propose(trial, k)
+                return Claim(k, attempt, trial._trial_id, trial.number, params, slot.alone)
         return None
-
-    def _set_running(self, trial: FrozenTrial) -> bool:
-        if not self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-            return False
-        for name, value in (("host", here()), ("pid", os.getpid())):
-            self.storage.set_trial_user_attr(trial._trial_id, name, value)
-        return True
 
     def _propose(self, trial: FrozenTrial, slot: int) -> dict[str, Any]:
         """The slot's configuration: that of its earlier attempts, else the sampler's."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            sampler = (
-                None
-                if trial.system_attrs.get("fixed_params")
-                else samplers.sampler(
+            sampler = None
+            if not trial.system_attrs.get("fixed_params"):
+                sampler = samplers.sampler(
                     self.sampler, self.space, seed=self.sampler_seed, slot=slot, pruner=self.pruner_name
                 )
-            )
             asked = optuna.Trial(self.load(sampler), trial._trial_id)
             return {name: where.suggest(asked, name) for name, where in self.space.items()}
 
@@ -302,9 +322,40 @@ class SharedStudy:
             return False
         slot = self.slots().get(self.storage.get_trial(trial_id).user_attrs.get("slot", -1))
         if slot is not None and slot.state == "open":
-            marks = {"alone": True} if alone else {}
-            self._enqueue(slot.number, len(slot.attempts) + 1, slot.last.params, **marks)
+            self._enqueue(slot.number, slot, alone=alone)
         return True
+
+    # ------------------------------------------------------------ one results folder
+
+    @_guarded
+    def _adopt(self) -> None:
+        """Note in a database from which results folder its study is searched: the leases are there."""
+        mine, theirs = self._folder_id(), self._folder_of_study()
+        if theirs not in (None, mine) and any(trial.state == TrialState.RUNNING for trial in self.trials()):
+            raise self._elsewhere()
+        if theirs != mine:
+            self.storage.set_study_user_attr(self.study_id, "folder", mine)
+
+    def _folder_id(self) -> Any:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return files.read_json(self.folder / FOLDER_ID)["id"]
+        return None
+
+    @_guarded
+    def _folder_of_study(self) -> Any:
+        return self.storage.get_study_user_attrs(self.study_id).get("folder")
+
+    def _elsewhere(self) -> UsageError:
+        return UsageError(
+            f"--storage: trials of study {self.name!r} run from another results folder; all commands on a "
+            "study share --out: or give this search another name with --study"
+        )
+
+
+def _process(trial: FrozenTrial) -> str:
+    """The process that runs a trial, as far as it says."""
+    host, pid = (trial.user_attrs.get(name) for name in ("host", "pid"))
+    return printable(f"process {pid} on {str(host).partition(' ')[0]}")[:200] if pid else "its process"
 
 
 def begin(

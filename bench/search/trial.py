@@ -103,9 +103,7 @@ class Group:
         jobs = [job for job, _ in todo.values()]
         together = len(trials) > 1 or place.device != "cpu"
         self.stacks = [
-            stack
-            for group in (stackable_groups(jobs) if together else [[job] for job in jobs])
-            for stack in begin_all(group, place)
+            stack for group in groups(jobs, together=together) for stack in begin_all(group, place)
         ]
         for stack in self.stacks:
             for k, lane in enumerate(stack.lanes):
@@ -159,6 +157,11 @@ class Group:
                 return False
             stack.advance()
         return True
+
+
+def groups(jobs: Sequence[Job], *, together: bool) -> list[list[Job]]:
+    """The jobs that train as one stack each: ``together``, as far as they can, else each alone."""
+    return stackable_groups(jobs) if together else [[job] for job in jobs]
 
 
 def _judge(trial: Trial, k: int, objectives: Sequence[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bench.search.addresses import StorageError
 from bench.search.storage import storage_errors
 from bench.search.study import Claim, Result, SharedStudy
 from bench.search.trial import Group, Report, Trial
-from bench.store import files
+from bench.store import files, records
 from bench.store.leases import Leases
 
 LOOK_EVERY = 0.5
@@ -55,24 +56,32 @@ class Trials:
     def __init__(self, study: SharedStudy, recipe: Recipe, *, together: int, stale_s: float) -> None:
         self.study, self.recipe, self.together = study, recipe, together
         self.stale_s: float | None = stale_s
-        self.name, self.command = study.name, uuid.uuid4().hex
+        self.name = records.digest([str(recipe.folder), study.name])
+        self.command = uuid.uuid4().hex
 
     def take(self, leases: Leases, place: Place) -> TrialTask | None:
-        """The next trials that nobody runs."""
+        """The next trials that nobody runs; one that failed beside others comes alone."""
         claims: list[Claim] = []
-        while len(claims) < self.together and (claim := self.study.take(leases)) is not None:
-            if claim.alone and claims:
-                self.study.end(claim.number, Result("stopped"), alone=True)
-                leases.release(self.study.slot_folder(claim.slot))
-                break
-            claims.append(claim)
-            if claim.alone:
-                break
-        trials = [Trial(claim, self.recipe.jobs(claim.params), self._reporter(claim)) for claim in claims]
+        try:
+            while len(claims) < self.together:
+                if (claim := self.study.take(leases, beside=bool(claims))) is None:
+                    break
+                claims.append(claim)
+                if claim.alone:
+                    break
+            trials = [Trial(claim, self.recipe.jobs(claim.params), self._reporter(claim)) for claim in claims]
+        except Exception:
+            with suppress(StorageError):
+                for claim in claims:
+                    self.study.end(claim.number, Result("stopped"))
+            raise
         return TrialTask(self.study, trials, self.recipe.objectives, place, leases) if trials else None
 
     def _reporter(self, claim: Claim) -> Report:
-        """Tells the study mean scores, and asks whether to prune; with several objectives it never does."""
+        """Tells the study a trial's mean scores, and asks whether to prune it.
+
+        A search of several objectives does not prune.
+        """
         if len(self.recipe.objectives) > 1:
             return lambda step, values: False
         guard = self.study.url, self.study.folder
@@ -90,40 +99,49 @@ class Trials:
         return report
 
     def is_due(self, task: Task) -> bool:
-        """Never: see above."""
+        """Never: a trial is not given back before it has ended."""
         return False
 
     def failed(self, task: Task, error: Exception, notify: Notify) -> None:
-        """One trial failed: that is its result. Of several, nobody knows which: they are run anew.
+        """A trial failed: that is its result. Of several that trained together, each is run again alone.
 
         Raises:
-            UsageError: the code changed, with which all trials to come would fail, too.
+            UsageError: the code changed: all other trials would fail, too.
         """
         assert isinstance(task, TrialTask)
+        blamed = task.training or task.left
+        others = [trial for trial in task.left if trial not in blamed]
         if isinstance(error, ChangedError):
-            task.end_all(Result("stopped"))
+            task.end(task.left, Result("stopped"))
             raise UsageError(f"{error}; the same command begins another study")
         with suppress(files.UnwritableError):
             log = "".join(traceback.format_exception(error))
-            files.append(task.left[0].jobs[0].folder(task.place.out) / "error.log", log)
-        if len(task.left) == 1:
-            task.end_all(Result("failed", reason=one_line(error)))
+            files.append(blamed[0].jobs[0].folder(task.place.out) / "error.log", log)
+        if len(blamed) == 1:
+            task.end(blamed, Result("failed", reason=one_line(error)))
         elif isinstance(error, torch.OutOfMemoryError):
-            fewer = self.name, len(task.left) // 2
+            fewer = self.name, len(blamed) // 2
             self.smaller(*fewer)
             notify("smaller", fewer)
-            task.end_all(Result("stopped"))
+            task.end(blamed, Result("stopped"))
         else:
-            task.end_all(Result("stopped"), alone=True)
+            task.end(blamed, Result("stopped"), alone=True)
+        task.end(others, Result("stopped"))
 
     def lost(self, folders: Collection[Path], reason: str, log: str) -> None:
-        """The worker of these trials died."""
-        for k, slot in self.study.slots().items():
-            if self.study.slot_folder(k) in folders and slot.state == "running":
-                self.study.end(slot.last.number, Result("lost", reason=reason))
-                jobs = self.recipe.jobs(slot.last.params) if slot.last.params else []
-                for job in jobs[:1]:
-                    files.append(job.folder(self.recipe.folder) / "error.log", f"{reason}\n{log}")
+        """The worker of these trials died; of several that trained together, each is run again alone."""
+        lost = [
+            slot
+            for k, slot in self.study.slots().items()
+            if self.study.slot_folder(k) in folders
+            and slot.state == "running"
+            and slot.last.user_attrs.get("pid") == os.getpid()  # else another process took it over
+        ]
+        for slot in lost:
+            self.study.end(slot.last.number, Result("lost", reason=reason), alone=len(lost) > 1)
+            if set(slot.last.params) == set(self.study.space):
+                folder = self.recipe.jobs(slot.last.params)[0].folder(self.recipe.folder)
+                files.append(folder / "error.log", f"{reason}\n{log}".rstrip() + "\n")
 
     def finished(self) -> bool:
         """Whether every slot of the study is settled."""
@@ -152,8 +170,9 @@ class TrialTask:
         self.study, self.objectives, self.place, self.leases = study, objectives, place, leases
         self.left = list(trials)
         """Those that have not ended."""
+        self.training: list[Trial] = []
+        """Those of them that train now. The others wait for runs that another process trains."""
         self.group: Group | None = None
-        """Those of them that train now."""
 
     @property
     def folders(self) -> Sequence[Path]:
@@ -161,41 +180,55 @@ class TrialTask:
         return list(self.leases.held)
 
     def advance(self, stop: Stop) -> bool:
-        """Train all seeds to the next evaluation, and judge the trials there."""
-        try:
-            if self.group is None and (free := self._free()):
-                self.group = Group(free, self.place, self.objectives)
+        """Train to the next evaluation, and judge the trials there; True when none is left."""
+        with self._left_to_others():
             if self.group is None:
-                wait(LOOK_EVERY, stop)
-            elif self.group.advance(stop):
+                self.training = self._free()
+                if not self.training:
+                    wait(LOOK_EVERY, stop)
+                    return False
+                self.group = Group(list(self.training), self.place, self.objectives)
+            if self.group.advance(stop):
                 self._end_group()
-        except (files.UnwritableError, UsageError):  # the fault of no trial
-            with suppress(StorageError):
-                self.end_all(Result("stopped"))
-            raise
         return not self.left
 
     def save(self) -> None:
         """Leave the trials to whoever goes on with them."""
-        if self.group is not None:
-            self.group.stop()
-            self._end_group()
-        self.end_all(Result("stopped"))
+        with self._left_to_others():
+            if self.group is not None:
+                self.group.stop()
+                self._end_group()
+            self.end(self.left, Result("stopped"))
 
-    def end_all(self, result: Result, *, alone: bool = False) -> None:
-        """End all trials that are left alike."""
-        while self.left:
-            self.study.end(self.left.pop().claim.number, result, alone=alone)
+    def end(self, trials: Sequence[Trial], result: Result, *, alone: bool = False) -> None:
+        """End these trials alike."""
+        for trial in list(trials):
+            self._end(trial, result, alone=alone)
+
+    def _end(self, trial: Trial, result: Result, *, alone: bool = False) -> None:
+        self.left.remove(trial)
+        if trial in self.training:
+            self.training.remove(trial)
+        self.study.end(trial.claim.number, result, alone=alone)
 
     def _end_group(self) -> None:
         assert self.group is not None
         self.group.write()
         for trial in self.group.trials:
-            self.left.remove(trial)
-            self.study.end(trial.claim.number, trial.result or Result("stopped"))
+            self._end(trial, trial.result or Result("stopped"))
             for job in trial.jobs:
                 self.leases.release(job.folder(self.place.out))
         self.group = None
+
+    @contextmanager
+    def _left_to_others(self) -> Iterator[None]:
+        """After an error that is no trial's fault, whoever can goes on with all of them."""
+        try:
+            yield
+        except (files.UnwritableError, UsageError):
+            with suppress(StorageError):
+                self.end(self.left, Result("stopped"))
+            raise
 
     def _free(self) -> list[Trial]:
         """The trials whose runs nobody else trains.

@@ -21,10 +21,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from studies import run_all, shared_study
 
 from bench import cli, run, tune
 from bench.errors import UsageError
-from bench.search import findings, samplers, study
+from bench.search import findings, study
+from bench.search.addresses import StorageError
+from bench.search.progress import StudyProgress
+from bench.search.storage import open_storage
 from bench.store import records
 from reports import build, compare, searches, summary, tables, text
 
@@ -307,11 +311,11 @@ def test_no_summary_of_a_study_breaks_a_report(tmp_path: Path, text: str) -> Non
     ],
 )
 def test_no_line_of_a_journal_makes_a_traceback(tmp_path: Path, line: str) -> None:
-    study.begin(study.open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
+    study.begin(open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
     with (tmp_path / "journal.log").open("ab") as file:
         file.write(line.encode(errors="surrogateescape") + b"\n")
-    with contextlib.suppress(study.StorageError):
-        study.begin(study.open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
+    with contextlib.suppress(StorageError):
+        study.begin(open_storage(None, tmp_path), "a", ["minimize"], {"steps": 1})
 
 
 @pytest.mark.parametrize(
@@ -322,27 +326,22 @@ def test_no_line_of_a_journal_makes_a_traceback(tmp_path: Path, line: str) -> No
         {"slot": 0, "attempt": 1, "ending": "well", "reason": {}},
         {"slot": 0, "attempt": 1, "ending": ["complete"], "iterations": "many"},
         {"slot": 1e300, "attempt": 1},
+        {"slot": 0, "attempt": 1, "ending": "complete"},
+        {"slot": 0, "attempt": 10**30, "ending": "stopped", "alone": []},
+        {"slot": -1, "attempt": 1},
     ],
 )
-@pytest.mark.parametrize("running", [True, False])
-def test_no_marks_of_a_trial_stop_a_search(tmp_path: Path, marks: dict[str, Any], running: bool) -> None:
+@pytest.mark.parametrize("state", [TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL])
+def test_no_marks_of_a_trial_stop_a_search(tmp_path: Path, marks: dict[str, Any], state: TrialState) -> None:
     """Whatever another version, or somebody, put there: every slot can still be settled."""
-    storage = study.open_storage(None, tmp_path)
-    study.begin(storage, "a", ["minimize"], {"steps": 1})
-    shared = study.SharedStudy(
-        *(storage, None, tmp_path, "a", {}, "random", 0, samplers.pruner("none", steps=1, eval_every=1)),
-        *("none", 2),
-        retries=1,
-        deadline=0.0,
-    )
-    state = TrialState.RUNNING if running else TrialState.FAIL
-    storage.create_new_trial(shared.study_id, optuna.trial.create_trial(state=state, user_attrs=marks))
-    for _ in range(3):
-        shared.bury([])
-    while (claim := shared.claim()) is not None:
-        shared.end(claim.number, study.Result("complete", (1.0,)))
+    shared = shared_study(tmp_path, total=2, enqueue=False)
+    shared.storage.create_new_trial(shared.study_id, optuna.trial.create_trial(state=state, user_attrs=marks))
+    shared.enqueue()
+    run_all(shared)
     assert shared.finished
-    assert len(findings.table(list(shared.slots().values()), ["fid"])) == 2
+    with StudyProgress(shared, "fid"):
+        pass
+    assert len(findings.table([shared.slots()[k] for k in range(2)], ["fid"])) == 2
 
 
 # ------------------------------------------------------------------ records

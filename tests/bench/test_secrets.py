@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import commands
 import pytest
 from test_tune import QUICK, _tune, cheaper, study_folder, summary
 
-from bench import cli, tune
-from bench.execution import engines, remote
-from bench.execution.remote import Work
-from bench.search import addresses, study
+from bench import cli, tune, where
+from bench.execution import launch
+from bench.execution.launch import Work
+from bench.search import addresses
+from bench.search.storage import open_storage
 
 SECRET = "hunter2-MARKER"
 WORDS = (*QUICK, "--trials", "2", "--retrain", "1", "--retrain-steps", "4")
@@ -59,24 +59,23 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.jobs: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def submit(self, work: Sequence[Work]) -> list[str]:
-        code = "import pickle, sys; from bench.execution.workers import Notice; "
+    def start(self, work: Work, n: int, name: str) -> None:
+        code = "import pickle, sys; from bench.execution.signals import Notice; "
         code += "pickle.load(open(sys.argv[1], 'rb'))(Notice())"
-        for each in work:
-            name = str(len(self.jobs))
-            path = self.folder / f"{name}.pkl"
-            path.write_bytes(pickle.dumps(pickle.loads(pickle.dumps(each))))  # twice, as of a requeued job
-            with (self.folder / f"{name}.log").open("wb") as log:
+        for _ in range(n):
+            job = str(len(self.processes))
+            path = self.folder / f"{job}.pkl"
+            path.write_bytes(pickle.dumps(pickle.loads(pickle.dumps(work))))  # twice, as of a requeued job
+            with (self.folder / f"{job}.log").open("wb") as log:
                 command = [sys.executable, "-c", code, str(path)]
-                self.jobs[name] = subprocess.Popen(command, stdout=log, stderr=log)
-        return list(self.jobs)
+                self.processes[job] = subprocess.Popen(command, stdout=log, stderr=log)
 
-    def ended(self, jobs: Collection[str]) -> dict[str, str]:
-        return {job: "COMPLETED" for job in jobs if self.jobs[job].poll() is not None}
+    def jobs(self, name: str) -> dict[str, str]:
+        return {job: "" if process.poll() is None else "COMPLETED" for job, process in self.processes.items()}
 
-    def leave(self, jobs: Collection[str]) -> None:
+    def leave(self, name: str) -> None:
         raise AssertionError("nobody interrupts")
 
 
@@ -84,13 +83,13 @@ def test_jobs_take_the_password_from_their_environment_not_from_their_files(
     fast_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster(fast_path)
-    monkeypatch.setattr(engines, "engine", lambda args, out: cluster)
-    monkeypatch.setattr(remote, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(where, "_engine", lambda args, out: cluster)
+    monkeypatch.setattr(launch, "LOOK_EVERY", 0.2)
     cheaper(monkeypatch, plots=False)
     words = [*QUICK, "--trials", "2", "--executor", "slurm", "--workers", "1"]
     words += ["--storage", database(fast_path), "--out", str(fast_path / "results")]
     assert tune.main(words) == 0
-    assert [job.wait(60) for job in cluster.jobs.values()] == [0]
+    assert [job.wait(60) for job in cluster.processes.values()] == [0]
     assert (fast_path / "study.db").exists()
     assert found_in(fast_path) == []
     printed = capfd.readouterr()
@@ -101,9 +100,9 @@ def test_without_the_variable_a_job_says_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(addresses.StorageError, match=r"\$GAN_BENCH_STORAGE: the variable is not set"):
-        study.open_storage(addresses.FROM_ENVIRONMENT, tmp_path)
+        open_storage(addresses.FROM_ENVIRONMENT, tmp_path)
     monkeypatch.setenv(addresses.VARIABLE, f"sqlite:///{tmp_path / 'x.db'}")
-    study.open_storage(addresses.FROM_ENVIRONMENT, tmp_path)
+    open_storage(addresses.FROM_ENVIRONMENT, tmp_path)
     assert (tmp_path / "x.db").exists()
 
 

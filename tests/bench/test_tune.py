@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 import tomllib
 from collections import Counter
 from functools import partial
@@ -17,12 +18,17 @@ import pandas as pd
 import pytest
 from commands import Command, wait_for, without_report
 from optuna.trial import TrialState
+from studies import shared_study, take
 
-from bench import cli, run, tune
+from bench import cli, run, tune, where
 from bench.errors import UsageError
 from bench.scoring import metrics
-from bench.search import findings, study
+from bench.search import findings, request, study
+from bench.search.progress import StudyProgress
+from bench.search.storage import open_storage
+from bench.search.trial import Group
 from bench.store import records
+from bench.store.leases import Leases
 
 SMALL = (
     *("--model", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16", "vanilla.batch_size=32"),
@@ -30,8 +36,12 @@ SMALL = (
     *("--seeds", "1", "--retrain", "0"),
 )
 QUICK = (*SMALL, "--steps", "4", "--eval-every", "4")
-LONG = (*SMALL, "--steps", "4000", "--eval-every", "4000")
-"""A trial is long enough to be caught in the middle of it."""
+LONG = (
+    *("--model", "faults:faulty", "--set", "faults:faulty.fault=sleeps", "faults:faulty.at=1"),
+    *("--dataset", "digits", "--offline", "--device", "cpu", "--sampler", "random", "--pruner", "none"),
+    *("--seeds", "1", "--retrain", "0", "--steps", "20", "--eval-every", "20", "--space", "space.toml"),
+)
+"""A trial takes two seconds: long enough to be caught in the middle of it. For :func:`start`."""
 
 
 def _tune(words: tuple[str, ...], plots: bool) -> None:
@@ -51,6 +61,7 @@ def cheaper(patch: pytest.MonkeyPatch, *, plots: bool) -> None:
 
 def start(folder: Path, *words: str, to: str = "printed", plots: bool = False) -> Command:
     """Start ``bench.tune`` with ``folder`` as its working folder."""
+    (folder / "space.toml").write_text("batch_size = {low = 16, high = 64}\n")
     return commands.start(folder, before=partial(_tune, words, plots), to=folder / to)
 
 
@@ -63,12 +74,11 @@ def attempts(folder: Path) -> dict[int, list[str]]:
     """Slot -> how its attempts ended, as the study's journal has it; ``RUNNING`` where one did not."""
     if not list((folder / "results" / "studies").glob("*/journal.log")):
         return {}
-    storage = study.open_storage(None, study_folder(folder))
+    storage = open_storage(None, study_folder(folder))
     found: dict[int, list[str]] = {}
     for each in storage.get_all_studies():
         for trial in storage.get_all_trials(each._study_id):
-            withdrawn = trial.state == TrialState.FAIL and "ending" not in trial.user_attrs
-            if not withdrawn:
+            if trial.state != TrialState.WAITING:
                 ending = "RUNNING" if trial.state == TrialState.RUNNING else study.ending_of(trial)
                 found.setdefault(trial.user_attrs["slot"], []).append(ending)
     return found
@@ -77,8 +87,7 @@ def attempts(folder: Path) -> dict[int, list[str]]:
 def trains(folder: Path) -> bool:
     """Whether a trial is in the midst of training."""
     running = any("RUNNING" in endings for endings in attempts(folder).values())
-    steps = [commands.progress(path) for path in folder.glob("results/studies/*/runs/*/seed-*")]
-    return running and max(steps, default=0) > 0
+    return running and any(folder.glob("results/studies/*/runs/*/seed-*/progress.json"))
 
 
 def trial_runs(folder: Path) -> list[dict[str, Any]]:
@@ -108,6 +117,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Comma
     return folder, both
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_run_exactly_the_trials_asked_for(searched: tuple[Path, list[Command]]) -> None:
     folder, both = searched
     assert attempts(folder) == {slot: ["complete"] for slot in range(5)}
@@ -119,6 +129,7 @@ def test_two_commands_at_once_run_exactly_the_trials_asked_for(searched: tuple[P
         assert "vanilla spent 5 trials (5 complete), 40 iterations" in command.out
 
 
+@pytest.mark.slow
 def test_the_winner_and_the_default_are_compared_on_test_over_fresh_seeds(
     searched: tuple[Path, list[Command]],
 ) -> None:
@@ -149,6 +160,7 @@ def test_the_winner_and_the_default_are_compared_on_test_over_fresh_seeds(
         assert [float(mean) for mean in said] == pytest.approx([means["best"], means["default"]], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_best_is_the_trial_with_the_least_mean_over_seeds(searched: tuple[Path, list[Command]]) -> None:
     folder, _ = searched
     means: dict[float, list[float]] = {}
@@ -165,11 +177,21 @@ def test_the_best_is_the_trial_with_the_least_mean_over_seeds(searched: tuple[Pa
     assert frame["lr"].iloc[int(frame["fid"].argmin())] == lr
 
 
+@pytest.mark.slow
 def test_artefacts(searched: tuple[Path, list[Command]]) -> None:
     folder, _ = searched
     left = {path.name for path in study_folder(folder).iterdir()}
     assert left == {
-        *("journal.log", "runs", "trials.csv", "best.toml", "default.toml", "summary.json", "summary.md"),
+        *(
+            "journal.log",
+            "leases",
+            "runs",
+            "trials.csv",
+            "best.toml",
+            "default.toml",
+            "summary.json",
+            "summary.md",
+        ),
         *("expected.csv", "expected.png", "history.png", "importances.png", "parallel.png", "slice.png"),
         "edf.png",
     }
@@ -195,6 +217,7 @@ def test_artefacts(searched: tuple[Path, list[Command]]) -> None:
         assert part in text
 
 
+@pytest.mark.slow
 def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
     searched: tuple[Path, list[Command]],
     capsys: pytest.CaptureFixture[str],
@@ -210,6 +233,7 @@ def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
     assert "2 runs: 0 to compute, 2 reused" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
     searched: tuple[Path, list[Command]],
 ) -> None:
@@ -229,23 +253,62 @@ def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
 # ------------------------------------------------------------------ killed and stopped
 
 
-def test_killed_in_a_trial_another_command_takes_it_over(fast_path: Path) -> None:
-    words = (*LONG, "--trials", "3", "--workers", "0")
-    victim = start(fast_path, *words, to="victim")
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_killed_in_a_trial_another_command_takes_it_over_at_once(fast_path: Path, workers: str) -> None:
+    """The other one waits for it; the worker of the killed process ends with it."""
+    words = (*LONG, "--trials", "1", "--checkpoint-every", "0")
+    victim = start(fast_path, *words, "--workers", workers, to="victim")
     wait_for(lambda: trains(fast_path))
-    other = start(fast_path, *words, to="other")
-    wait_for(lambda: attempts(fast_path).get(1))
+    other = start(fast_path, *words, "--workers", "0", "--deadline", "600", to="other")
+    wait_for(lambda: "; 0 done" in other.out)
     victim.kill(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
-    assert other.wait() == 0, other.err
-    assert attempts(fast_path) == {0: ["lost", "complete"], 1: ["complete"], 2: ["complete"]}
-    assert f"trial 0: attempt lost (process {victim.pid} is gone)" in other.out
-    assert len(trial_runs(fast_path)) == 3
+    assert other.wait(seconds=60) == 0, other.err
+    assert attempts(fast_path) == {0: ["lost", "complete"]}
+    assert re.search(rf"trial 0: attempt lost \(process {victim.pid} on \S+ is gone\)", other.out)
+    assert [record["attempts"] for record in trial_runs(fast_path)] == [2]
     assert summary(fast_path)["attempts lost"] == 1
-    frame = pd.read_csv(study_folder(fast_path) / "trials.csv")
-    assert frame["attempts"].tolist() == [2, 1, 1]
+    assert pd.read_csv(study_folder(fast_path) / "trials.csv")["attempts"].tolist() == [2]
 
 
+def test_a_trial_of_a_host_that_is_gone_is_taken_over_after_the_deadline(
+    fast_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = (*QUICK, "--trials", "1", "--study", "mine", "--deadline", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "advance", killed)
+        with pytest.raises(KeyboardInterrupt):
+            here(fast_path, *words)
+    assert attempts(fast_path) == {0: ["RUNNING"]}
+    lease = study_folder(fast_path) / "leases" / "slot-0" / "lease-1"
+    lease.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    begun = time.monotonic()
+    assert here(fast_path, *words) == 0
+    assert time.monotonic() - begun > 1
+    assert attempts(fast_path) == {0: ["lost", "complete"]}
+    assert "trial 0: attempt lost (process " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_suspended_command_that_wakes_up_harms_nothing(fast_path: Path) -> None:
+    words = (*LONG, "--trials", "1", "--workers", "0", "--deadline", "1")
+    first = start(fast_path, *words, to="first")
+    wait_for(lambda: trains(fast_path))
+    first.kill(signal.SIGSTOP)
+    second = start(fast_path, *words, to="second")
+    assert second.wait() == 0, second.err
+    assert attempts(fast_path) == {0: ["lost", "complete"]}
+    (record,) = trial_runs(fast_path)
+    first.kill(signal.SIGCONT)
+    assert first.wait() == 0, first.err
+    assert attempts(fast_path) == {0: ["lost", "complete"]}
+    assert [found["metrics"] for found in trial_runs(fast_path)] == [record["metrics"]]
+
+
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
     command = start(fast_path, *LONG, "--trials", "2", "--workers", "1", "--checkpoint-every", "0")
     wait_for(lambda: trains(fast_path))
@@ -262,7 +325,9 @@ def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "0")], ids=["SIGINT", "SIGTERM"]
+    ("number", "workers"),
+    [pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow), (signal.SIGTERM, "0")],
+    ids=["SIGINT", "SIGTERM"],
 )
 def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, workers: str) -> None:
     words = (*LONG, "--trials", "2", "--workers", workers, "--retries", "0")
@@ -280,9 +345,10 @@ def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, 
     assert len(trial_runs(fast_path)) == 2
 
 
+@pytest.mark.slow
 def test_half_a_line_in_its_journal_stops_no_search(fast_path: Path) -> None:
     """Left by another command that was killed while it wrote."""
-    words = (*LONG, "--trials", "2", "--workers", "1")
+    words = (*LONG, "--trials", "2", "--workers", "0")
     command = start(fast_path, *words, to="first")
     wait_for(lambda: trains(fast_path))
     with (study_folder(fast_path) / "journal.log").open("ab") as journal:
@@ -403,24 +469,37 @@ def test_nothing_found_is_said(fast_path: Path, capsys: pytest.CaptureFixture[st
     assert (study_folder(fast_path) / "summary.json").exists()
 
 
-def test_a_storage_that_fails_on_the_way_is_one_line(
-    fast_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_a_storage_that_fails_on_the_way_is_one_line(fast_path: Path, workers: str) -> None:
+    command = start(fast_path, *LONG, "--trials", "3", "--workers", workers)
+    wait_for(lambda: trains(fast_path))
+    (study_folder(fast_path) / "journal.log").unlink()
+    assert command.wait() == 1
+    assert command.err.count("\n") == 1
+    said = "journal.log cannot be used: No such file or directory; the same command goes on"
+    assert said in command.err
+
+
+def test_progress_asks_the_study_once_a_second_and_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claims = iter([study.SharedStudy.claim])
-
-    def claim(shared: study.SharedStudy) -> study.Claim | None:
-        working = next(claims, None)
-        if working is None:
-            (shared.folder / "journal.log").unlink()
-            shared.trials()
-            raise AssertionError("not reached")
-        return working(shared)
-
-    monkeypatch.setattr(study.SharedStudy, "claim", claim)
-    assert here(fast_path, *QUICK, "--trials", "3") == 1
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert "journal.log cannot be used: No such file or directory; the same command goes on" in err
+    """``tick`` comes twenty times a second, and a database is slow."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    shared = shared_study(tmp_path, total=2)
+    looks: list[float] = []
+    slots = study.SharedStudy.slots
+    monkeypatch.setattr(study.SharedStudy, "slots", lambda self: looks.append(now[0]) or slots(self))
+    with Leases() as leases, StudyProgress(shared, "fid") as progress:
+        looks.clear()
+        for now[0] in (0.1, 0.2, 1.1, 1.2, 2.3):
+            progress.tick()
+        assert looks == [1.1, 2.3]
+        claim = take(shared, leases)
+        shared.end(claim.number, study.Result("lost", reason="killed"))
+        progress.tick()
+        assert not capsys.readouterr().out
+    assert capsys.readouterr().out.strip() == "trial 0: attempt lost (killed)"
 
 
 # ------------------------------------------------------------------ requests
@@ -512,12 +591,12 @@ def test_edited_code_begins_another_study(tmp_path: Path, monkeypatch: pytest.Mo
     """Trials of two versions of a model do not mix; a study that is named is refused."""
     from bench import fingerprint
 
+    words = ["--model", "vanilla", "--dataset", "digits", "--offline", "--device", "cpu"]
+    args = tune.parser().parse([*words, "--out", str(tmp_path)])
+    place, _ = where.place_of(args)
+
     def names() -> list[str]:
-        args = tune.parser().parse(
-            ["--model", "vanilla", "--dataset", "digits", "--offline", "--out", str(tmp_path)]
-        )
-        place, _ = tune.place_of(args)
-        return [search.recipe.study for search in tune._searches(args, place)]
+        return [search.study for search in request.searches(args, place)]
 
     before = names()
     assert names() == before

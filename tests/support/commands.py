@@ -36,7 +36,16 @@ from bench.store.records import read_record
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
-        *("bench.run", "bench.execution.job", "reports.build", "reports.plots", "commands", "faults"),
+        *(
+            "bench.run",
+            "bench.execution.recording",
+            "bench.search.request",
+            "bench.closing",
+            "reports.build",
+            "reports.plots",
+            "commands",
+            "faults",
+        ),
         *("matplotlib.pyplot", "scipy.stats", "seaborn", "torchvision.utils"),
         *("torch_fidelity.metric_fid", "torch_fidelity.metric_isc", "torch_fidelity.metric_kid"),
     ]

@@ -17,7 +17,8 @@ from baselines.gan import Batch, DataSpec, Draw, Gan, Nets, Update, card
 from baselines.vanilla import vanilla
 
 Fault = Literal[
-    "none", "raises", "starves", "dies", "dies once", "hangs", "nan", "explodes", "collapses", "nan images"
+    *("none", "raises", "starves", "dies", "dies once", "sleeps", "hangs"),
+    *("nan", "explodes", "collapses", "nan images"),
 ]
 Logged = tuple[Tensor, Mapping[str, Tensor]]
 
@@ -30,7 +31,7 @@ def faulty(
     at: int = 30,
     batch_size: int = 32,
 ) -> Gan:
-    """A small vanilla GAN whose first loss does ``fault`` at its ``at``-th call in a process."""
+    """A small vanilla GAN whose first loss does ``fault`` from its ``at``-th call in a process on."""
     gan = vanilla(data, g_widths=(16,), d_widths=(16,), batch_size=batch_size)
     first, *others = gan.updates
     calls = 0
@@ -46,6 +47,8 @@ def faulty(
                 raise ValueError("a fault,\nmade on purpose")
             case "starves":
                 torch.empty(2**50)
+            case "sleeps":
+                time.sleep(0.1)
             case "hangs":
                 Path(os.environ["FAULTS_MARKER"]).touch()
                 time.sleep(1000)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import tune
+from bench import closing, tune
 from bench.scoring import metrics
-from bench.search import closing, findings
+from bench.search import findings
 from reports import build
 
 GOOD, USUAL = [2.0, 2.1], [4.0, 4.1, 4.2, 4.3, 4.4]
@@ -56,6 +56,7 @@ def test_the_command_counts_the_retrained_runs_that_diverge(
     words = ["--model", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu"]
     words += ["--set", "faults:faulty.at=8", "faults:faulty.batch_size=16", "--space", str(space)]
     words += ["--sampler", "grid", "--seeds", "1", "--steps", "4", "--retrain", "2", "--retrain-steps", "12"]
+    words += ["--eval-every", "12"]  # calls are counted from one evaluation to the next
     assert tune.main([*words, "--workers", "0", "--out", str(fast_path / "results")]) == 1
     said = capsys.readouterr().out
     assert "  fid: no score (2 of 2 failed) against " in said

@@ -1,57 +1,29 @@
-"""One trial of a search: the seeds of a configuration side by side, stopped, resumed, pruned, reused."""
+"""Trials of a search: the seeds of a configuration side by side, stopped, resumed, pruned, reused."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.errors import ChangedError, UsageError
-from bench.execution import job
-from bench.execution.job import CHECKPOINTS
-from bench.plan import Job, Place, Spec, plan
-from bench.scoring import metrics
-from bench.search import objectives, trial, worker
+from bench.errors import UsageError
+from bench.execution import training
+from bench.execution.checkpoints import CHECKPOINTS
+from bench.execution.runs import Runs
+from bench.execution.worker import work
+from bench.plan import Job, Place
+from bench.search import objectives, trial, trials
 from bench.search.study import Claim, Result
+from bench.search.trial import Trial
+from bench.search.trials import TrialTask
 from bench.store import records
-from bench.store.leases import Claims
+from bench.store.leases import Leases, here
 
-STEPS, EVERY = 8, 4
-
-
-@pytest.fixture(scope="module")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
-    """Runs of the vanilla GAN and of the one with faults, scored on validation."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
-        small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
-        spec = Spec(
-            models=["vanilla", "faults:faulty"],
-            datasets=["digits"],
-            seeds=[1000],
-            steps=STEPS,
-            eval_every=EVERY,
-            hyperparameters={"vanilla": small},
-            scored_on="val",
-        )
-        place = Place(tmp_path_factory.mktemp("plan"), offline=True)
-        yield {job.model: job for job in plan(spec, place)}
-
-
-@pytest.fixture
-def jobs(templates: dict[str, Job]) -> list[Job]:
-    return [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
-
-
-@pytest.fixture
-def place(fast_path: Path) -> Place:
-    return Place(fast_path, offline=True, checkpoint_every=1e9)
+STEPS = 8
 
 
 class Study:
@@ -66,16 +38,48 @@ class Study:
         return step == self.prune_at
 
 
+class Ended(dict[int, Result]):
+    """How the trials of a study ended."""
+
+    def end(self, number: int, result: Result, *, alone: bool = False) -> None:
+        assert number not in self
+        self[number] = result
+
+
+def claim(k: int) -> Claim:
+    return Claim(slot=k, attempt=1, trial_id=k, number=k, params={}, alone=False)
+
+
+def run_together(
+    configurations: list[list[Job]],
+    place: Place,
+    *studies: Study,
+    stop_after: int = 10**9,
+    names: tuple[str, ...] = ("fid",),
+) -> list[Result]:
+    """Run trials together, stopped at the n-th look."""
+    looks, ended = itertools.count(), Ended()
+
+    def stop() -> bool:
+        return next(looks) >= stop_after
+
+    some = [
+        Trial(claim(k), jobs, study.report)
+        for k, (jobs, study) in enumerate(itertools.zip_longest(configurations, studies, fillvalue=Study()))
+    ]
+    with Leases() as leases:
+        task = TrialTask(ended, some, names, place, leases)  # type: ignore[arg-type]
+        while not task.advance(stop):
+            if stop():
+                task.save()
+                break
+    return [ended[k] for k in range(len(configurations))]
+
+
 def run(jobs: list[Job], place: Place, study: Study | None = None, *, stop_after: int = 10**9) -> Result:
-    """Run a trial, stopped at the n-th look."""
-    looks = iter(range(10**9))
-    asked = trial.Trial(jobs, (study or Study()).report)
-    (result,) = trial.run([asked], place, ["fid"], stop=lambda: next(looks) >= stop_after)
+    """Run one trial, stopped at the n-th look."""
+    (result,) = run_together([jobs], place, *([study] if study else []), stop_after=stop_after)
     return result
-
-
-def never(*_: object) -> bool:
-    return False
 
 
 def record(job: Job, place: Place) -> records.Record:
@@ -111,7 +115,7 @@ def test_the_objective_is_the_mean_of_validation_scores_over_seeds(jobs: list[Jo
 def test_a_run_of_a_trial_is_that_of_the_main_command(jobs: list[Job], place: Place, tmp_path: Path) -> None:
     run(jobs, place)
     alone = replace(place, out=tmp_path)
-    job.run(jobs[:1], alone)
+    work(Runs(jobs[:1], tmp_path), alone, lambda: False)
     assert numbers(jobs[0], alone) == numbers(jobs[0], place)
 
 
@@ -155,7 +159,7 @@ def test_finished_runs_are_reused_not_repeated(
 ) -> None:
     first, study = Study(), Study(prune_at=4)
     result = run(jobs, place, first)
-    monkeypatch.setattr(trial, "Stack", None)  # nothing trains
+    monkeypatch.setattr(trial, "begin_all", lambda jobs, place: [])  # nothing trains
     again = run(jobs, place, study)
     assert again == replace(result, seconds=again.seconds)
     assert again.seconds == pytest.approx(sum(record(job, place)["cost"]["device_s"] for job in jobs))
@@ -193,7 +197,7 @@ def test_as_one_stack_the_seeds_give_the_same(
     jobs: list[Job], place: Place, uninterrupted: tuple[Place, Study, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU; equal but for the order of floating-point sums."""
-    monkeypatch.setattr(trial, "groups", lambda jobs, place, together: [jobs])
+    monkeypatch.setattr(trial, "groups", lambda jobs, together: [jobs])
     study = Study()
     assert run(jobs, place, study, stop_after=1).ending == "stopped"
     result = run(jobs, place, study)
@@ -202,15 +206,23 @@ def test_as_one_stack_the_seeds_give_the_same(
     assert {record(job, place)["cost"]["stack"] for job in jobs} == {2}
 
 
-def test_two_trials_of_one_configuration_do_not_run_at_once(jobs: list[Job], place: Place) -> None:
-    """The second waits, and reuses what the first has done; a further attempt does not wait."""
-    looks = itertools.count()
-    with Claims() as first:
+def test_two_trials_of_one_configuration_do_not_run_at_once(
+    jobs: list[Job], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits while another process trains one of its runs."""
+    monkeypatch.setattr(trials, "LOOK_EVERY", 0)
+    with Leases() as first:
         assert first.take(jobs[1].folder(place.out))
-        waited = trial.run([trial.Trial(jobs, never)], place, ["fid"], stop=lambda: next(looks) == 2)
-        assert (waited, next(looks)) == ([Result("stopped")], 3)
-        (retried,) = trial.run([trial.Trial(jobs, never, attempt=2)], place, ["fid"], stop=never)
-        assert retried.ending == "complete"
+        assert run(jobs, place, stop_after=3) == Result("stopped")
+        assert not (jobs[0].folder(place.out) / "progress.json").exists()
+    assert run(jobs, place).ending == "complete"
+
+
+def test_runs_of_a_process_that_is_gone_are_not_waited_for(jobs: list[Job], place: Place) -> None:
+    folder = jobs[1].folder(place.out)
+    folder.mkdir(parents=True)
+    (folder / "lease-1").write_text(json.dumps({"host": here(), "pid": None}))
+    assert run(jobs, place, stop_after=10).ending == "complete"
 
 
 # ---------------------------------------------------------------- several trials together
@@ -219,17 +231,6 @@ def test_two_trials_of_one_configuration_do_not_run_at_once(jobs: list[Job], pla
 def configured(jobs: list[Job], **values: Any) -> list[Job]:
     """The same seeds with other hyperparameters."""
     return [replace(each, hyperparameters={**each.hyperparameters, **values}) for each in jobs]
-
-
-def run_together(
-    trials: list[list[Job]], place: Place, *studies: Study, stop_after: int = 10**9
-) -> list[Result]:
-    looks = iter(range(10**9))
-    asked = [
-        trial.Trial(jobs, study.report)
-        for jobs, study in itertools.zip_longest(trials, studies, fillvalue=Study())
-    ]
-    return trial.run(asked, place, ["fid"], stop=lambda: next(looks) >= stop_after)
 
 
 def stack_of(job: Job, place: Place) -> int:
@@ -241,10 +242,10 @@ def test_trials_that_differ_in_numbers_train_as_one_stack(
     jobs: list[Job], place: Place, tmp_path: Path
 ) -> None:
     """Each with its own learning rate, equal to a trial alone but for rounding; others beside them."""
-    trials = [jobs, configured(jobs, lr=1e-2, beta1=0.9), configured(jobs, latent_dim=20)]
-    results = run_together(trials, place)
-    alone = [run(each, replace(place, out=tmp_path)) for each in trials]
-    assert [stack_of(each[0], place) for each in trials] == [4, 4, 2]
+    asked = [jobs, configured(jobs, lr=1e-2, beta1=0.9), configured(jobs, latent_dim=20)]
+    results = run_together(asked, place)
+    alone = [run(each, replace(place, out=tmp_path)) for each in asked]
+    assert [stack_of(each[0], place) for each in asked] == [4, 4, 2]
     for together, single in zip(results, alone, strict=True):
         assert together.ending == "complete"
         assert together.iterations == single.iterations
@@ -307,7 +308,7 @@ def test_a_diverged_seed_ends_the_trial_at_once(
     assert result.values == ()
     assert record(jobs[0], place)["status"] == "diverged"
     assert records.read_record(jobs[1].folder(place.out)) is None
-    monkeypatch.setattr(job.Stack, "advance", None)
+    monkeypatch.setattr(training.Stack, "advance", None)
     again = run(jobs, place)
     assert (again.ending, again.reason) == ("diverged", result.reason)
 
@@ -320,7 +321,7 @@ def test_a_collapsed_generator_has_a_score(templates: dict[str, Job], place: Pla
 
 def test_a_score_that_runs_do_not_have_is_one_line(jobs: list[Job], place: Place) -> None:
     with pytest.raises(UsageError, match="--objective: these runs have no 'psnr'; they have fid, kid_mean"):
-        trial.run([trial.Trial(jobs, never)], place, ["fid", "psnr"], stop=never)
+        run_together([jobs], place, names=("fid", "psnr"))
 
 
 ENTRY = {
@@ -341,23 +342,3 @@ def test_objectives_read_an_evaluation(name: str, value: float) -> None:
 def test_objectives_are_averaged_over_seeds() -> None:
     other = ENTRY | {"metrics": {"classifier": {"fid": 5.0}}, "train_s": 2.5}
     assert objectives.mean_scores([ENTRY, other], ["fid", "train_s"]) == pytest.approx((4.0, 2.0))
-
-
-def test_a_trial_whose_code_changed_is_not_run_and_ends_the_search(jobs: list[Job], place: Place) -> None:
-    """It is no failure of its configuration: all trials to come would end alike."""
-    changed = {**jobs[0].code, "model": {**jobs[0].code["model"], "baselines/vanilla.py": "0" * 16}}
-    other = replace(jobs[0], code=changed)
-    with pytest.raises(ChangedError, match=r"baselines/vanilla\.py"):
-        run([other], place)
-    assert not (other.folder(place.out) / "run.json").exists()
-    recipe = worker.Recipe("s", None, place.out, other, {}, [1000], ["fid"], "none")
-    claim = Claim(slot=0, attempt=1, trial_id=0, number=0, params={"lr": 1e-4})
-    study = SimpleNamespace(report=lambda step, values: False)
-    attempt = worker.Attempt([claim], recipe)
-    object.__setattr__(attempt, "_reporter", lambda claim, job: study.report)
-    how, what = attempt.run(place, never)
-    assert how == "failed"
-    assert isinstance(what, UsageError)
-    assert "code changed since this run was planned: baselines/vanilla.py" in str(what)
-    with pytest.raises(UsageError):
-        worker._results((how, what), 1)

@@ -1,0 +1,120 @@
+"""From the flags of ``bench.tune`` to searches: one study per model, all with the same budget."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from baselines import registry
+from bench.data import datasets
+from bench.fingerprint import short
+from bench.plan import Job, Place, Spec, check, plan, resolve
+from bench.search import FIRST_SEED, objectives
+from bench.search import space as spaces
+from bench.search.space import Space
+from bench.search.trials import Recipe
+from bench.store import records
+
+STEPS_SHARE = 4
+"""A trial trains a quarter of the data set's usual steps, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One model's search, as asked for."""
+
+    study: str
+    """Its name."""
+    model: str
+    space: Space
+    request: Mapping[str, Any]
+    """All that decides what the trials are. Who joins the study must ask for the same."""
+    recipe: Recipe
+    total: int
+    """Trials."""
+    full_steps: int
+    """Of the retrained runs."""
+
+    def __str__(self) -> str:
+        job, recipe = self.recipe.template, self.recipe
+        return (
+            f"study {self.study}: {self.total} trials × {len(recipe.seeds)} seeds × {job.steps} steps of "
+            f"{self.model} on {job.dataset}, {self.request['sampler']} search of {', '.join(self.space)} "
+            f"by validation {' and '.join(recipe.objectives)}"
+        )
+
+
+def searches(args: Namespace, place: Place) -> list[Search]:
+    """One search per model.
+
+    Raises:
+        UsageError: something asked for cannot be.
+    """
+    settings: dict[str, dict[str, str]] = {}
+    for model, name, value in args.set:
+        settings.setdefault(model, {})[name] = value
+    for model in args.models:
+        resolve(model, settings.get(model, {}))
+        objectives.refuse(model, registry.card(registry.get(model)), args.objective)
+    given = spaces.read(args.space) if args.space else {}
+    space = spaces.spaces(args.models, given, settings)
+    dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
+    if why:
+        print(why, flush=True)
+    usual = datasets.default_steps(dataset)
+    spec = Spec(
+        models=args.models,
+        datasets=[dataset],
+        seeds=range(FIRST_SEED, FIRST_SEED + args.seeds),
+        steps=args.steps or max(1, usual // STEPS_SHARE),
+        eval_every=args.eval_every,
+        features=list(dict.fromkeys(args.features)),
+        hyperparameters=settings,
+        scored_on="val",
+        precision=args.precision,
+    )
+    templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
+    data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
+    for model in templates:
+        for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
+            check(model, resolve(model, {**settings.get(model, {}), **end}), data, "--space")
+    full_steps = args.retrain_steps or args.steps or usual
+    return [
+        _search(args, template, space[model], settings.get(model, {}), place, full_steps)
+        for model, template in templates.items()
+    ]
+
+
+def _search(
+    args: Namespace, template: Job, space: Space, fixed: Mapping[str, str], place: Place, full_steps: int
+) -> Search:
+    """The search of the model of this run."""
+    model, seeds = template.model, range(FIRST_SEED, FIRST_SEED + args.seeds)
+    request = {
+        "model": model,
+        "dataset": template.dataset,
+        "steps": template.steps,
+        "eval_every": template.eval_every,
+        "seeds": list(seeds),
+        "objectives": args.objective,
+        "sampler": args.sampler,
+        "sampler_seed": args.sampler_seed,
+        "pruner": args.pruner or ("median" if len(args.objective) == 1 else "none"),
+        "space": spaces.describe(space),
+        "fixed": {name: resolve(model, fixed)[name] for name in fixed},
+        "protocol": template.protocol,
+        "code": short({**template.code["model"], **template.code["training"]}),
+    }
+    usual_name = f"{records.slug(model)}-{records.slug(template.dataset)}-{records.digest(request)}"
+    name = args.study or usual_name
+    recipe = Recipe(
+        folder=place.out / "studies" / records.slug(name),
+        template=template,
+        fixed=fixed,
+        seeds=seeds,
+        objectives=args.objective,
+    )
+    total = args.trials if args.sampler != "grid" else min(args.trials, len(spaces.grid(space)))
+    return Search(name, model, space, request, recipe, total, full_steps)

@@ -1,0 +1,43 @@
+"""Small runs for the trials of searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.plan import Job, Place, Spec, plan
+from bench.scoring import metrics
+
+
+@pytest.fixture(scope="package")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
+    """Runs of the vanilla GAN and of the one with faults, of eight steps, scored on validation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
+        small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
+        spec = Spec(
+            models=["vanilla", "faults:faulty"],
+            datasets=["digits"],
+            seeds=[1000],
+            steps=8,
+            eval_every=4,
+            hyperparameters={"vanilla": small},
+            scored_on="val",
+        )
+        place = Place(tmp_path_factory.mktemp("plan"), offline=True)
+        yield {job.model: job for job in plan(spec, place)}
+
+
+@pytest.fixture
+def jobs(templates: dict[str, Job]) -> list[Job]:
+    """Two seeds of the vanilla GAN."""
+    return [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
+
+
+@pytest.fixture
+def place(fast_path: Path) -> Place:
+    """A results folder."""
+    return Place(fast_path, offline=True, checkpoint_every=1e9)
