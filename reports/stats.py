@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Better = Literal["lower", "higher"]
+from bench.scoring.scores import Better
 
 RESAMPLES = 9_999
 FEWEST_FOR_INTERVAL = 5

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.groups import Group
 from reports.searches import Search
-from reports.summary import Group
 
 COLORS = (0, 1, 2, 3, 4, 5, 7, 9)
 """Of seaborn's ten for the colour-blind: without the light pink and the yellow, which fade on white."""
@@ -20,7 +20,7 @@ LONGEST = 28
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a configuration is drawn: its short name, the whole of it, and what any two are told apart by."""
 
     label: str
@@ -30,7 +30,7 @@ class Look:
     marker: str
 
 
-def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Look]:
+def styles(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Style]:
     """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
 
     ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
@@ -55,7 +55,7 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
     short = _short(models)
     place = {whole: k for k, whole in enumerate(order)}
     return {
-        key: Look(
+        key: Style(
             short[whole],
             whole,
             palette[COLORS[place[whole] % len(COLORS)]],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from bench.scoring.scores import Better
 from bench.store.records import slug
-from reports.stats import Better
 
 NOT_SEPARATED = "†"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -305,11 +305,6 @@ def escape_markdown(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: ``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def join(tables: Iterable[Table], render: Callable[[Table], str]) -> str:

@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from bench.store.records import digest
-from reports.text import listed
+from bench.store.rows import HOW
+from reports.words import listed
 
 PARTS = ("code.model", "code.training")
-"""Columns that hold a mapping of files to digests: together they are a version of a model's code."""
+"""Columns of the model's and the trainer's files: together they are a version of a model's code."""
 
 SCORING = "code.scoring"
-"""The same of the code behind the scores, which is a part of the protocol."""
-
-HOW = "code.how"
+"""The column of the files behind the scores. They are a part of the protocol."""
 
 MOST_FILES = 8
 """Files that a note names."""
@@ -33,16 +32,6 @@ class Version:
     files: Mapping[str, str]
     ids: frozenset[str]
     """The configurations that it made."""
-
-
-def problem(name: str, value: Any) -> str | None:
-    """What is wrong with a record's entry on its code, or None."""
-    if name in {*PARTS, SCORING}:
-        mapping = isinstance(value, dict) and all(isinstance(sha, str) for sha in value.values())
-        return None if mapping else f"{name} is not a mapping of files to digests"
-    if name == HOW and not isinstance(value, str):
-        return f"{name} is not a word"
-    return None
 
 
 def versions(runs: pd.DataFrame) -> list[Version]:

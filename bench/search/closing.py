@@ -20,6 +20,7 @@ import numpy as np
 from bench import run
 from bench.errors import printable
 from bench.plan import Place, Spec, plan
+from bench.scoring.scores import Better
 from bench.search import findings
 from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
@@ -151,7 +152,7 @@ def _compared(best: list[float], default: list[float], n: int, name: str) -> dic
     """
     from reports import stats
 
-    better: stats.Better = "lower" if DIRECTIONS[name] == "minimize" else "higher"
+    better: Better = "lower" if DIRECTIONS[name] == "minimize" else "higher"
     worst = math.inf if better == "lower" else -math.inf
     ours, theirs = ([*values, *[worst] * (n - len(values))] for values in (best, default))
     return {
