@@ -35,6 +35,11 @@ class Score:
     decimals: int | None = None
     """In tables; None: as many as the spread over seeds calls for."""
 
+    @property
+    def short(self) -> str:
+        """The label without its unit, beside the recorded value: ``KID``, not ``KID ×10³``."""
+        return self.label.partition(" ×")[0].partition(" (")[0]
+
     def column(self, extractor: str = "") -> str:
         """Its column in a frame of runs: ``metrics.classifier.fid``, ``cost.train_s``."""
         return ".".join(filter(None, [self.section, extractor, self.name]))
@@ -49,21 +54,25 @@ class Score:
 
 
 FID = Score("fid", "FID", "lower")
+KID = Score("kid_mean", "KID ×10³", "lower", factor=1e3)
+IS = Score("isc_mean", "IS", "higher")
 PRECISION = Score("precision", "Precision", "higher")
 RECALL = Score("recall", "Recall", "higher")
+MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
+PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
 
 SCORES = (
     FID,
-    Score("kid_mean", "KID ×10³", "lower", factor=1e3),
-    Score("isc_mean", "IS", "higher"),
+    KID,
+    IS,
     PRECISION,
     RECALL,
     Score("modes", "Modes", "higher", needs="classes"),
-    Score("mode_kl", "Mode KL", "lower", needs="classes"),
+    MODE_KL,
     COND_ACCURACY,
     Score("class_fid", "Class FID", "lower", needs="label"),
-    Score("psnr", "PSNR (dB)", "higher", needs="super-resolution"),
+    PSNR,
     Score("ssim", "SSIM", "higher", needs="super-resolution"),
 )
 """Scores of images, in the order of the main table's columns."""
@@ -89,7 +98,7 @@ HELDOUT_ACCURACY = _accuracies("d_accuracy.heldout")
 NEAR_HALF = Score("near_half", "Near ½", section="d_accuracy")
 NEAR_HALF_SINCE = Score("near_half_since", "Near ½ since step", section="d_accuracy", decimals=0)
 BEST_STEP = Score("step", "Best step", section="best", decimals=0)
-ACCURACY_GAP = Score("d_accuracy_gap", "|D acc. − ½|", "lower", section="")
+ACCURACY_GAP = Score("d_accuracy_gap", "D acc. gap", "lower", section="")
 """Distance of the held-out balanced accuracy from one half. Computed where it is needed, not recorded."""
 
 TRAIN_S = Score("train_s", "train (s)", "lower", section="cost")
