@@ -33,9 +33,9 @@ DOTS_PER_INCH = 200
 TALLEST = 9.0
 """Inches: what a page holds above its caption."""
 MOST_ROWS = 6
-"""Models below one another; of more, two share a row."""
+"""Models below one another; where there are more, two share a row."""
 MOST_BANDS = 6
-"""Curves in a panel that have their range drawn; of more, the ranges would hide the curves."""
+"""Curves in a panel that are drawn with their range. Of more curves the ranges would hide the lines."""
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -60,7 +60,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, for the time of a ``with``."""
+    """The style of all figures, within a ``with`` block."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
@@ -98,7 +98,7 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend below all axes, for which the figure grows."""
+    """One legend below all axes; the figure grows to hold it."""
     named = {
         label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -110,12 +110,12 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
 
 
 def wide(values: NDArray[np.float64], score: Score) -> bool:
-    """Whether scores need a logarithmic axis, and can have one: otherwise the worst would hide the rest."""
+    """Whether scores need a logarithmic axis, because the worst would hide the rest, and can have one."""
     return bool(score.better == "lower" and values.min() > 0 and values.max() > 20 * values.min())
 
 
 def plain_decades(axis: Axis) -> None:
-    """Plain numbers on a logarithmic axis: 10, 30, 100 …; mathematics is not parsed."""
+    """Plain numbers on a logarithmic axis: 10, 30, 100 …, since no mathematics is parsed."""
     from matplotlib.ticker import LogLocator
 
     low, high = axis.get_view_interval()

@@ -98,5 +98,5 @@ def budget(searches: Sequence[Search]) -> str:
     band = f", with a 95 % percentile bootstrap band over {n} trials" if len(searches) <= MOST_BANDS else ""
     return (
         f"Expected best validation {first.objective} of a search on {first.dataset} against its number of "
-        f"trials{band}. For random search an estimate, for others a description."
+        f"trials{band}. For random search it is an estimate; for other samplers it describes this search."
     )

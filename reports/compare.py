@@ -14,7 +14,7 @@ from reports.groups import Group
 
 LEVEL = 0.05
 MOST_PAIRS = 500
-"""All pairs are compared up to this many: 32 configurations."""
+"""Up to so many pairs all are compared: those of 32 configurations."""
 
 
 def baseline_id(group: Group, baseline: str) -> str | None:

@@ -104,7 +104,7 @@ def differences(group: Group) -> list[Difference]:
 
 
 def _said(runs: pd.DataFrame, column: str, say: Callable[[Any], str]) -> pd.Series:
-    """A field of each run in words; None where the record does not say."""
+    """A field of each run in words; None where the record does not have it."""
     if column not in runs and column not in OVERRIDES:
         return pd.Series(None, index=runs.index, dtype=object)
     if column == "environment.commit" and "code.model" in runs and runs["code.model"].notna().all():
@@ -126,7 +126,7 @@ def caption(found: Iterable[Difference]) -> str:
 
 
 def of_rows(group: Group) -> list[str]:
-    """For each row of the group's summary its values of the fields that differ, each with its seeds."""
+    """For each row of the group's summary: its values of the fields that differ, each with its seeds."""
     found = differences(group)
     rows = []
     for label in group.summary["label"]:

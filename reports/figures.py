@@ -53,7 +53,7 @@ def _always(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Draw
     caption = f"Samples{captions.pictures(group, grids)}, {on}. {runs}."
     yield "samples", caption, samples.grids(group, grids, styles)
     caption = (
-        f"Losses and, but for critics, discriminator accuracy on training batches against step, {on}: mean "
+        f"Losses and, except for critics, discriminator accuracy on training batches against step, {on}: mean "
         f"and range over seeds; dotted: one half; a cross: a run that ended early. {runs}."
     )
     yield "curves", caption, curves.curves(group, styles)
@@ -74,7 +74,7 @@ def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]
             yield _name("precision_recall", extractor, k), caption, figure
             figure = spread.profiles(group, extractor, first, styles)
             caption = (
-                f"Share of runs whose {first.label} ({extractor}) is at least as good as a threshold, {on}; "
+                f"Fraction of runs whose {first.label} ({extractor}) is at least as good as a threshold, {on}; "
                 f"failed runs count and are never good enough. {measured}."
             )
             yield _name("profile", extractor, k), caption, figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.scoring.scores import COND_ACCURACY
+from bench.scoring.scores import COND_ACCURACY, MODE_KL
 from reports import stats
 from reports.compare import LEVEL
 from reports.groups import Group
@@ -28,8 +28,8 @@ def notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int
         if reach > LEVEL:
             enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             found.append(
-                f"With these seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
-                f"nothing could be told from the best, whatever the scores; it takes {enough} seeds a model."
+                f"With so few seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
+                f"whatever the scores, no model is separable from the best. That takes {enough} seeds per model."
             )
     elif len(group.summary) > 1:
         alone = "One seed" if group.summary["n"].max() == 1 else "The best has one seed"
@@ -71,8 +71,8 @@ def cautions(group: Group) -> list[str]:
         if conditional.any() and not conditional.all():
             labels = ", ".join(group.summary.loc[conditional, "label"])
             found.append(
-                f"{labels}: asked for classes with the test split's frequencies, which the others have to "
-                "learn; compare Mode KL within either kind only."
+                f"{labels}: asked for classes with the frequencies of the test split, which the others have to "
+                f"learn; compare {MODE_KL.label} only among such models, or only among the others."
             )
     n = group.protocol.get("n_fake")
     for extractor in group.extractors:

@@ -125,9 +125,9 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
 
 
 def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
-    """The command line that makes a configuration's runs again, every hyperparameter spelt out.
+    """The command that repeats a configuration's runs, with every hyperparameter named.
 
-    Runs that were scored on validation are a search's trials: only a search makes them.
+    Runs that were scored on validation are trials of a search: no command of their own repeats them.
     """
     if group.protocol.get("scored_on") == "val":
         return "# a trial of a search by python -m bench.tune: see summary.json in the study's folder"

@@ -51,7 +51,7 @@ PROTOCOL: Mapping[str, Any] = {
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
     "protocol.pixels": "not rounded",
 }
-"""How they scored, by the names of our records (the paper's text and their code)."""
+"""How the paper scored, in the columns of our records (by its text and its code)."""
 
 OURS = {
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
@@ -75,7 +75,7 @@ class Difference:
 BATCHES = Difference("batches", "drawn with replacement", "shuffled epochs")
 NOISE = Difference("z of a generator update", "fresh", "that of the discriminator update before")
 SLOPES = Difference("slopes", "per pixel in [-1, 1]", "per pixel in [0, 1], never below 0.01")
-"""A penalty that asks for a slope of 1 asks for 2 in their units."""
+"""A slope of 1 in our units is one of 2 in theirs, so a penalty on it is another penalty."""
 
 CODE: Mapping[str, tuple[Difference, ...]] = {
     "mmgan": (BATCHES, NOISE),

@@ -130,7 +130,7 @@ def precision_recall(group: Group, extractor: str, styles: Mapping[str, Style]) 
 
 
 def profiles(group: Group, extractor: str, score: Score, styles: Mapping[str, Style]) -> Figure | None:
-    """Share of a model's runs with a score at least as good as a threshold; failed runs never are."""
+    """Fraction of a model's runs with a score at least as good as a threshold; failed runs never are."""
     name = score.column(extractor)
     values = group.runs[name].to_numpy(dtype=float) * score.factor
     known = values[np.isfinite(values)]
@@ -142,12 +142,12 @@ def profiles(group: Group, extractor: str, score: Score, styles: Mapping[str, St
         figure, [[ax]] = canvas.figure(canvas.COLUMN, 2.5)
         for run_id in group.summary["id"]:
             how, mine = styles[run_id], group.of(run_id)[name].to_numpy(dtype=float) * score.factor
-            share = stats.profile(mine, thresholds, better=score.better or "higher")
-            ax.step(thresholds, share, color=how.color, linestyle=how.line, label=how.label, where="post")
+            fraction = stats.profile(mine, thresholds, better=score.better or "higher")
+            ax.step(thresholds, fraction, color=how.color, linestyle=how.line, label=how.label, where="post")
         sign = "≤" if score.better == "lower" else "≥"
         ax.set(
             xlabel=f"threshold τ on {score.label} ({extractor})",
-            ylabel=f"share of runs with {score.label} {sign} τ",
+            ylabel=f"fraction of runs with {score.label} {sign} τ",
             ylim=(-0.03, 1.03),
         )
         if wide:
@@ -158,7 +158,7 @@ def profiles(group: Group, extractor: str, score: Score, styles: Mapping[str, St
 
 
 def _thresholds(known: NDArray[np.float64], wide: bool) -> NDArray[np.float64]:
-    """From a little below the lowest score to a little above the highest; of positive scores none below 0."""
+    """From a little below the lowest score to a little above the highest; none below 0 for positive scores."""
     low, high = float(known.min()), float(known.max())
     if wide:
         return np.geomspace(low / 1.1, high * 1.1, 400)

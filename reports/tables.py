@@ -98,7 +98,7 @@ def training(group: Group) -> Table:
         if critics:
             below.append(
                 f"{', '.join(critics)}: no natural threshold, so no accuracy in training; held out, the "
-                "threshold is calibrated on half of the scores and judged on the other half."
+                "threshold is chosen on half of the scores, and the accuracy is that on the other half."
             )
     caption = (
         "Discriminator accuracy, mean ± standard deviation over training seeds, and mean cost per run: "
@@ -121,8 +121,8 @@ def sources(group: Group) -> Table | None:
     if not columns:
         return None
     caption = (
-        f"Standard deviation between training seeds, freed of sampling (0: sampling explains all of it), and "
-        f"between sample draws of one trained model: {group.title}."
+        "Standard deviation between training seeds, without the part that is sampling (0: sampling explains "
+        f"all of it), and between sample draws of one trained model: {group.title}."
     )
     return _table(f"Sources of spread: {group.title}", caption, columns, _rows(group, columns))
 
@@ -142,8 +142,8 @@ def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
     caption = (
         f"{group.title}. Model A against {b}: unpaired permutation test of the means (exact up to 10 seeds "
         "against 10), Holm-corrected per score; the probability that a run of A beats one of B, a failed run "
-        "being worse than any score; the seeds per model that would tell the observed difference apart with "
-        "a power of 80 %."
+        "being worse than any score; the seeds per model that would detect the observed difference with a "
+        "power of 80 %."
     )
     columns = tuple(Column("", head) for head in heads)
     return Table(f"{against}: {group.title}", caption, columns, tuple(rows), head="A")
@@ -212,7 +212,7 @@ def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list
     found = [f"Published: {published.SOURCE}."] if rows else []
     if differing:
         found.append(
-            f"The figures of {published.SOURCE} do not stand beside these: their protocol differs in "
+            f"The figures of {published.SOURCE} are not shown, since their protocol differs in "
             f"{'; '.join(differing)}."
         )
     return rows, found

@@ -1,4 +1,4 @@
-"""Versions of a model's code: which runs were made by which, and the files in which they differ."""
+"""Versions of a model's code: which runs each version made, and in which files they differ."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Version:
 
 
 def versions(runs: pd.DataFrame) -> list[Version]:
-    """The versions among the runs of one model in one group, the newest first where that can be told."""
+    """The versions among the runs of one model in one group, the newest first where it is known."""
     if not any(part in runs for part in PARTS):
         return [Version("", {}, frozenset(runs["id"]))]
     files: dict[str, dict[str, str]] = {}
@@ -77,7 +77,7 @@ def _newest(times: Mapping[str, Iterable[datetime | None]]) -> str | None:
 
 
 def files_that_differ(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """The files of which two fingerprints have different versions, or only one has any."""
+    """The files whose digests differ in two fingerprints, or that only one of them has."""
     names = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
     if not names:
         return "nothing that is on record"
@@ -86,7 +86,7 @@ def files_that_differ(a: Mapping[str, str], b: Mapping[str, str]) -> str:
 
 
 def notes(runs: pd.DataFrame) -> list[str]:
-    """For a group's table: how its versions of a model differ, and whose source could not be read."""
+    """Notes below a table: how versions of a model differ, and whose source could not be read."""
     found = []
     for model, mine in runs.groupby("model"):
         first, *others = versions(mine)

@@ -27,7 +27,7 @@ def test_cells_and_marks_by_hand(tmp_path: Path) -> None:
     assert (first.rank, second.rank, third.rank) == (1, 2, 0)
     # 2/70 = 0.029 is 0.086 over three pairs: with four seeds nothing can pass, so nothing is marked.
     assert (first.tied, second.tied, third.tied) == (False, False, False)
-    assert any("it takes 5 seeds a model" in note for note in table.notes)
+    assert any("That takes 5 seeds per model" in note for note in table.notes)
     for model, fids in {"a": [11], "b": [12], "c": [51]}.items():
         fake_runs.run(tmp_path, model=model, seed=4, fid=float(fids[0]), images=False)
     table = tables.scores(group_of(tmp_path))
