@@ -53,8 +53,8 @@ def _always(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Draw
     caption = f"Samples{captions.pictures(group, grids)}, {on}. {runs}."
     yield "samples", caption, samples.grids(group, grids, styles)
     caption = (
-        f"Losses and, except for critics, discriminator accuracy on training batches against step, {on}: mean "
-        f"and range over seeds; dotted: one half; a cross: a run that ended early. {runs}."
+        f"Losses and, except for critics, discriminator accuracy on training batches against step, {on}: "
+        f"mean and range over seeds; dotted: one half; a cross: a run that ended early. {runs}."
     )
     yield "curves", caption, curves.curves(group, styles)
 
@@ -74,8 +74,8 @@ def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]
             yield _name("precision_recall", extractor, k), caption, figure
             figure = spread.profiles(group, extractor, first, styles)
             caption = (
-                f"Fraction of runs whose {first.label} ({extractor}) is at least as good as a threshold, {on}; "
-                f"failed runs count and are never good enough. {measured}."
+                f"Fraction of runs whose {first.label} ({extractor}) is at least as good as a threshold, "
+                f"{on}; failed runs count and are never good enough. {measured}."
             )
             yield _name("profile", extractor, k), caption, figure
     frames = samples.first_frames(group)

@@ -29,7 +29,8 @@ def notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int
             enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
             found.append(
                 f"With so few seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
-                f"whatever the scores, no model is separable from the best. That takes {enough} seeds per model."
+                "whatever the scores, no model is separable from the best. "
+                f"That takes {enough} seeds per model."
             )
     elif len(group.summary) > 1:
         alone = "One seed" if group.summary["n"].max() == 1 else "The best has one seed"
@@ -71,8 +72,8 @@ def cautions(group: Group) -> list[str]:
         if conditional.any() and not conditional.all():
             labels = ", ".join(group.summary.loc[conditional, "label"])
             found.append(
-                f"{labels}: asked for classes with the frequencies of the test split, which the others have to "
-                f"learn; compare {MODE_KL.label} only among such models, or only among the others."
+                f"{labels}: asked for classes with the frequencies of the test split, which the others have "
+                f"to learn; compare {MODE_KL.label} only among such models, or only among the others."
             )
     n = group.protocol.get("n_fake")
     for extractor in group.extractors:

@@ -158,7 +158,7 @@ def profiles(group: Group, extractor: str, score: Score, styles: Mapping[str, St
 
 
 def _thresholds(known: NDArray[np.float64], wide: bool) -> NDArray[np.float64]:
-    """From a little below the lowest score to a little above the highest; none below 0 for positive scores."""
+    """From a little below the lowest score to a little above the highest; never from above 0 to below."""
     low, high = float(known.min()), float(known.max())
     if wide:
         return np.geomspace(low / 1.1, high * 1.1, 400)

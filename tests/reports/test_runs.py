@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import fake_runs
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import reports
-from bench.store import records
-from reports import groups, page, sections, stats, tables
+from bench.store import records, rows
+from reports import groups, page, runs, sections, stats, tables
 from reports import text as to_text
 
 
@@ -197,3 +199,37 @@ def test_labels_say_what_sets_configurations_apart(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False, model="dcgan")
     labels = set(reports.summarise(reports.load(tmp_path))["label"])
     assert labels == {"vanilla (lr=0.0002)", "vanilla (lr=0.001)", "dcgan"}
+
+
+# ---------------------------------------------------------------- what is absent
+
+
+def test_a_number_that_is_absent_is_nan_and_anything_else_is_none(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False, hyperparameters={"norm": None, "depth": 3})
+    fake_runs.run(tmp_path, images=False, hyperparameters={"width": 64}, seed=1, status="failed")
+    found = reports.load(tmp_path).sort_values("seed")
+    assert [math.isnan(fid) for fid in found["metrics.classifier.fid"]] == [False, True]
+    assert list(found["hyperparameters.depth"]) == [3, None]
+    assert [type(value) for value in found["hyperparameters.width"]] == [type(None), int]
+    assert list(found["d_accuracy.heldout.real"].isna()) == [False, True]
+    assert not {"metrics", "d_accuracy", "cost"} & set(found), "an empty object has no column"
+    for name in found:
+        numeric = name.startswith(rows.NUMERIC) or name in ("seed", "steps")
+        assert numeric == (found[name].dtype != object) or name == "protocol", name
+
+
+def test_null_is_a_value_of_a_hyperparameter_and_absence_is_none(tmp_path: Path) -> None:
+    fake_runs.run(tmp_path, images=False, hyperparameters={"norm": None})
+    fake_runs.run(tmp_path, images=False, hyperparameters={"norm": "batch"})
+    fake_runs.run(tmp_path, images=False)
+    labels = set(reports.summarise(reports.load(tmp_path))["label"])
+    assert labels == {"vanilla (norm=null)", "vanilla (norm=batch)", "vanilla"}
+
+
+def test_a_frame_made_again_from_its_records_is_the_same(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, seeds=range(2), images=False, n_evals=2)
+    fake_runs.run(tmp_path, images=False, seed=2, status="diverged")
+    frame = reports.load(tmp_path)
+    again = runs.frame(list(frame["record"]), list(frame["folder"]))
+    pd.testing.assert_frame_equal(frame, again)
+    assert frame["record"].iloc[0] == records.read_record(Path(frame["folder"].iloc[0]))
