@@ -60,8 +60,12 @@ class Group:
 
     def scores(self, extractor: str) -> list[Score]:
         """The scores of the main table that any of the group's runs has under this extractor."""
-        means = [(score, f"{score.column(extractor)}.mean") for score in SCORES]
-        return [score for score, name in means if name in self.summary and self.summary[name].notna().any()]
+        return [score for score in SCORES if self.has(score.column(extractor))]
+
+    def has(self, name: str) -> bool:
+        """Whether any configuration has a mean in this column."""
+        mean = f"{name}.mean"
+        return mean in self.summary and bool(self.summary[mean].notna().any())
 
     def references(self, extractor: str, score: Score) -> dict[str, float]:
         """What a score is read against, "real data" or "bicubic" -> its value there, in the score's unit."""
@@ -144,7 +148,9 @@ def _remarks(group: Group, every: Iterable[Group]) -> tuple[str, ...]:
         if same_data and mine and theirs and mine != theirs:
             files = versions.files_that_differ(mine, theirs)
             ours, its = (each.protocol.get("code", "unknown") for each in (group, other))
-            remarks.append(f"Scoring code {ours} of this table and {its} of another differ in {files}.")
+            remarks.append(
+                f"The scoring code of this table ({ours}) and of another ({its}) differ in {files}."
+            )
     return tuple(dict.fromkeys(remarks))
 
 

@@ -9,7 +9,7 @@ from reports import stats
 from reports.compare import LEVEL
 from reports.groups import Group
 from reports.text import NOT_SEPARATED, Row
-from reports.words import ranges
+from reports.words import seeds
 
 
 def notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int]]) -> list[str]:
@@ -44,7 +44,7 @@ def _failures(group: Group) -> list[str]:
     for row in group.summary[group.summary["failures"] > 0].to_dict("records"):
         mine = group.of(row["id"])
         bad = mine[mine["status"] != "finished"]
-        which = ", ".join(f"{status} (seed {ranges(part['seed'])})" for status, part in bad.groupby("status"))
+        which = ", ".join(f"{status} ({seeds(list(part['seed']))})" for status, part in bad.groupby("status"))
         if row["failures"] < row["n"]:
             which += (
                 "; its means are over the seeds that have a score, so it is not ranked, and in tests a "
@@ -59,8 +59,8 @@ def _missing(group: Group) -> list[str]:
     missing: dict[str, list[str]] = {}
     for row in group.summary.to_dict("records"):
         if row["missing_seeds"]:
-            missing.setdefault(ranges(row["missing_seeds"]), []).append(row["label"])
-    return [f"No run of seed {which}: {', '.join(labels)}." for which, labels in missing.items()]
+            missing.setdefault(seeds(row["missing_seeds"]), []).append(row["label"])
+    return [f"No run of {which}: {', '.join(labels)}." for which, labels in missing.items()]
 
 
 def cautions(group: Group) -> list[str]:

@@ -46,7 +46,7 @@ def scores(group: Group) -> Table:
             for who, its in references.items():
                 its.append(cells.reference(known.get(who), decimals))
             best = f"best.{name}"
-            if score == FID and f"{best}.mean" in group.summary:
+            if score == FID and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
                 columns.append((head, cells.ranked(group, best, score)[0]))
                 references["real data"].append(references["real data"][-1])
@@ -86,8 +86,7 @@ def training(group: Group) -> Table:
         ("Mean cost", COSTS),
     ):
         for score in several:
-            name = f"{score.column()}.mean"
-            if name in group.summary and group.summary[name].notna().any():
+            if group.has(score.column()):
                 spread = several is not COSTS
                 column = cells.mean_std(group, score.column(), score, spread=spread)
                 columns.append((Column(head, score.label), column))
@@ -225,9 +224,9 @@ def _outcome(group: Group) -> Columns:
     if NEAR_HALF.column() in group.runs:
         columns.append((Column("", NEAR_HALF.label), cells.ratios(summary["near_half"], summary["n"])))
     columns.append((Column("", "Failures"), cells.ratios(summary["failures"], summary["n"])))
-    time = f"{DEVICE_S.column()}.mean"
-    if time in summary:
-        columns.append((Column("", "Time"), cells.durations(summary[time])))
+    if group.has(DEVICE_S.column()):
+        seconds = summary[f"{DEVICE_S.column()}.mean"]
+        columns.append((Column("", "Time"), cells.durations(seconds)))
     return columns
 
 

@@ -56,7 +56,7 @@ def test_failed_runs_are_counted_and_named(tmp_path: Path) -> None:
 def test_missing_seeds_are_named(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(5), images=False)
     fake_runs.study(tmp_path, {"dcgan": 20}, seeds=(0, 4), images=False)
-    assert "No run of seed 1-3: dcgan." in tables.scores(group_of(tmp_path)).notes
+    assert "No run of seeds 1-3: dcgan." in tables.scores(group_of(tmp_path)).notes
 
 
 def test_a_model_that_always_fails_stays_in_the_table(tmp_path: Path) -> None:

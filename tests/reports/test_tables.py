@@ -115,6 +115,15 @@ def test_super_resolution_has_bicubic_as_the_row_to_beat(tmp_path: Path) -> None
     assert cell(table, "bicubic", "PSNR (dB)").value == pytest.approx(24.1)
 
 
+def test_a_group_without_best_steps_has_no_column_of_them(tmp_path: Path) -> None:
+    """Another group of the same report has."""
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False, select="best", n_evals=4)
+    for group in groups.groups(reports.load(tmp_path)):
+        labels = [column.label for column in tables.scores(group).columns]
+        assert ("FID at best step" in labels) == (group.protocol["select"] == "best")
+
+
 def test_best_step_beside_the_final_one(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False, select="best", n_evals=4)
     group = group_of(tmp_path)
