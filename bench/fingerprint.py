@@ -47,6 +47,8 @@ SCORING = (
     "bench.scoring.criterion",
     "bench.scoring.evaluator",
     "bench.scoring.extractors",
+    "bench.scoring.features",
+    "bench.scoring.fidelity",
     "bench.scoring.inception",
     "bench.scoring.metrics",
     "bench.scoring.superresolution",

@@ -28,7 +28,7 @@ from bench.data.datasets import Dataset, Images, load
 from bench.errors import UsageError
 from bench.plan import Place, Spec, plan
 from bench.scoring import classifier, metrics
-from bench.scoring.extractors import Features
+from bench.scoring.features import Features
 
 
 def write(root: Path, name: str, mode: str = "L", size: tuple[int, int] = (6, 5), seed: int = 0) -> Path:
