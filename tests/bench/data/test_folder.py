@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import struct
+import warnings
 import zlib
 from functools import partial
 from pathlib import Path
@@ -154,8 +155,11 @@ def text_bomb() -> bytes:
     )
 
 
+UNREADABLE = "is damaged, or has a format that is not read; BMP, JPEG, PNG, PPM, TIFF, WEBP are read"
+
+
 def gif() -> bytes:
-    """A sound image, for a decoder that is shut."""
+    """A sound image, for a decoder that is not used."""
     file = io.BytesIO()
     Image.new("L", (6, 5)).save(file, "GIF")
     return file.getvalue()
@@ -164,10 +168,10 @@ def gif() -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is a broken image"),
-        (b"not an image at all", "is a broken image"),
-        (gif(), "is a broken image"),
-        (png(6, 5)[:-30], "is a broken image"),
+        (b"", UNREADABLE),
+        (b"not an image at all", UNREADABLE),
+        (gif(), UNREADABLE),
+        (png(6, 5)[:-30], UNREADABLE),
         (flip(png(6, 5)), "is a broken image"),
         (text_bomb(), "is a broken image"),
         (png(1025, 1024), "has 1025x1024 pixels; at most 1,048,576 are allowed"),
@@ -253,7 +257,7 @@ def test_a_subfolder_that_cannot_be_read_is_not_passed_over(
 
 def test_strange_names_stay_in_one_line(pictures: Path) -> None:
     (pictures / "a\nb.png").write_bytes(b"broken")
-    assert r"'a\nb.png' is a broken image" in refused(f"folder:{pictures}", NOWHERE)
+    assert r"'a\nb.png' is damaged, or has a format" in refused(f"folder:{pictures}", NOWHERE)
     assert "there is no such folder" in refused("folder:no\nwhere\0", NOWHERE)
 
 
@@ -334,6 +338,46 @@ def test_a_turned_picture_among_others_is_of_another_size(pictures: Path) -> Non
     exif[0x0112] = 6
     of_noise().save(pictures / "x.jpg", exif=exif)
     assert "'x.jpg' is 5x6 L, but '00.png' is 6x5 L" in refused(f"folder:{pictures}", NOWHERE)
+
+
+def exif(kind: int = 3, value: bytes = b"\0\6\0\0", n: int = 1) -> bytes:
+    """EXIF data with one entry, the orientation: ``n`` values of a kind (3: short, 2: text)."""
+    entry = struct.pack(">HHI", 0x0112, kind, n) + value
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+
+
+DAMAGED_EXIF = {
+    "cut": exif()[:-10],
+    "without entries": exif()[:-16],
+    "offset": b"Exif\0\0II*\0\xff\xff\0\0",
+    "header": b"Exif\0\0" + b"\xff" * 30,
+    "text": exif(2, b"six\0", 4),
+    "fraction": exif(5),
+    "nine": exif(3, b"\0\11\0\0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_EXIF)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_an_orientation_that_cannot_be_read_is_refused_by_name(
+    pictures: Path, damage: str, suffix: str
+) -> None:
+    of_noise().save(pictures / f"x.{suffix}", exif=DAMAGED_EXIF[damage])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        line = refused(f"folder:{pictures}", NOWHERE)
+    assert f"'x.{suffix}' has an EXIF orientation that cannot be read; save it without EXIF data" in line
+
+
+def test_an_orientation_of_zero_and_damage_to_other_entries_mean_nothing(pictures: Path) -> None:
+    """Both are common."""
+    of_noise().save(pictures / "x.jpg", exif=exif(3, bytes(4)))
+    entries = struct.pack(">HHIHH", 0x0112, 3, 1, 1, 0) + struct.pack(">HHII", 0x013B, 2, 40, 4000)
+    beyond = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + entries + bytes(4)  # an artist past the end
+    of_noise().save(pictures / "y.jpg", exif=beyond)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(folder_images(pictures)) == 52
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (1, 2, 3))])

@@ -28,6 +28,7 @@ from data_checks import DIGITS, MNIST, flip, refused, targets, well_formed, with
 
 from bench.data import datasets, torchvision_sets
 from bench.data.datasets import Dataset, Images, load, resolve
+from bench.plan import Place, Spec, plan
 
 # torchvision unpacks CIFAR-10's archive, whose MD5 it has checked, in a way that Python 3.12 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")
@@ -480,7 +481,7 @@ def test_auto_is_digits_without_a_network_and_says_why(tmp_path: Path, no_networ
     name, why = resolve("auto", data_root=tmp_path, offline=False)
     assert name == "digits"
     assert why is not None
-    assert "MNIST cannot be had" in why
+    assert "MNIST is not available" in why
     assert "no server that has it answers" in why
     assert load("auto", data_root=tmp_path).sha256 == DIGITS
 
@@ -502,6 +503,26 @@ def test_auto_does_not_touch_the_network_when_offline(
     assert name == "digits"
     assert why is not None
     assert "--offline" in why
+
+
+def test_auto_decodes_mnist_once(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import mnist
+
+    decoded: list[str] = []
+    for kind in ("image", "label"):
+        read = getattr(mnist, f"read_{kind}_file")
+
+        def counted(path: str, read: Callable[[str], Any] = read) -> Any:
+            decoded.append(Path(path).name)
+            return read(path)
+
+        monkeypatch.setattr(mnist, f"read_{kind}_file", counted)
+    lines: list[str] = []
+    place = Place(data_root=mnist_root, offline=True)
+    [job] = plan(Spec(["vanilla"], ["auto"], [0], steps=1), place, lines.append)
+    assert job.dataset == "mnist"
+    assert lines == [f"--dataset auto is MNIST here, from {mnist_root}"]
+    assert len(decoded) == len(set(decoded)) == 4, "images and labels of two splits"
 
 
 def test_auto_is_mnist_where_it_can_be_downloaded(
