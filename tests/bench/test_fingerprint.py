@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from baselines import registry
-from bench import fingerprint
+from bench import fingerprint, modules
 from bench.errors import ChangedError, UsageError
 from bench.execution.local import Task, run_here, run_local
 from bench.execution.workers import Interrupt
@@ -79,7 +79,7 @@ def forget(*names: str) -> None:
 def digest(source: str) -> str:
     import ast
 
-    return fingerprint._hashed(fingerprint._canonical(ast.parse(source)))
+    return modules.hashed(modules.canonical(ast.parse(source)))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,8 @@ def test_a_model_reaches_its_helpers_wherever_they_are_imported(here: Path) -> N
 def test_editing_a_file_changes_exactly_the_models_that_reach_it(tmp_path: Path) -> None:
     """A copy of the package, each file of it edited in turn."""
     script = (
-        "import json; from bench.fingerprint import _files, _model_modules as modules\n"
+        "import json\nfrom bench.fingerprint import _files\n"
+        "from bench.modules import model_modules as modules\n"
         f"print(json.dumps({{name: _files(modules('baselines.' + name)) for name in {registry.OURS}}}))"
     )
     tree = tmp_path / "tree"
@@ -229,8 +230,8 @@ def test_installed_packages_do_not_count_but_an_installed_model_does(
     for name, source in (("theirs", "import tools\n"), ("tools", "")):
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(fingerprint, "_installed", lambda: frozenset({tmp_path}))
-    assert list(fingerprint._files(fingerprint._model_modules("theirs"))) == ["theirs.py"]
+    monkeypatch.setattr(modules, "_installed", lambda: frozenset({tmp_path}))
+    assert list(fingerprint._files(modules.model_modules("theirs"))) == ["theirs.py"]
 
 
 def test_every_module_behind_a_score_is_on_a_list() -> None:
@@ -239,12 +240,18 @@ def test_every_module_behind_a_score_is_on_a_list() -> None:
     def ours(name: str) -> bool:
         return name.partition(".")[0] in {"baselines", "bench"}
 
-    listed = {*TRAINING, *SCORING, *NEUTRAL}
-    reached = fingerprint._closure([*TRAINING, *SCORING], ours)
-    assert {name for name in reached if name.startswith("bench")} <= listed
-    assert not {*TRAINING, *SCORING} & {*NEUTRAL}
-    assert all(fingerprint._module(name) is not None for name in listed)
+    listed = [*TRAINING, *SCORING, *NEUTRAL]
+    reached = {*modules.closure([*TRAINING, *SCORING], ours)}
+    assert {name for name in reached if name.startswith("bench")} <= {*listed}
+    assert {*listed} <= reached, "what is gone, or is not imported any more, is on no list"
+    assert len(listed) == len({*listed}), "each on one list"
     assert "baselines/vanilla.py" not in {**fingerprint.training_code(), **fingerprint.scoring_code()}
+
+
+def test_every_module_of_the_scores_counts_but_for_pictures() -> None:
+    folder = ROOT / "bench" / "scoring"
+    names = {f"bench.scoring.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert names - {*SCORING} <= {"bench.scoring.pictures", "bench.scoring.scores"}
 
 
 # ------------------------------------------------------------------ without source
