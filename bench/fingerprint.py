@@ -25,7 +25,13 @@ from bench.store.records import digest
 Digests = dict[str, str]
 """File (``baselines/vanilla.py``) -> 16 hex digits."""
 
-TRAINING = ("baselines.training.trainer", "bench.execution.environment", "bench.execution.job")
+TRAINING = (
+    "baselines.training.trainer",
+    "bench.execution.checkpoints",
+    "bench.execution.environment",
+    "bench.execution.recording",
+    "bench.execution.training",
+)
 """These modules, and every module of ``baselines`` that they import."""
 
 SCORING = (
@@ -54,6 +60,7 @@ NEUTRAL = (
     "bench.data.torchvision_sets",
     "bench.errors",
     "bench.execution",
+    "bench.execution.signals",
     "bench.fingerprint",
     "bench.modules",
     "bench.plan",

@@ -96,8 +96,6 @@ class Evaluator:
         scores: dict[str, float] = record["scores"]
         return scores
 
-    floor = real_data_baseline  # the name that bench.execution calls it by
-
     def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
         """Sample, score and judge. The noise depends on the run's seed alone: it is the same at every step.
 
