@@ -23,8 +23,11 @@ from PIL import Image
 from baselines import registry
 from bench import fingerprint, modules
 from bench.errors import ChangedError, UsageError
-from bench.execution.local import Task, run_here, run_local
-from bench.execution.workers import Interrupt
+from bench.execution import recording, training
+from bench.execution.runs import Runs
+from bench.execution.signals import Interrupt
+from bench.execution.supervisor import supervise
+from bench.execution.worker import work
 from bench.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
 from bench.plan import Job, Place, Spec, plan
 from bench.reuse import explain
@@ -353,10 +356,15 @@ def planned(here: Path, *, dataset: str = "digits", model: str = "model:model") 
     return plan(Spec([model], [dataset], [0], steps=20), place), place
 
 
+def compute(jobs: list[Job], place: Place) -> None:
+    """In this process."""
+    work(Runs(jobs, place.out, retries=3), place, lambda: False)
+
+
 def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> None:
     jobs, place = planned(here)
     (here / "helper.py").write_text("W = -5.0\n")
-    run_local([Task(jobs)], place, ["cpu"], Interrupt(), retries=3, timeout=None, tick=lambda: None)
+    supervise(Runs(jobs, place.out, retries=3), place, ["cpu"], Interrupt())
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -379,7 +387,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     jobs = plan(Spec(["vanilla"], [f"folder:{images}"], [0], steps=10), place)
     noise[0, 0, 0] ^= 1  # one pixel
     Image.fromarray(noise[0]).save(images / "0" / "0.png")
-    run_here([Task(jobs)], place, Interrupt(), retries=3)
+    compute(jobs, place)
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -395,7 +403,7 @@ def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.Mon
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
     spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
-    run_here([Task(plan(spec, place))], place, Interrupt(), retries=0)
+    compute(plan(spec, place), place)
     (images / "0" / "0.png").unlink()
     said = explain(plan(spec, place), place.out)
     assert said[0].startswith(f"vanilla: data set folder:{images} changed since ")
@@ -405,7 +413,7 @@ def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:
     jobs, place = planned(here, model="vanilla")
     extractors = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": extractors})
-    run_here([Task([other])], place, Interrupt(), retries=3)
+    compute([other], place)
     record = records.read_record(other.folder(place.out))
     assert record is not None
     assert record["reason"].endswith("the weights of extractor classifier changed since this run was planned")
@@ -419,24 +427,20 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
         )
     )
     jobs, place = planned(here)
-    from bench.execution import job as jobs_module
-
     forget()  # as in a worker: to plan is to try the model, which has imported the helper
-    stack = jobs_module.Stack(jobs, place)
-    stack.check()
+    stack = training.begin(jobs, place)
     (here / "helper.py").write_text("W = -5.0\n")
-    stack.resume()
     while not stack.done:
-        stack.advance()
+        stack.train(lambda: False)
     with pytest.raises(ChangedError, match=r"helper\.py"):
-        stack.finish(0, 1)
+        recording.record(stack, 0, 1)
     assert not (jobs[0].folder(place.out) / "run.json").exists()
 
 
 def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     """Data, and weights of an extractor."""
     jobs, place = planned(here, model="vanilla")
-    run_here([Task(jobs)], place, Interrupt(), retries=0)
+    compute(jobs, place)
     assert explain(jobs, place.out) == []
     data = {**jobs[0].protocol["dataset"], "sha256": "0" * 64}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "dataset": data})
