@@ -164,7 +164,8 @@ class Progress:
             self.live.update(self._display(at_work), refresh=True)
         elif at_work and now - self.printed > LINE_EVERY:
             self.printed = now
-            self._print("; ".join([", ".join(filter(None, [done, left])), *(run.line() for run in at_work)]))
+            lines = [run.line() for run in at_work if run.shown["phase"] != "waiting"]
+            self._print("; ".join([", ".join(filter(None, [done, left])), *lines]))
         ended = time.monotonic()
         self.due = ended + max(EVERY, 20 * (ended - now))
 

@@ -39,7 +39,7 @@ from typing import Any
 from bench.errors import printable
 from bench.store.files import read_json, writing
 
-BEAT_S = 10.0
+BEAT_S = 5.0
 STALE_S = 60.0
 
 Notify = Callable[[str, Path], object]
@@ -116,7 +116,7 @@ class Leases:
             self.notify("released", folder)
 
     def _renew(self) -> None:
-        while not self.over.wait(min(BEAT_S, (self.stale_s or STALE_S) / 6)):
+        while not self.over.wait(min(BEAT_S, (self.stale_s or STALE_S) / 12)):
             for lease in list(self.held.values()):
                 with suppress(OSError):
                     os.utime(lease)  # to "now": see above; unlike touch, it makes no file
