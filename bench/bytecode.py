@@ -11,8 +11,7 @@ from typing import Any
 
 
 def of_code(code: CodeType, doc: str | None = None) -> Iterator[str]:
-    """Instructions, names and constants of a code object and of the functions in it, without its
-    docstring."""
+    """Instructions, names and constants of a code object and the functions in it, without its docstring."""
     yield code.co_code.hex()
     yield repr((code.co_names, code.co_varnames, code.co_freevars))
     for const in code.co_consts:

@@ -22,8 +22,7 @@ from bench.toml import read_toml
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line. The line names the flag and, for a misspelt one, the
-    nearest."""
+    """An argument parser whose errors are one line that names the flag, and the nearest known one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -212,8 +211,10 @@ def run_main(main: Callable[[], int]) -> NoReturn:
 
 
 def open_streams() -> None:
-    """Make printing safe: closed streams become the null device, and characters that a stream cannot encode
-    are escaped."""
+    """Make printing safe, whatever the streams are.
+
+    Closed streams become the null device. Characters that a stream cannot encode are escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)

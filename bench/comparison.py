@@ -46,8 +46,7 @@ class Verdict:
 
 
 def compare(folder: Path, record: Record, here: Path, again: Record) -> Verdict:
-    """Compare a run on record, in ``folder``, with the run that was computed again into the folder
-    ``here``."""
+    """Compare a run on record, in ``folder``, with the same run, computed again in the folder ``here``."""
     if again["status"] == "failed":
         return Verdict("cannot", str(again["reason"]))
     first = (
@@ -64,8 +63,11 @@ def compare(folder: Path, record: Record, here: Path, again: Record) -> Verdict:
 
 
 def compare_scores(record: Record, again: Mapping[str, Any]) -> Verdict:
-    """Compare ``metrics``, ``d_accuracy.heldout`` and ``floor`` of a record with those of its stored
-    weights."""
+    """Compare the scores of a record with those of its stored weights.
+
+    ``again`` holds ``metrics``, ``d_accuracy`` (held out) and, if the record has them, scores of real data
+    (``floor``).
+    """
     a = {"metrics": record["metrics"], "d_accuracy": record["d_accuracy"].get("heldout")}
     if record["floor"]:
         a["floor"] = record["floor"]

@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out(given: str | None, dataset: str) -> Path:
-    """The path of the weights, without suffix. The default is for a checkout: an installed package stays as
-    it is."""
+    """The path of the weights, without suffix. Only a checkout has a default, not an installed package."""
     from bench.scoring.classifier import SHIPPED, SHIPPED_NAMES
 
     if given is None:

@@ -9,8 +9,7 @@ from bench.scoring.extractors import NAMES
 
 
 def print_list() -> None:
-    """Print the models (year, paper, task, needed data, hyperparameters with ranges), data sets and
-    features."""
+    """Print the models (year, paper, task, needs, hyperparameters with ranges), data sets and features."""
     print("models")
     for name in registry.names():
         factory = registry.get(name)

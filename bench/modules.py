@@ -49,8 +49,7 @@ def model_modules(name: str) -> dict[str, Module]:
 
 
 def closure(roots: Iterable[str], belongs: Callable[[str], bool]) -> dict[str, Module]:
-    """``roots`` and the modules that they import, transitively, as far as ``belongs`` says yes to their
-    names."""
+    """``roots`` and what they import, transitively. Modules whose names do not ``belong`` are left out."""
     found: dict[str, Module] = {}
     waiting = list(roots)
     while waiting:

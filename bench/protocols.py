@@ -27,8 +27,10 @@ class Protocol:
         return {**self.hyperparameters, **self.models.get(model, {})}
 
     def steps(self, dataset: str, n_critic: int) -> int:
-        """The length of the paper's training in iterations: ``n_critic`` discriminator updates and one
-        generator update each."""
+        """The length of the paper's training in iterations.
+
+        An iteration has ``n_critic`` updates of the discriminator and one of the generator.
+        """
         return max(1, self.updates[dataset] // max(1, n_critic))  # an n_critic below 1 is refused later
 
 

@@ -86,8 +86,7 @@ def serve(pipe: Connection) -> None:
 
 @contextmanager
 def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[Group]:
-    """``n`` idle workers. ``threads`` is 1, as for the runner's workers, or ``None`` for PyTorch's
-    default."""
+    """``n`` idle workers. ``threads``: 1, as for the runner's workers; ``None`` for PyTorch's default."""
     from bench.execution.processes import Process
 
     started: list[Process] = []
@@ -143,8 +142,7 @@ def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interru
 
 
 def sweep(worker: Group, model: str, device: str, seconds: float) -> list[dict[str, Any]]:
-    """Stacks of 1, 2, 4, … seeds, until a stack is less than a tenth faster than its half, or does not
-    fit."""
+    """Stacks of 1, 2, 4, … seeds, until one is less than 10 % faster than its half, or does not fit."""
     from bench import workloads
 
     rows: list[dict[str, Any]] = []

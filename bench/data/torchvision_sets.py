@@ -59,8 +59,7 @@ def _source(name: str) -> Any:
 
 
 def _provide_mnist(source: Any, root: Path, offline: bool) -> None:
-    """MNIST and its look-alikes: four packed files, whose MD5 torchvision knows, and the same files
-    unpacked."""
+    """MNIST and its look-alikes: four packed files, whose MD5 torchvision knows, and these unpacked."""
     raw = f"{source.__name__}/raw"
     packed = {f"{raw}/{file}": md5 for file, md5 in source.resources}
     unpacked = [path.removesuffix(".gz") for path in packed]
@@ -156,8 +155,7 @@ def _reachable(source: Any) -> Any:
 
 
 def _answering(urls: list[str]) -> list[str]:
-    """The addresses that answer in time. Each is asked in a thread, as a name look-up cannot have a time
-    limit."""
+    """The addresses that answer in time. Each is asked in a thread: a name look-up has no time limit."""
     from torchvision.datasets.utils import USER_AGENT
 
     answered = set()
@@ -178,8 +176,7 @@ def _answering(urls: list[str]) -> list[str]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Within the block, torchvision's connections fail after ``NETWORK_S`` without data. It sets no limit
-    itself."""
+    """Within the block, connections fail after ``NETWORK_S`` without data. torchvision sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_S)
     try:

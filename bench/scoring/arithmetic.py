@@ -31,6 +31,8 @@ def scoring() -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """The threads of NumPy's linear algebra, which PyTorch's settings do not reach. Finding them takes
-    milliseconds, so it is done once."""
+    """The threads of NumPy's linear algebra, which PyTorch's settings do not reach.
+
+    Finding them takes milliseconds, so it is done once.
+    """
     return ThreadpoolController()

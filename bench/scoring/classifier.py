@@ -79,8 +79,10 @@ def refuse_unlabelled(dataset: Dataset) -> None:
 
 
 def network(channels: int, n_classes: int) -> nn.Sequential:
-    """``trunk``: images (B, C, H, W) in [-1, 1], of 8x8 pixels or more -> features (B, 64). ``head``:
-    features -> logits (B, K)."""
+    """``trunk``: images (B, C, H, W) in [-1, 1] -> features (B, 64). ``head``: features -> logits (B, K).
+
+    Images have at least 8x8 pixels.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out, stride in (
         (channels, 16, 1),

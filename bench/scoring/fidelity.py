@@ -40,8 +40,10 @@ def fid(a: Any, b: Any) -> float:
 
 
 def isc(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:
-    """Inception score (Salimans et al. 2016, arXiv:1606.03498) of logits (N, K): mean, and deviation
-    over splits."""
+    """Inception score (Salimans et al. 2016, arXiv:1606.03498) of logits (N, K).
+
+    Returns its mean and standard deviation over splits.
+    """
     if (score := _undocumented("metric_isc", "isc_features_to_metric")) is None:
         found = _documented(logits, None, isc=True, isc_splits=splits, rng_seed=seed)
     else:
@@ -50,8 +52,10 @@ def isc(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:
 
 
 def kid(a: Tensor, b: Tensor, *, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
-    """Kernel distance (Bińkowski et al. 2018, arXiv:1801.01401) of (N, D) and (M, D): mean, and deviation
-    over subsets."""
+    """Kernel distance (Bińkowski et al. 2018, arXiv:1801.01401) of features (N, D) and (M, D).
+
+    Returns its mean and standard deviation over subsets.
+    """
     options = {"kid_subsets": subsets, "kid_subset_size": subset_size, "rng_seed": seed}
     if (score := _undocumented("metric_kid", "kid_features_to_metric")) is None:
         score, options = _documented, options | {"kid": True}
@@ -60,8 +64,7 @@ def kid(a: Tensor, b: Tensor, *, subsets: int, subset_size: int, seed: int) -> t
 
 
 def _undocumented(module: str, name: str) -> Callable[..., Any] | None:
-    """A function that torch-fidelity does not document; ``None`` where this version of it has no such
-    function."""
+    """A function that torch-fidelity does not document; ``None`` where this version lacks it."""
     try:  # here, not above: the import takes a second, and a plan needs no scores
         return getattr(import_module(f"torch_fidelity.{module}"), name, None)
     except ImportError:

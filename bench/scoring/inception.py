@@ -98,8 +98,7 @@ def _given(path: Path) -> bytes:
 
 
 def _official(offline: bool) -> bytes:
-    """The official weights from the folder in which torch-fidelity keeps them. They are downloaded if need
-    be."""
+    """The official weights. They lie where torch-fidelity keeps them, and are downloaded if need be."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
     remedy = f"put the file from {URL} there, or name it by --inception-weights"
     if path.exists():

@@ -91,8 +91,7 @@ def kept(folder: Path) -> Entry | None:
 
 
 def keep(folder: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Entry:
-    """Put an entry in place. Returns the entry that is there then: the first one, if another process was
-    faster."""
+    """Put an entry in place, unless another process was faster. Returns the entry that is there then."""
     temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         write(temporary / "tensors", tensors, record)
