@@ -66,8 +66,10 @@ def cache_key(extractor: Extractor) -> str:
     """What cached results depend on beside the images: code, weights, and what the last digits depend on."""
     code = fingerprint.short(fingerprint.scoring_code())
     versions = f"torch {torch.__version__} numpy {np.__version__}"
-    cpu = torch.backends.cpu.get_cpu_capability()
-    return f"{code} {extractor.sha256} {extractor.device.type} {versions} {cpu}"
+    on_cpu = extractor.device.type == "cpu"
+    device = "cpu" if on_cpu else torch.cuda.get_device_name(extractor.device)
+    cpu = torch.backends.cpu.get_cpu_capability()  # scores are computed on the CPU, wherever features are
+    return f"{code} {extractor.sha256} {device} {versions} {cpu}"
 
 
 def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features:

@@ -22,7 +22,7 @@ from bench.data.datasets import Dataset
 from bench.scoring import metrics
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.extractors import load_extractor
-from bench.scoring.features import Extractor, Features, real_features
+from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.store import cache
 
 
@@ -169,6 +169,15 @@ def test_another_instruction_set_or_library_has_results_of_its_own(
     of_classifier(digits, tmp_path).real_data_baseline()
     assert len(scored) == 3
     assert len([*(tmp_path / "features").iterdir()]) == 6
+
+
+def test_results_of_another_gpu_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = replace(Counted().extractor, device=torch.device("cuda:1"))
+    keys = {cache_key(Counted().extractor)}
+    for name in ("A100", "H100"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", {torch.device("cuda:1"): name}.__getitem__)
+        keys.add(cache_key(on_gpu))
+    assert len(keys) == 3
 
 
 def test_damaged_scores_of_real_images_are_set_aside_and_computed_again(
