@@ -39,10 +39,7 @@ def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[
     optimizers, ``.item()`` to read losses, and PyTorch's default number of threads.
     """
     nets = {name: net.to(device) for name, net in gan.build().items()}
-    optimizers = {
-        name: getattr(torch.optim, type(optim).__name__)(nets[name].parameters(), **asdict(optim))  # type: ignore[call-overload]
-        for name, optim in gan.optim.items()
-    }
+    optimizers = {name: _optimizer(nets[name], optim) for name, optim in gan.optim.items()}
     generator = torch.Generator(device)
     step = torch.zeros((), dtype=torch.int64, device=device)
     while True:
@@ -63,6 +60,11 @@ def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[
                 logged |= {key: value.item() for key, value in logs.items()}
             step += 1
             yield logged
+
+
+def _optimizer(net: nn.Module, optim: Any) -> Any:
+    """PyTorch's optimizer of the same name, with the same options."""
+    return getattr(torch.optim, type(optim).__name__)(net.parameters(), **asdict(optim))
 
 
 class TextbookNet:
