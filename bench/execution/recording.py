@@ -33,7 +33,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     result["parameters"] = records.count_parameters(stack.trainer)
     result["environment"] = environment.describe(stack.place.device) | {"source": lane.job.source or None}
     result["evals"] = lane.evals
-    result["floor"] = evaluator.floor()
+    result["floor"] = evaluator.real_data_baseline()
     result["d_accuracy"] = _judge(stack, history, lane)
     if lane.diverged_at is None:
         _score(stack, k, evaluator, result)

@@ -28,7 +28,8 @@ from baselines.training.trainer import Trainer
 from bench.data.datasets import Dataset, Images
 from bench.scoring import metrics
 from bench.scoring.conditional import conditional_scores
-from bench.scoring.extractors import Features, load_extractor
+from bench.scoring.extractors import load_extractor
+from bench.scoring.features import Features
 from bench.scoring.superresolution import restoration_scores
 
 FILE = Path(__file__).with_name("golden.json")
