@@ -14,12 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-
-from baselines.training.optim import FusedAdam
 
 # ---------------------------------------------------------------- what a model is told
 
@@ -69,9 +67,15 @@ Draw = Mapping[str, Tensor]
 """The declared noise by name, fresh for every update: (B, *shape)."""
 
 Loss = Callable[[Nets, Batch, Draw], tuple[Tensor, Mapping[str, Tensor]]]
-"""The scalar to minimise, and the scalars to log. A key that several updates of one
-iteration log is averaged over them. Every model logs ``d_loss`` and ``g_loss``, and
-``d_acc_real`` and ``d_acc_fake`` where its discriminator has a threshold."""
+"""The scalar to minimise, and the scalars to log.
+
+The logs become the columns of ``history.csv``. If several updates of one iteration log the same key, the mean
+of their values is kept. Every model logs ``g_loss``. A model with ``discriminate`` also logs ``d_loss``, and,
+where it has a threshold, ``d_acc_real`` and ``d_acc_fake``: the fraction of the batch that D classifies
+correctly. The names in ``RESERVED_LOGS`` cannot be used."""
+
+RESERVED_LOGS = frozenset({"step"})
+"""Columns of ``history.csv`` that the harness itself writes."""
 
 
 # ---------------------------------------------------------------- what a model declares
@@ -96,41 +100,37 @@ class Uniform:
 Noise = Normal | Uniform
 
 
-class Optimizer(Protocol):
-    """A description that makes a ``torch.optim`` optimizer for given parameters.
-
-    It works element by element, and on a GPU it is ``capturable``: it looks at nothing on the host.
-    """
-
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
-
-
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba 2015. ``fused``: one kernel for all parameters, the same formula."""
+    """Kingma & Ba 2015 (arXiv:1412.6980). No weight decay."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        params = list(params)
-        on_gpu = any(param.is_cuda for param in params)
-        return FusedAdam(params, self.lr, self.betas, self.eps, fused=True, capturable=on_gpu)
-
 
 @dataclass(frozen=True)
 class RMSprop:
-    """Hinton 2012, as WGAN uses it."""
+    """Hinton 2012, as WGAN uses it: no momentum, not centred."""
 
     lr: float
     alpha: float = 0.99
     eps: float = 1e-8
 
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        params = list(params)
-        on_gpu = any(param.is_cuda for param in params)
-        return torch.optim.RMSprop(params, self.lr, self.alpha, self.eps, capturable=on_gpu)
+
+@runtime_checkable
+class CustomOptimizer(Protocol):
+    """An optimizer that is not in this file: a frozen dataclass with a method ``make``.
+
+    The optimizer must work element by element, because the parameters of several seeds may be stacked in
+    one tensor. On a GPU it must be ``capturable``: a step may not read a value back to the host.
+    """
+
+    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
+
+
+Optimizer = Adam | RMSprop | CustomOptimizer
+"""How a network is optimized, as a plain value; ``baselines.training.optim`` makes the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -148,16 +148,20 @@ class Gan:
     """A model, whole. Vary one with ``dataclasses.replace``."""
 
     build: Callable[[], dict[str, nn.Module]]
-    """Fresh networks by name, initialised from torch's global generator. A ``gen`` and a
-    ``disc`` by custom. Buffers that training changes are changed in place."""
+    """Fresh networks by name, initialised from torch's global generator. A ``gen`` and a ``disc`` by custom.
+
+    A network without an entry in ``optim`` is never updated: a frozen feature extractor, or state that the
+    losses share. All that training changes is a parameter or a buffer, and buffers are changed in place."""
     noise: Mapping[str, Noise]
     updates: tuple[Update, ...]
     generate: Callable[[Nets, Batch, Draw], Tensor]
-    """Images (B, C, H, W) in [-1, 1] as they are scored: evaluation mode."""
-    discriminate: Callable[[Nets, Batch], Tensor]
-    """The discriminator's score (B,) of ``batch["image"]``, evaluation mode; higher is more real."""
+    """Images (B, C, H, W) in [-1, 1] as they are scored: evaluation mode. ``batch`` has no ``step`` here."""
     optim: Mapping[str, Optimizer]
+    """By network. Every network that an update names needs one."""
     batch_size: int
+    discriminate: Callable[[Nets, Batch], Tensor] | None = None
+    """The discriminator's score (B,) of ``batch["image"]``, evaluation mode; higher is more real. ``batch``
+    has no ``step`` here. ``None``: the model has no discriminator, and its runs have no D accuracy."""
     threshold: float | None = 0.0
     """Scores above it mean "real" (a logit of 0 is a probability of one half).
     ``None``: the score has no natural threshold (critics)."""

@@ -65,7 +65,7 @@ def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[
 
     nets = {name: net.to(device) for name, net in gan.build().items()}
     optimizers = {
-        name: getattr(torch.optim, type(optim).__name__)(nets[name].parameters(), **asdict(optim))  # type: ignore[call-overload]
+        name: getattr(torch.optim, type(optim).__name__)(nets[name].parameters(), **asdict(optim))  # type: ignore[arg-type]
         for name, optim in gan.optim.items()
     }
     generator = torch.Generator(device)

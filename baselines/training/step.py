@@ -79,16 +79,17 @@ class Bf16Net(BoundNet):
         with self.autocast(inputs):
             return _to_float32(super().eval(*inputs))
 
-    @staticmethod
-    def autocast(inputs: tuple[Tensor, ...]) -> torch.autocast:
+    def autocast(self, inputs: tuple[Tensor, ...]) -> torch.autocast:
         """Without the cache of weights, which a CUDA graph cannot renew."""
-        return torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False)
+        devices = (tensor.device.type for tensor in (*inputs, *self.tensors.values()))
+        return torch.autocast(next(devices, "cpu"), torch.bfloat16, cache_enabled=False)
 
 
 def _to_float32(output: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(map(_to_float32, output))
-    return output.float() if output.dtype == torch.bfloat16 else output
+    is_bf16 = isinstance(output, Tensor) and output.dtype == torch.bfloat16
+    return output.float() if is_bf16 else output
 
 
 class DataBatch(Mapping[str, Tensor]):

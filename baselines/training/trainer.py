@@ -22,6 +22,7 @@ from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.training import settings
 from baselines.training.capture import Captured
 from baselines.training.lanes import differing
+from baselines.training.optim import make_grouped
 from baselines.training.step import BoundNet, Tensors, loss_function
 from baselines.training.streams import Stream, derive
 
@@ -73,7 +74,7 @@ class Trainer:
         for name in gan.optim:
             optims = [lane.optim[name] for lane in gans]
             self.groups[name] = self._groups(name, optims)
-            self.optimizers[name] = make_optimizer(optims[: len(self.groups[name])], self.groups[name])
+            self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gans[0].updates
@@ -272,16 +273,6 @@ class Trainer:
 
     def _lane(self, tensor: Tensor, lane: int) -> Tensor:
         return tensor[lane] if self.stacked else tensor
-
-
-def make_optimizer(optims: Sequence[Optimizer], groups: Sequence[Sequence[Tensor]]) -> torch.optim.Optimizer:
-    """One optimizer whose groups of parameters each keep their own numbers."""
-    first, *others = (optim.make(group) for optim, group in zip(optims, groups, strict=True))
-    for other in others:
-        if type(other) is not type(first):
-            raise ValueError("the lanes of a stack share one kind of optimizer")
-        first.add_param_group(other.param_groups[0])
-    return first
 
 
 def build(gan: Gan, seed: int, device: torch.device) -> dict[str, nn.Module]:

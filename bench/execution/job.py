@@ -342,7 +342,8 @@ class Stack:
         if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
             final = self.evaluated(evaluator, nets, lane)
         result["metrics"] = final.metrics
-        result["d_accuracy"]["heldout"] = final.d_accuracy
+        if final.d_accuracy is not None:
+            result["d_accuracy"]["heldout"] = final.d_accuracy
         if lane.best is not None and lane.best_weights is not None:
             at_best = bind(self.trainer.modules, lane.best_weights)
             scores = self.evaluated(evaluator, at_best, lane).metrics
@@ -358,7 +359,12 @@ class Stack:
             files.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
 
     def judge(self, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
-        """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""
+        """The D-accuracy criterion: on the training accuracies, or for critics on those held out.
+
+        Empty for a model without a discriminator.
+        """
+        if lane.gan.discriminate is None:
+            return {}
         tolerance = self.job.protocol["d_acc_tolerance"]
         if lane.gan.threshold is not None:
             return criterion.judge(history, tolerance) | {"threshold": lane.gan.threshold}

@@ -35,8 +35,8 @@ class Evaluation:
 
     metrics: dict[str, dict[str, float]]
     """Extractor -> score -> value."""
-    d_accuracy: dict[str, float]
-    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes."""
+    d_accuracy: dict[str, float] | None
+    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes. ``None``: no discriminator."""
     images: Tensor
     """The fakes (N, C, H, W), uint8."""
 
@@ -177,9 +177,13 @@ class Evaluator:
             enlarged.append(to_uint8(bicubic(low, height // low.shape[-2])).cpu())
         return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
 
-    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
+    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float] | None:
+        discriminate = gan.discriminate
+        if discriminate is None:
+            return None
+
         def judged(rows: Tensor, batch: Batch) -> Tensor:
-            return _checked("discriminate", gan.discriminate(nets, batch), (len(rows),))
+            return _checked("discriminate", discriminate(nets, batch), (len(rows),))
 
         real = torch.cat([judged(rows, batch) for rows, batch in self._batches()])
         fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()])

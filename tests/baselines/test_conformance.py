@@ -234,7 +234,7 @@ BROKEN: dict[str, tuple[Callable[[Gan], Gan], str]] = {
     ),
     "logs percent": (
         lambda gan: relogged(gan, lambda logs: {k: v * 100 for k, v in logs.items()}),
-        "'d_acc_real' is not a share between 0 and 1",
+        "'d_acc_real' is not a fraction between 0 and 1",
     ),
     "logs vectors": (
         lambda gan: relogged(gan, lambda logs: {k: v.expand(3) for k, v in logs.items()}),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.gan import Adam
-from baselines.training.optim import FusedAdam
+from baselines.training.optim import FusedAdam, make_optimizer
 
 GROUPS: list[dict[str, Any]] = [
     {"lr": 1e-2, "betas": (0.5, 0.9), "eps": 1e-7},
@@ -75,7 +75,7 @@ def test_its_state_is_that_of_pytorchs_adam() -> None:
 
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="beta"):
-        Adam(1e-3, (1.5, 0.9)).make([torch.zeros(1)])
+        make_optimizer(Adam(1e-3, (1.5, 0.9)), [torch.zeros(1)])
 
 
 def test_a_worker_does_not_load_the_compiler() -> None:
