@@ -111,10 +111,7 @@ class Trainer:
             for key, value in iterate(self._next_draw()):
                 rows[key].append(value)
         self.step += n_steps
-        logged = {  # (n_steps · logs per step, S) -> (n_steps, S)
-            key: torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
-            for key, values in rows.items()
-        }
+        logged = {key: self._means(torch.stack(values), n_steps) for key, values in rows.items()}
         for key, block in logged.items():
             self._logs[key].append(block)
         return logged
@@ -143,6 +140,12 @@ class Trainer:
                 own = grad[lane] if len(groups) > 1 else grad
                 param.grad = own.contiguous()  # fused optimizers read memory in the parameter's order
         self.optimizers[net].step()
+
+    def _means(self, values: Tensor, n_steps: int) -> np.ndarray:
+        """The mean over the logs of each step: (n_steps · logs per step, S) -> (n_steps, S)."""
+        values = values if values.is_floating_point() else values.float()  # counts have no mean in PyTorch
+        means: np.ndarray = values.reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
+        return means
 
     def _next_draw(self) -> dict[str, Tensor]:
         """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) for a stack."""
