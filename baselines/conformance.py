@@ -1,9 +1,9 @@
-"""Does a model keep the interface's promises? For ours and for anyone's.
+"""Checks that a model does what the interface asks of it.
 
     python -m baselines.conformance vanilla mypkg.mygan:mygan --set net=conv
 
-says in words what breaks, for each image shape. Exit code: 0 all fine, 1 something breaks, 2 a wrong
-request.
+prints what is wrong, for each image shape. Exit codes: 0 all fine, 1 something is wrong with a model, 2 the
+request was wrong.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 N_CLASSES = 10
 BATCH_SIZE = 8
 ABSOLUTE, RELATIVE = 2e-6, 1e-3
-"""A seed alone and the same seed in a stack may differ, after one iteration of small SGD steps, by this
-plus this share of the tensor's largest change: what reordered sums do to float32."""
+"""A seed may give other numbers in a stack than alone, because float32 sums have another order there. After
+one iteration with small SGD steps a tensor may differ by ABSOLUTE + RELATIVE × its largest change."""
 
 # ---------------------------------------------------------------- the checks
 
@@ -89,12 +89,12 @@ def with_batch_size(factory: Callable[..., Gan], batch_size: int) -> Callable[..
 
 @dataclass(frozen=True)
 class FullLab(Lab):
-    """And how the model is made."""
+    """A lab that can also make the model with other hyperparameters."""
 
     make: Callable[..., Gan] = field(kw_only=True)
     """The factory."""
     hyper: Mapping[str, Any] = field(kw_only=True)
-    """All of them."""
+    """All hyperparameters."""
 
 
 def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
@@ -151,7 +151,7 @@ def check_updates(lab: Lab) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Plain:
-    """A network as it would be without the trainer: its module owns its tensors."""
+    """A network without the trainer: its module owns its tensors."""
 
     module: nn.Module
 
@@ -171,7 +171,7 @@ def check_randomness(lab: Lab) -> Iterator[str]:
         if not torch.equal(torch.get_rng_state(), before):
             yield (
                 "training draws from PyTorch's global generator, which the seeds of a stack share: declare "
-                "noise, and take Dropout from baselines.layers"
+                "the noise, and use Dropout from baselines.layers"
             )
             return
     for key in differing(state(lab.trained), state(again))[:1]:
@@ -184,7 +184,7 @@ def check_stack(lab: Lab) -> Iterator[str]:
     stack = lab.trainer(0, 1, gan=gan)
     if not differing(_params(stack, 0), _params(stack, 1)):
         yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
-    # a rounding error that carries an activation over a kink is rare: it does not happen at three starts
+    # A rounding error can move an activation across a kink, but hardly for three pairs of seeds.
     for seeds in ((0, 1), (2, 3), (4, 5)):
         gap = _stack_gap(lab, seeds, (gan, gan))
         if not gap:
@@ -217,7 +217,7 @@ def _with_sgd(gan: Gan) -> Gan:
 
 
 def _stack_gap(lab: Lab, seeds: tuple[int, ...], gans: Sequence[Gan]) -> str:
-    """Where a stack's step is not that of each seed alone; empty where it is."""
+    """In which tensor a stack's step differs from that of each seed alone; empty if in none."""
     stack = lab.trainer(*seeds, gan=gans[0], lanes=gans)
     stack.advance(1)
     for lane, (seed, gan) in enumerate(zip(seeds, gans, strict=True)):
@@ -235,7 +235,7 @@ def _stack_gap(lab: Lab, seeds: tuple[int, ...], gans: Sequence[Gan]) -> str:
 
 @dataclass(frozen=True)
 class SGD:
-    """Plain gradient descent: unlike Adam, it leaves rounding errors as small as they are."""
+    """Plain gradient descent. Unlike Adam, it does not amplify rounding errors."""
 
     lr: float = 1e-3
 
@@ -303,7 +303,7 @@ def _params(trainer: Trainer, lane: int = 0) -> Tensors:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An argument parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}\n")
@@ -348,7 +348,7 @@ def _hyper(factory: Callable[..., Gan], settings: Iterable[str]) -> dict[str, An
 
 
 def _report(name: str, factory: Callable[..., Gan], hyper: dict[str, Any]) -> bool:
-    """Print one model's results; true where something breaks or no shape fits."""
+    """Print one model's results. Returns whether something is wrong, or no shape fits."""
     print(name)
     fits, broken = False, False
     for channels, height, width in SHAPES:

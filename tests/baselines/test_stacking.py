@@ -94,7 +94,7 @@ def test_lanes_with_equal_numbers_are_a_plain_stack() -> None:
 
 
 def test_lanes_share_one_kind_of_optimizer_and_there_is_one_for_each() -> None:
-    with pytest.raises(ValueError, match="one kind of optimizer"):
+    with pytest.raises(ValueError, match="the same kind of optimizer"):
         Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3)), with_(RMSprop(1e-3))])
     with pytest.raises(ValueError, match="longer"):
         Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3))])
