@@ -137,7 +137,7 @@ def _tried(lab: Lab, *, any_batch: bool) -> Trial:
         problems = problems or carried_out(check_iteration, lab)
         trains = not problems
         if trains:
-            problems = carried_out(check_sampling, lab) + carried_out(check_judging, lab)
+            problems = [problem for check in SCORING for problem in carried_out(check, lab)]
     return Trial(lab.gan, problems, lab.changed, trains, any_batch)
 
 
@@ -227,10 +227,26 @@ def check_sampling(lab: Lab) -> Iterator[str]:
     yield from _evaluates("generate", lab.generate, lab, lab.data.shape)
 
 
+def check_low_resolution(lab: Lab) -> Iterator[str]:
+    """Making low-resolution images."""
+    if lab.gan.low_resolution is None:
+        return
+    with torch.inference_mode():
+        low = lab.gan.low_resolution(lab.batch(torch.arange(5)))
+    channels, height, width = lab.data.shape
+    low_height = low.shape[2] if isinstance(low, Tensor) and low.dim() == 4 else height
+    r = max(1, height // max(1, low_height))
+    if wrong := wrong_output("low_resolution", low, 5, (channels, height // r, width // r)):
+        yield wrong
+
+
 def check_judging(lab: Lab) -> Iterator[str]:
     """Judging."""
     if lab.gan.discriminate is not None:
         yield from _evaluates("discriminate", lab.discriminate, lab, ())
+
+
+SCORING = (check_sampling, check_low_resolution, check_judging)
 
 
 def _evaluates(

@@ -44,6 +44,11 @@ def build(gan):
     return {"gen": LARGE.build()["gen"], "disc": disc}
 
 
+def slope(nets, z):
+    z = z.requires_grad_()
+    return torch.autograd.grad(nets["gen"].eval(z).sum(), z)[0]
+
+
 def unlogged(loss):
     def without(*args):
         value, logs = loss(*args)
@@ -70,6 +75,18 @@ WRONG = {
     "leaves the range": (
         "generate=lambda nets, batch, draw: 127.5 * nets['gen'].eval(draw['z'])",
         "generate leaves [-1, 1]: ",
+    ),
+    "makes low-resolution images of another shape": (
+        "low_resolution=lambda batch: batch['image'].flatten(1)[:, :16]",
+        "low_resolution gives (5, 16) for 5 examples, not (5, 1, 8, 8)",
+    ),
+    "reads the step when it samples": (
+        "generate=lambda nets, batch, draw: nets['gen'].eval(draw['z'] + batch['step'])",
+        "Generating: KeyError: 'step'",
+    ),
+    "needs gradients when it samples": (
+        "generate=lambda nets, batch, draw: slope(nets, draw['z'])",
+        "Generating: RuntimeError: ",
     ),
     "logs no accuracy": (
         "updates=(Update('disc', unlogged(d_real.loss)), *others)",
