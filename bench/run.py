@@ -9,30 +9,28 @@ kept and reported); 2 the request was wrong; 130 or 143 interrupted: the same co
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
-from bench.cli import Parser, chosen, number, path, run_main, setting
+from bench import where
+from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError, printable
-from bench.execution import engines
-from bench.execution.devices import devices
-from bench.execution.local import Task, run_here, run_local
 from bench.execution.progress import Progress
-from bench.execution.remote import handed_over, run_remote
-from bench.execution.workers import Interrupt
+from bench.execution.runs import Runs
+from bench.execution.signals import Interrupt
+from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, Job, Place, Spec, plan, resolve
 from bench.protocols import PROTOCOLS, follow
 from bench.reuse import explain
 from bench.scoring.extractors import NAMES as FEATURES
 from bench.store import files, records, results
-from bench.store.leases import holder, is_claimed
+from bench.store.leases import holder, is_leased
 
 MOST = 10**12
 """Of anything that is counted."""
@@ -41,6 +39,15 @@ MOST = 10**12
 def parser() -> Parser:
     """The command line."""
     p = Parser(prog="bench.run", description=__doc__.partition("\n\n")[0] if __doc__ else None, epilog=EPILOG)
+    _add_training(p)
+    _add_scoring(p)
+    where.add_flags(p, stack="seeds that train as one stack", retries=(1, "of a run that fails (default 1)"))
+    p.add_argument("--fresh", action="store_true", help="compute again what is there; the old is kept")
+    p.add_argument("--list", action="store_true", help="print models, data sets and features")
+    return p
+
+
+def _add_training(p: Parser) -> None:
     what = p.add_argument_group("what is trained")
     what.add_argument("--models", nargs="+", metavar="MODEL", help="names (see --list), or module:function")
     seeds = what.add_mutually_exclusive_group()
@@ -49,107 +56,54 @@ def parser() -> Parser:
         "--seed-list", type=number(int, 0, 2**32 - 1), nargs="+", metavar="SEED", help="these seeds"
     )
     what.add_argument(
-        "--dataset",
-        nargs="+",
-        default=["auto"],
-        metavar="NAME",
+        "--dataset", nargs="+", default=["auto"], metavar="NAME",
         help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10 or folder:PATH",
-    )
+    )  # fmt: skip
     what.add_argument(
         "--steps", type=number(int, 1, MOST), metavar="N", help="iterations; default by data set"
     )
     what.add_argument("--batch-size", type=number(int, 1, MOST), metavar="N", help="for every model")
     what.add_argument(
-        "--set",
-        type=setting,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODEL.PARAM=VALUE",
+        "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE",
         help="hyperparameters; --list shows them",
-    )
+    )  # fmt: skip
     what.add_argument(
-        "--precision",
-        type=chosen(PRECISIONS),
-        default="float32",
-        metavar="NAME",
+        "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME",
         help="of the networks in training: float32 (default), tf32 (on GPUs), bf16",
-    )
+    )  # fmt: skip
+
+
+def _add_scoring(p: Parser) -> None:
     how = p.add_argument_group("how it is scored")
     how.add_argument(
         "--eval-every", type=number(int, 1, MOST), metavar="N", help="iterations; default a tenth"
     )
     how.add_argument(
-        "--features",
-        type=chosen(FEATURES),
-        nargs="+",
-        metavar="NAME",
-        help=" (default), ".join(FEATURES),
+        "--features", type=chosen(FEATURES), nargs="+", metavar="NAME", help=" (default), ".join(FEATURES)
     )
     how.add_argument(
-        "--select",
-        type=chosen(("final", "best")),
-        default="final",
-        metavar="STEP",
+        "--select", type=chosen(("final", "best")), default="final", metavar="STEP",
         help="final (default), or best: hold out a validation split and score its best step too",
-    )
+    )  # fmt: skip
     how.add_argument(
-        "--d-acc-tolerance",
-        type=number(float, 0, 0.5),
-        default=0.15,
-        metavar="X",
+        "--d-acc-tolerance", type=number(float, 0, 0.5), default=0.15, metavar="X",
         help="half-width of the band around 50 %% (default 0.15)",
-    )
+    )  # fmt: skip
     how.add_argument(
-        "--protocol",
-        type=chosen(tuple(PROTOCOLS)),
-        metavar="NAME",
+        "--protocol", type=chosen(tuple(PROTOCOLS)), metavar="NAME",
         help=f"a paper's nets, z, batch, optimizer, steps and features: {', '.join(PROTOCOLS)}",
-    )
-    how.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    )  # fmt: skip
     how.add_argument(
         "--save-samples", type=number(int, 0, MOST), default=0, metavar="N", help="as samples.npz"
     )
     how.add_argument(
-        "--draws",
-        type=number(int, 1, 1000),
-        default=3,
-        metavar="N",
+        "--draws", type=number(int, 1, 1000), default=3, metavar="N",
         help="sample draws scored at the last step, for the part of a spread that is sampling (default 3)",
-    )
+    )  # fmt: skip
     how.add_argument(
-        "--strict-environment",
-        action="store_true",
+        "--strict-environment", action="store_true",
         help="no table of runs from several environments (torch, device and so on): exit code 1, runs kept",
-    )
-    where = p.add_argument_group("where it runs")
-    where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
-    where.add_argument(
-        "--workers", type=number(int, 0, 1024), metavar="N", help="processes; 0: in this process"
-    )
-    where.add_argument("--stack", type=number(int, 1), metavar="N", help="seeds that train as one stack")
-    where.add_argument(
-        "--out",
-        type=path,
-        default=Path("results"),
-        metavar="DIR",
-        help="run folders and report (default results)",
-    )
-    where.add_argument(
-        "--data-root", type=path, default=Path("data"), metavar="DIR", help="of data sets (default data)"
-    )
-    where.add_argument("--offline", action="store_true", help="never touch the network")
-    where.add_argument(
-        "--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS", help="default 60"
-    )
-    where.add_argument("--retries", type=number(int, 0), default=1, metavar="N", help="of a run that fails")
-    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
-    where.add_argument("--config", type=path, metavar="FILE.toml", help="the same keys as the flags")
-    where.add_argument("--fresh", action="store_true", help="compute again what is there; the old is kept")
-    where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    where.add_argument("--list", action="store_true", help="print models, data sets and features")
-    engines.add_flags(p)
-    return p
+    )  # fmt: skip
 
 
 EPILOG = """examples:
@@ -169,7 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
-    place, slots = place_of(args)
+    print(f"planning: {' '.join(args.models)} on {' '.join(args.dataset)}", flush=True)
+    place, slots = where.place_of(args, save_samples=args.save_samples, draws=args.draws)
     jobs = plan(_spec(args), place, dry_run=args.dry_run)
     if args.dry_run:
         return _print_plan(jobs, place)
@@ -177,17 +132,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.fresh:
         _put_away(jobs, place)
     todo, reused = _sort(jobs, place)
-    where = _names(slots) if args.executor == "local" else args.executor
-    print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {where}", flush=True)
+    at = where.names(args, slots)
+    print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
     for line in explain(todo, place.out):
         print(line, flush=True)
     if reused and args.save_samples:
         print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
-        if args.executor == "local":
+        if todo:
             _execute(args, todo, place, slots, interrupt)
-        elif todo:
-            _execute_remotely(args, todo, place, interrupt)
     if interrupt.signal is not None:
         left = len(_sort(jobs, place)[0])
         what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
@@ -197,6 +150,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.detach and _sort(jobs, place)[0]:
         return 0
     return _close(jobs, place, strict_environment=args.strict_environment)
+
+
+def _execute(
+    args: Namespace, todo: Sequence[Job], place: Place, slots: Sequence[str], interrupt: Interrupt
+) -> None:
+    n_workers = len(slots) if args.executor == "local" else args.workers or 1
+    stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, place))
+    source = Runs(todo, place.out, stack=stack, retries=args.retries)
+    with Progress(todo, place.out) if args.workers != 0 else nullcontext() as progress:
+        tick = progress.tick if progress else lambda: None
+        where.execute(args, source, place, slots, interrupt, most=n_stacks(todo, stack), tick=tick)
 
 
 def _spec(args: Namespace) -> Spec:
@@ -241,38 +205,6 @@ def _spec(args: Namespace) -> Spec:
     )
 
 
-def place_of(args: Namespace) -> tuple[Place, list[str]]:
-    """Where to compute, and a device for each worker on this machine."""
-    engines.check(args)
-    if args.workers == 0 and args.run_timeout is not None:
-        raise UsageError("--run-timeout: with --workers 0 there is no process to end; take 1 or more")
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"--out: {args.out} is not a folder")
-    here = devices(args.device) if args.executor == "local" else [args.device]
-    if args.precision == "tf32" and here == ["cpu"]:
-        raise UsageError("--precision: 'tf32' is a GPU's, and this runs on a CPU; float32 or bf16")
-    n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
-    place = Place(
-        out=args.out.absolute(),
-        data_root=args.data_root.absolute(),
-        offline=args.offline,
-        device=here[0],
-        checkpoint_every=args.checkpoint_every,
-        save_samples=args.save_samples,
-        draws=args.draws,
-        inception_weights=args.inception_weights,
-    )
-    return place, [here[k % len(here)] for k in range(max(1, n))]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _names(slots: Sequence[str]) -> str:
-    return ", ".join(f"{n} × {device}" if n > 1 else device for device, n in Counter(slots).items())
-
-
 # ------------------------------------------------------------------ the runs that there are
 
 
@@ -305,7 +237,7 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
     """
     folders = [folder for job in jobs if (folder := job.folder(place.out)).exists()]
     for folder in folders:
-        if is_claimed(folder):
+        if is_leased(folder):
             raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
     for folder in folders:
         folder.rename(results.old_name(folder))
@@ -334,61 +266,6 @@ def _print_plan(jobs: Sequence[Job], place: Place) -> int:
 
 def _runs(n: int) -> str:
     return f"{n} run" if n == 1 else f"{n} runs"
-
-
-def _execute(
-    args: Namespace, todo: Sequence[Job], place: Place, slots: Sequence[str], interrupt: Interrupt
-) -> None:
-    tasks = [Task(stack) for stack in stacks(todo, args.stack or _stack_size(todo, slots))]
-    if args.workers == 0:
-        run_here(tasks, place, interrupt, retries=args.retries)
-    elif tasks:
-        with Progress(todo, place.out) as progress:
-            run_local(
-                tasks,
-                place,
-                slots[: len(tasks)],
-                interrupt,
-                retries=args.retries,
-                timeout=args.run_timeout,
-                tick=progress.tick,
-            )
-
-
-def _execute_remotely(args: Namespace, todo: Sequence[Job], place: Place, interrupt: Interrupt) -> None:
-    engine = engines.engine(args, place.out)
-    handed, rest = handed_over(todo, place.out, engine.name)
-    if handed:
-        print(f"{len(todo) - len(rest)} of them were handed to {engine.name} by an earlier command")
-    slots = [args.device] * (args.workers or 1) if engines.on_gpus(args) else ["cpu"]
-    with Progress(todo, place.out) as progress:
-        run_remote(
-            [Task(stack) for stack in stacks(rest, args.stack or _stack_size(rest, slots))],
-            handed,
-            place,
-            engine,
-            interrupt,
-            retries=args.retries,
-            timeout=args.run_timeout,
-            detach=args.detach,
-            tick=progress.tick,
-        )
-
-
-def _stack_size(todo: Sequence[Job], slots: Sequence[str]) -> int:
-    """On a CPU one seed a worker; on GPUs the seeds of a configuration shared out among them."""
-    if slots[0] == "cpu":
-        return 1
-    most = max(Counter((job.run_id) for job in todo).values(), default=1)
-    return -(-most // len(slots))
-
-
-def stacks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """The jobs in order, those of one configuration in groups of at most ``size``."""
-    by_configuration: dict[str, list[Job]] = {}
-    for job in jobs:
-        by_configuration.setdefault(job.run_id, []).append(job)
-    return [same[k : k + size] for same in by_configuration.values() for k in range(0, len(same), size)]
 
 
 def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = False) -> int:

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,13 @@ from bench.cli import Parser, number, run_main
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from torch import Tensor, nn
 
     from baselines.gan import Gan
-    from bench.execution.workers import Interrupt, Outcome, Worker
-    from bench.plan import Place
+    from bench.execution.processes import Process
+    from bench.execution.signals import Interrupt
 
 ROUNDS = 5
 LARGEST_STACK = 256
@@ -126,50 +128,56 @@ def prepare_textbook(model: str, device: str) -> int:
 # ------------------------------------------------------------------ the measurement
 
 
-@dataclass(frozen=True)
-class Call:
-    """What a worker is told to do: a function and its arguments."""
-
-    function: Callable[..., Any]
-    arguments: Sequence[Any]
-
-    def run(self, place: Place, stop: Callable[[], bool]) -> Outcome:
-        """Do it."""
+def serve(pipe: Connection) -> None:
+    """In a worker: do what is asked for, call by call, until told to end."""
+    while (call := pipe.recv()) is not None:
+        function, arguments = call
         try:
-            return "done", self.function(*self.arguments)
+            pipe.send(("done", function(*arguments)))
         except Exception:
-            return "failed", traceback.format_exc()
+            pipe.send(("failed", traceback.format_exc()))
 
 
 @contextmanager
-def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[list[Worker]]:
+def workers(n: int, threads: int | None) -> Iterator[list[Process]]:
     """So many idle workers; ``threads``: 1 as those of the runner, ``None`` for PyTorch's default."""
-    from bench.execution.workers import started_workers
-    from bench.plan import Place
+    from bench.execution.processes import Process
 
-    place, slots = Place(), ["cpu"] * n
-    with started_workers(
-        place, slots, interrupt, timeout=None, threads=threads, patience=PATIENCE
-    ) as started:
-        yield started[0]
+    started: list[Process] = []
+    try:
+        for _ in range(n):
+            started.append(Process(serve, threads))  # noqa: PERF401
+        yield started
+    finally:
+        deadline = time.monotonic() + PATIENCE
+        for worker in started:
+            worker.send()
+            worker.wake()
+        for worker in started:
+            worker.end(deadline)
 
 
-def together(group: Sequence[Worker], work: Callable[..., Any], *arguments: Any) -> list[Any]:
+def together(
+    group: Sequence[Process], interrupt: Interrupt, work: Callable[..., Any], *arguments: Any
+) -> list[Any]:
     """What each worker returns of the same work, done at the same time."""
     for worker in group:
-        worker.give(Call(work, arguments))
-    return [_result(worker) for worker in group]
+        worker.send((work, arguments))
+    return [_result(worker, interrupt) for worker in group]
 
 
-def _result(worker: Worker) -> Any:
-    while (ended := worker.outcome()) is None:
-        if worker.stop.signal is not None:
-            raise SystemExit(128 + worker.stop.signal)
+def _result(worker: Process, interrupt: Interrupt) -> Any:
+    while True:
+        if interrupt.signal is not None:
+            raise SystemExit(128 + interrupt.signal)
+        alive = worker.is_alive()
+        for how, what in worker.messages():
+            if how == "failed":
+                raise SystemExit(f"error: in a worker: {what.strip()}")
+            return what
+        if not alive:
+            raise SystemExit(f"error: a worker {worker.how_it_ended()}")
         time.sleep(0.005)
-    how, what = ended
-    if how == "failed":
-        raise SystemExit(f"error: in a worker: {what.strip()}")
-    return what
 
 
 def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interrupt) -> dict[str, Any]:
@@ -177,19 +185,19 @@ def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interru
     from bench import workloads as w
 
     device = slots[0]
-    with workers(len(slots), 1, interrupt) as harness, workers(1, None, interrupt) as plain:
+    with workers(len(slots), 1) as harness, workers(1, None) as plain:
         first = harness[:1]
         figures: dict[str, Any] = {"workers": len(slots), "stack": 1}
-        [figures["environment"]] = together(first, w.describe, device)
-        [figures["textbook_threads"]] = together(plain, prepare_textbook, model, device)
-        figures |= together(first, w.count, model)[0]
+        [figures["environment"]] = together(first, interrupt, w.describe, device)
+        [figures["textbook_threads"]] = together(plain, interrupt, prepare_textbook, model, device)
+        figures |= together(first, interrupt, w.count, model)[0]
         if device != "cpu":
-            figures["stacks"] = sweep(first, model, device, seconds / 20)
+            figures["stacks"] = sweep(first, interrupt, model, device, seconds / 20)
             figures["stack"] = max(figures["stacks"], key=fastest)["stack"]
-        together(first, w.prepare_training, "one", model, device, 1)
+        together(first, interrupt, w.prepare_training, "one", model, device, 1)
         for worker, slot in zip(harness, slots, strict=True):
-            together([worker], w.prepare_training, "placed", model, slot, figures["stack"])
-            together([worker], w.prepare_products, model, slot, figures["stack"])
+            together([worker], interrupt, w.prepare_training, "placed", model, slot, figures["stack"])
+            together([worker], interrupt, w.prepare_products, model, slot, figures["stack"])
         turns = {
             "textbook": (plain, "textbook"),
             "one": (first, "one"),
@@ -200,21 +208,26 @@ def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interru
         }
         slice_s = seconds / ROUNDS / len(turns)
         rounds = [
-            {name: sum(together(group, w.time_it, work, slice_s)) for name, (group, work) in turns.items()}
+            {
+                name: sum(together(group, interrupt, w.time_it, work, slice_s))
+                for name, (group, work) in turns.items()
+            }
             for _ in range(ROUNDS)
         ]
-        [scores] = together(first, w.time_scores, model, device)
+        [scores] = together(first, interrupt, w.time_scores, model, device)
         return {**figures, **summary(rounds, figures["flops"]), **scores}
 
 
-def sweep(worker: Sequence[Worker], model: str, device: str, seconds: float) -> list[dict[str, Any]]:
+def sweep(
+    worker: Sequence[Process], interrupt: Interrupt, model: str, device: str, seconds: float
+) -> list[dict[str, Any]]:
     """Stacks of 1, 2, 4, … seeds until twice the size gains less than a tenth, or does not fit."""
     from bench import workloads
 
     rows: list[dict[str, Any]] = []
     size = 1
     while size <= LARGEST_STACK:
-        [row] = together(worker, workloads.try_stack, model, device, size, seconds)
+        [row] = together(worker, interrupt, workloads.try_stack, model, device, size, seconds)
         if row is None:
             break
         rows.append(row)
@@ -317,7 +330,7 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns the exit code."""
-    from bench.execution.workers import Interrupt
+    from bench.execution.signals import Interrupt
 
     args = parser().parse(argv)
     if args.json and not Path(args.json).absolute().parent.is_dir():
@@ -343,12 +356,12 @@ def placement(models: Sequence[str], device: str) -> list[str]:
     Raises:
         UsageError: no such model, or no such device.
     """
-    from bench import run
+    from bench import run, where
     from bench.plan import resolve
 
     for model in models:
         resolve(model, {})
-    return run.place_of(run.parser().parse(["--models", *models, "--device", device]))[1]
+    return where.place_of(run.parser().parse(["--models", *models, "--device", device]))[1]
 
 
 if __name__ == "__main__":

@@ -12,27 +12,27 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import where
 from bench.cli import Parser, chosen, number, path, run_main, setting, word
 from bench.errors import UsageError, printable
-from bench.execution import engines
-from bench.execution.workers import Here, Interrupt, started_workers
+from bench.execution.signals import Interrupt
+from bench.execution.stacking import trials_per_worker
 from bench.fingerprint import short
 from bench.plan import PRECISIONS, Place, Spec, check, plan, resolve
-from bench.run import place_of
 from bench.scoring.extractors import NAMES as FEATURES
 from bench.search import addresses
 from bench.search.objectives import DIRECTIONS
 from bench.store import records
+from bench.store.leases import STALE_S
 
 if TYPE_CHECKING:
     from bench.search.space import Space
     from bench.search.study import SharedStudy
-    from bench.search.worker import Recipe
+    from bench.search.trials import Recipe
 
 SAMPLERS = ("tpe", "random", "cmaes", "grid", "qmc")
 PRUNERS = ("median", "hyperband", "none")
@@ -52,6 +52,17 @@ def parser() -> Parser:
     p = Parser(
         prog="bench.tune", description=__doc__.partition("\n\n")[0] if __doc__ else None, epilog=EPILOG
     )
+    _add_space(p)
+    _add_search(p)
+    where.add_flags(
+        p,
+        stack="trials that a worker trains at once, as one stack where they can; default 1, on a GPU 8",
+        retries=(2, "of a trial that is lost (default 2)"),
+    )
+    return p
+
+
+def _add_space(p: Parser) -> None:
     what = p.add_argument_group("what is searched")
     what.add_argument(
         "--model", "--models", dest="models", nargs="+", metavar="MODEL", help="one study each, equal budgets"
@@ -75,6 +86,9 @@ def parser() -> Parser:
     what.add_argument(
         "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME", help="as for bench.run"
     )
+
+
+def _add_search(p: Parser) -> None:
     how = p.add_argument_group("how")
     how.add_argument("--trials", type=number(int, 1), default=20, metavar="N", help="in all (default 20)")
     how.add_argument("--seeds", type=number(int, 1), default=2, metavar="N", help="per trial (default 2)")
@@ -97,40 +111,17 @@ def parser() -> Parser:
     how.add_argument(
         "--retrain-steps", type=number(int, 1), metavar="N", help="default --steps, or else the usual"
     )
-    where = p.add_argument_group("where it runs")
-    where.add_argument(
+    how.add_argument(
         "--study", type=word, metavar="NAME", help="default: by model, data set and a hash of the request"
     )
-    where.add_argument(
-        "--storage",
-        type=word,
-        metavar="URL",
+    how.add_argument(
+        "--storage", type=word, metavar="URL",
         help="a database, or '$GAN_BENCH_STORAGE', the address in that variable; default a journal",
-    )
-    where.add_argument(
-        "--deadline", type=number(float, 1), default=60.0, metavar="SECONDS",
+    )  # fmt: skip
+    how.add_argument(
+        "--deadline", type=number(float, 1), default=STALE_S, metavar="SECONDS",
         help="a trial whose process is silent for so long is given up and tried again (default 60)",
     )  # fmt: skip
-    where.add_argument(
-        "--retries", type=number(int, 0), default=2, metavar="N", help="of a trial that is lost (default 2)"
-    )
-    where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
-    where.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
-    where.add_argument("--workers", type=number(int, 0), metavar="N", help="processes; 0: in this process")
-    where.add_argument(
-        "--stack", type=number(int, 1), metavar="N",
-        help="trials that a worker trains at once, as one stack where they can; default 1, on a GPU 8",
-    )  # fmt: skip
-    where.add_argument("--out", type=path, default=Path("results"), metavar="DIR", help="as for bench.run")
-    where.add_argument("--data-root", type=path, default=Path("data"), metavar="DIR")
-    where.add_argument("--offline", action="store_true", help="never touch the network")
-    where.add_argument("--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS")
-    where.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
-    where.add_argument("--config", type=path, metavar="FILE.toml", help="the same keys as the flags")
-    where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    engines.add_flags(p)
-    p.set_defaults(save_samples=0, draws=1)
-    return p
 
 
 EPILOG = """examples:
@@ -144,6 +135,8 @@ EPILOG = """examples:
 class Search:
     """One model's search, as asked for."""
 
+    study: str
+    """Its name."""
     model: str
     space: Space
     fixed: Mapping[str, Any]
@@ -159,14 +152,16 @@ class Search:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse(argv)
-    place, slots = place_of(args)
+    _check(args)
+    print(f"planning: {' '.join(args.models)} on {args.dataset}", flush=True)
+    place, slots = where.place_of(args, draws=1)
     args.storage = addresses.hide(args.storage) if args.storage else None
     searches = _searches(args, place)
     if args.dry_run:
         for search in searches:
             print(_headline(search))
-            for name, where in search.space.items():
-                print(f"  {name}: {where}")
+            for name, values in search.space.items():
+                print(f"  {name}: {values}")
         return 0
     from bench.search.addresses import StorageError
 
@@ -193,7 +188,6 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     Raises:
         UsageError: something asked for cannot be.
     """
-    _check(args)
     settings: dict[str, dict[str, str]] = {}
     for model, name, value in args.set:
         settings.setdefault(model, {})[name] = value
@@ -203,7 +197,7 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
     from bench.data import datasets
     from bench.search import objectives
     from bench.search import space as spaces
-    from bench.search.worker import Recipe
+    from bench.search.trials import Recipe
 
     for model in args.models:
         objectives.refuse(model, registry.card(registry.get(model)), args.objective)
@@ -255,19 +249,16 @@ def _searches(args: Namespace, place: Place) -> list[Search]:
             args.study or f"{records.slug(model)}-{records.slug(template.dataset)}-{records.digest(request)}"
         )
         recipe = Recipe(
-            study=name,
-            storage=args.storage,
             folder=place.out / "studies" / records.slug(name),
             template=template,
             fixed=fixed,
             seeds=seeds,
             objectives=args.objective,
-            pruner=pruner,
         )
         total = args.trials
         if args.sampler == "grid":
             total = min(total, len(spaces.grid(space[model])))
-        searches.append(Search(model, space[model], fixed, request, recipe, total, full_steps))
+        searches.append(Search(name, model, space[model], fixed, request, recipe, total, full_steps))
     return searches
 
 
@@ -293,7 +284,7 @@ def _check(args: Namespace) -> None:
 def _headline(search: Search) -> str:
     job, recipe = search.recipe.template, search.recipe
     return (
-        f"study {recipe.study}: {search.total} trials × {len(recipe.seeds)} seeds × {job.steps} steps of "
+        f"study {search.study}: {search.total} trials × {len(recipe.seeds)} seeds × {job.steps} steps of "
         f"{search.model} on {job.dataset}, {search.request['sampler']} search of {', '.join(search.space)} "
         f"by validation {' and '.join(recipe.objectives)}"
     )
@@ -301,28 +292,29 @@ def _headline(search: Search) -> str:
 
 def _open(args: Namespace, search: Search) -> SharedStudy:
     """Create or join the study."""
-    from bench.search import samplers, study
+    from bench.search import samplers, storage, study
 
-    recipe = search.recipe
-    storage = study.open_storage(recipe.storage, recipe.folder)
-    with study.storage_errors(recipe.storage, recipe.folder):
-        directions = [DIRECTIONS[name] for name in recipe.objectives]
-        study.begin(storage, recipe.study, directions, search.request)
-    job = recipe.template
-    return study.SharedStudy(
-        storage=storage,
-        url=recipe.storage,
-        folder=recipe.folder,
-        name=recipe.study,
+    recipe, name = search.recipe, search.study
+    job, folder, pruner = recipe.template, recipe.folder, search.request["pruner"]
+    connection = storage.open_storage(args.storage, folder)
+    with storage.storage_errors(args.storage, folder):
+        directions = [DIRECTIONS[objective] for objective in recipe.objectives]
+        study.begin(connection, name, directions, search.request)
+    shared = study.SharedStudy(
+        url=args.storage,
+        folder=folder,
+        name=name,
         space=search.space,
         sampler=args.sampler,
         sampler_seed=args.sampler_seed,
-        pruner=samplers.pruner(recipe.pruner, steps=job.steps, eval_every=job.eval_every),
-        pruner_name=recipe.pruner,
+        pruner=samplers.pruner(pruner, steps=job.steps, eval_every=job.eval_every),
+        pruner_name=pruner,
         total=search.total,
         retries=args.retries,
-        deadline=args.deadline,
+        connection=connection,
     )
+    shared.enqueue()
+    return shared
 
 
 # ------------------------------------------------------------------ one model's search
@@ -330,23 +322,14 @@ def _open(args: Namespace, search: Search) -> SharedStudy:
 
 def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]) -> int:
     """Search, then retrain and compare; returns the exit code."""
-    from bench.search.closing import Retraining, close
-    from bench.search.progress import StudyProgress
+    from bench.closing import Retraining, close
     from bench.search.study import SETTLED
 
     recipe = search.recipe
     done = sum(shared.counts()[state] for state in SETTLED)
     print(f"{_headline(search)}; {done} done\n{recipe.folder}", flush=True)
-    trials_place = replace(place, out=recipe.folder, cache_root=place.out)
     if done < search.total:
-        with (
-            Interrupt().installed() as interrupt,
-            StudyProgress(shared, recipe.objectives[0]) as progress,
-        ):
-            if args.executor == "local":
-                _search_here(args, search, shared, trials_place, slots, interrupt, progress.tick)
-            else:
-                _search_elsewhere(args, search, shared, trials_place, interrupt, progress.tick)
+        interrupt = _search(args, search, shared, place, slots)
         if not shared.finished:
             if interrupt.signal is None and args.detach:
                 return 0
@@ -354,62 +337,29 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
             how = "interrupted" if interrupt.signal is not None else "no job is left"
             print(f"{how}: {left} trials are left; the same command goes on", file=sys.stderr)
             return 1 if interrupt.signal is None else 128 + interrupt.signal
-    retraining = Retraining(args.retrain, search.full_steps, args.eval_every, _where(args))
+    retraining = Retraining(args.retrain, search.full_steps, args.eval_every, where.words(args))
     return close(shared, recipe, search.request, place, retraining)
 
 
-def _search_here(
-    args: Namespace,
-    search: Search,
-    shared: SharedStudy,
-    place: Place,
-    slots: Sequence[str],
-    interrupt: Interrupt,
-    tick: Callable[[], None],
-) -> None:
-    from bench.search.worker import search as run_search
+def _search(
+    args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]
+) -> Interrupt:
+    """Run trials until the study is done, or until a signal."""
+    from bench.search.progress import StudyProgress
+    from bench.search.trials import Trials
 
-    slots = slots[: search.total] if args.workers != 0 else []
-    with started_workers(place, slots, interrupt, timeout=args.run_timeout) as (workers, _):
-        here = [] if workers else [Here(place, interrupt)]
-        together = _together(args, search.total, place.device == "cpu", len(workers) or 1)
-        run_search(shared, search.recipe, [*workers, *here], interrupt, tick, together=together)
-
-
-def _search_elsewhere(
-    args: Namespace,
-    search: Search,
-    shared: SharedStudy,
-    place: Place,
-    interrupt: Interrupt,
-    tick: Callable[[], None],
-) -> None:
-    from bench.search.jobs import Joiner, search_remotely
-
-    n_jobs = min(args.workers or JOBS, search.total)
-    together = _together(args, search.total, not engines.on_gpus(args), n_jobs)
-    joiner = Joiner(shared, search.recipe, place, args.run_timeout, together)
-    engine = engines.engine(args, args.out.absolute())
-    search_remotely(joiner, engine, n_jobs, interrupt, detach=args.detach, tick=tick)
-
-
-def _together(args: Namespace, total: int, on_cpu: bool, n_workers: int) -> int:
-    """Trials at once on a worker: not so many that others would have none."""
-    alone = on_cpu or "train_s" in args.objective
-    wanted = args.stack or (1 if alone else 8)
-    return max(1, min(wanted, -(-total // n_workers)))
-
-
-def _where(args: Namespace) -> list[str]:
-    """The flags that say where the retrained runs are computed."""
-    words = ["--device", args.device, "--checkpoint-every", str(args.checkpoint_every)]
-    for flag, value in (
-        ("--workers", args.workers),
-        ("--run-timeout", args.run_timeout),
-        ("--inception-weights", args.inception_weights),
+    local = args.executor == "local"
+    most = min(len(slots) if local else args.workers or JOBS, search.total)
+    gpus, timed = where.on_gpus(args, place), "train_s" in search.recipe.objectives
+    together = trials_per_worker(args.stack, search.total, most, gpus=gpus, timed=timed)
+    source = Trials(shared, search.recipe, together=together, stale_s=args.deadline)
+    of_trials = replace(place, out=search.recipe.folder, cache_root=place.out)
+    with (
+        Interrupt().installed() as interrupt,
+        StudyProgress(shared, search.recipe.objectives[0]) as progress,
     ):
-        words += [flag, str(value)] if value is not None else []
-    return [*words, *["--offline"] * args.offline, *engines.words(args)]
+        where.execute(args, source, of_trials, slots, interrupt, most=most, tick=progress.tick)
+    return interrupt
 
 
 if __name__ == "__main__":

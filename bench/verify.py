@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.cli import Parser, number, path, run_main
 from bench.errors import ChangedError, UsageError
 from bench.execution.devices import devices
-from bench.execution.local import Task, run_local
 from bench.execution.progress import Progress
-from bench.execution.workers import Interrupt
+from bench.execution.runs import Runs
+from bench.execution.signals import Interrupt
+from bench.execution.supervisor import supervise
 from bench.fingerprint import code_of, differing, differing_files
 from bench.plan import Job, Place, Spec, plan
 from bench.store import files, records
@@ -160,14 +161,9 @@ def _verify(
         by_draws.setdefault(_n_draws(record), []).append(job)
     for draws, jobs in by_draws.items():
         with Progress(jobs, place.out) as progress:
-            run_local(
-                [Task([job]) for job in jobs],
-                replace(place, draws=draws),
-                [place.device] * min(args.workers, len(jobs)),
-                interrupt,
-                retries=0,
-                timeout=None,
-                tick=progress.tick,
+            slots = [place.device] * min(args.workers, len(jobs))
+            supervise(
+                Runs(jobs, place.out), replace(place, draws=draws), slots, interrupt, tick=progress.tick
             )
     for folder, (record, job) in waiting.items():
         again = records.read_record(job.folder(place.out))
@@ -329,7 +325,7 @@ def _weights(folder: Path) -> dict[str, Tensor] | None:
 def _nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
     import torch
 
-    from bench.execution.job import load_checkpoint
+    from bench.execution.checkpoints import load_checkpoint
 
     try:
         state = load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))
@@ -383,7 +379,7 @@ def _rescored(folder: Path, record: records.Record, job: Job, place: Place) -> V
     """A run's scores beside those of its stored weights."""
     from baselines.training.trainer import bind
     from bench.execution import environment
-    from bench.execution.job import Stack
+    from bench.execution.training import Stack
 
     if record["status"] != "finished":
         return Verdict("cannot", f"it {record['status']}, and has no scores")

@@ -1,20 +1,29 @@
-"""Live progress, read from the run folders: the same for runs on this machine and elsewhere."""
+"""Live progress, read from the run folders: the same for runs on this machine and elsewhere.
+
+On a terminal: one line per worker, the scores over all seeds at the last evaluation that all of them have
+reached, and a bar. Elsewhere: plain lines.
+"""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bars
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
 
 from bench.errors import printable
 from bench.plan import Job
-from bench.store import files
+from bench.store.files import read_json
 
 EVERY = 0.5
 """Seconds between looks, or more: looking takes at most a twentieth of the time."""
@@ -22,80 +31,151 @@ EVERY = 0.5
 LINE_EVERY = 15.0
 """Seconds between lines where there is no terminal."""
 
+MOST_LINES = 16
+"""Workers that are shown one by one."""
+
+HEADLINE = (("psnr", "PSNR"), ("fid", "FID"))
+"""The score that a run is shown by: PSNR in super-resolution, else FID."""
+
+IN_TABLE = (*HEADLINE, ("isc_mean", "IS"), ("kid_mean", "KID"))
+
+
+class Run:
+    """One run, as its folder shows it."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.folder = job, folder
+        self.failed_before = (folder / "run.json").exists()
+        """It failed in an earlier command and is not yet tried again."""
+        self.record: dict[str, Any] | None = None
+        self.shown: dict[str, Any] = {}
+
+    def look(self) -> bool:
+        """Read what is new; True when the run has just ended."""
+        if self.record is not None:
+            return False
+        if self.failed_before:
+            self.failed_before = (self.folder / "run.json").exists()
+            return False
+        self.record = _read(self.folder / "run.json")
+        if self.record is None:
+            found = _read(self.folder / "progress.json") or {}
+            step, phase = found.get("step"), found.get("phase")
+            sane = type(step) is int and 0 <= step <= self.job.steps and isinstance(phase, str)
+            self.shown = found if sane else {}
+        return self.record is not None
+
+    @property
+    def step(self) -> int:
+        """Iterations done."""
+        return self.job.steps if self.record is not None else self.shown.get("step", 0)
+
+    @property
+    def name(self) -> str:
+        """Model, data set and seed."""
+        return f"{self.job.model} {self.job.dataset} seed {self.job.seed}"
+
+    def ended(self) -> str:
+        """How it ended: its score, or why it has none."""
+        record = self.record or {}
+        scores = _headline(record.get("metrics"))
+        if record.get("status") != "finished" or not scores:
+            return f"{record.get('status')}: {record.get('reason')}"[:300]
+        return ", ".join(["finished", *scores])
+
+    def line(self) -> str:
+        """What it is at, for a line without a terminal."""
+        at = f"{self.name} {self.shown['phase']:.20} {self.step}/{self.job.steps}"
+        return ", ".join([at, *self._last_scores()])
+
+    def losses(self) -> list[str]:
+        """``D 0.69``, ``G 0.71``."""
+        found = self.shown.get("losses")
+        losses = found if isinstance(found, dict) else {}
+        return [
+            f"{name.partition('_')[0].upper():.8} {value:.3g}"
+            for name, value in losses.items()
+            if isinstance(value, int | float)
+        ]
+
+    def evals(self) -> dict[int, Mapping[str, Any]]:
+        """Step -> scores by extractor."""
+        found = (self.record or self.shown).get("evals")
+        entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+        return {
+            entry["step"]: entry["metrics"]
+            for entry in entries
+            if type(entry.get("step")) is int and isinstance(entry.get("metrics"), dict)
+        }
+
+    def _last_scores(self) -> list[str]:
+        evals = self.evals()
+        return _headline(evals[max(evals)]) if evals else []
+
 
 class Progress:
-    """A bar in a terminal, plain lines elsewhere: iterations done over all runs, time left, latest scores."""
+    """Shows how the runs of a command get on."""
 
     def __init__(self, jobs: Sequence[Job], out: Path) -> None:
-        self.jobs, self.console = jobs, Console()
-        self.folders = {job.folder(out): job for job in jobs}
+        self.console = Console()
+        self.runs = [Run(job, job.folder(out)) for job in jobs]
         self.total = sum(job.steps for job in jobs)
-        self.done: set[Path] = set()
-        self.old = {folder for folder in self.folders if (folder / "run.json").exists()}
-        """Runs that failed in an earlier command and are not yet tried again."""
-        self.started = self.told = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self.due = 0.0
         self.first: int | None = None
-        self.bars = Bars(
+        self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
             TextColumn("iterations  {task.fields[left]}"),
-            console=self.console,
-            transient=True,
         )
-        self.task = self.bars.add_task("training", total=self.total, left="")
+        self.task = self.bar.add_task(f"0/{len(jobs)} runs", total=self.total, left="starting workers")
+        self.live = Live(console=self.console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:
-            self.bars.start()
+            self.live.start()
+            self.live.update(self.bar, refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.tick(force=True)
-        self.bars.stop()
+        self.live.stop()
 
     def tick(self, *, force: bool = False) -> None:
         """Look at the run folders, at most twice a second."""
         now = time.monotonic()
         if now < self.due and not force:
             return
-        steps = 0
-        lines = []
-        self.old = {folder for folder in self.old if (folder / "run.json").exists()}
-        for folder, job in self.folders.items():
-            if folder in self.old:
-                continue
-            told = _read(folder / "run.json") if folder not in self.done else None
-            if told is not None:
-                self.done.add(folder)
-                self._print(f"{_name(job)}: {_result(told)}")
-            if folder in self.done:
-                steps += job.steps
-            elif (told := _read(folder / "progress.json")) is not None:
-                step, phase = told.get("step"), told.get("phase")
-                if type(step) is int and 0 <= step <= job.steps and isinstance(phase, str):
-                    at = f"{_name(job)} {phase:.20} {step}/{job.steps}"
-                    lines.append(", ".join([at, *_score(told.get("metrics"))]))
-                    steps += step
-        if self.first is None and lines:  # from here on: processes take a while to start
+        for run in self.runs:
+            if run.look():
+                self._print(f"{run.name}: {run.ended()}")
+        steps = sum(run.step for run in self.runs)
+        at_work = [run for run in self.runs if run.shown and run.record is None]
+        if self.first is None and at_work:  # from here on: processes take a while to start
             self.first, self.started = steps, now
-        runs, left = f"{len(self.done)}/{len(self.jobs)} runs", self._left(steps, now)
+        n_done = sum(run.record is not None for run in self.runs)
+        done, left = f"{n_done}/{len(self.runs)} runs", self._left(steps, n_done, now)
         if self.console.is_terminal:
-            self.bars.update(self.task, completed=steps, description=runs, left=left)
-        elif lines and now - self.told > LINE_EVERY:
-            self.told = now
-            self._print("; ".join([", ".join(filter(None, [runs, left])), *lines]))
+            self.bar.update(self.task, completed=steps, description=done, left=left)
+            self.live.update(self._display(at_work), refresh=True)
+        elif at_work and now - self.printed > LINE_EVERY:
+            self.printed = now
+            lines = [run.line() for run in at_work if run.shown["phase"] != "waiting"]
+            self._print("; ".join([", ".join(filter(None, [done, left])), *lines]))
         ended = time.monotonic()
         self.due = ended + max(EVERY, 20 * (ended - now))
 
-    def _left(self, steps: int, now: float) -> str:
+    def _display(self, at_work: Sequence[Run]) -> Group:
+        return Group(*worker_lines(at_work), *score_table(self.runs), self.bar)
+
+    def _left(self, steps: int, n_done: int, now: float) -> str:
         """``3 min 05 s left``, ``scoring`` when every iteration is done, nothing while no speed is known."""
         if steps >= self.total:
-            return "scoring" if len(self.done) < len(self.jobs) else ""
+            return "scoring" if n_done < len(self.runs) else ""
         if self.first is None or steps <= self.first:
             return ""
         seconds = round((self.total - steps) * (now - self.started) / (steps - self.first))
@@ -105,28 +185,89 @@ class Progress:
         self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
-def _name(job: Job) -> str:
-    return f"{job.model} {job.dataset} seed {job.seed}"
+def worker_lines(at_work: Iterable[Run]) -> list[Text]:
+    """One line per worker: model, seeds, phase, step, losses, last score. Runs that wait are counted."""
+    workers: dict[object, list[Run]] = {}
+    waiting = 0
+    for run in at_work:
+        if run.shown["phase"] == "waiting":
+            waiting += 1
+        else:
+            workers.setdefault(str(run.shown.get("worker", run.folder)), []).append(run)
+    lines = []
+    for stack in list(workers.values())[:MOST_LINES]:
+        first = stack[0]
+        seeds = ", ".join(str(run.job.seed) for run in stack[:8]) + (" …" if len(stack) > 8 else "")
+        parts = [
+            f"{first.job.model} {first.job.dataset} seed{'s' * (len(stack) > 1)} {seeds}",
+            f"{first.shown['phase']:.20} {first.step}/{first.job.steps}",
+            *first.losses(),
+            *first._last_scores(),
+        ]
+        lines.append(_cut("  ".join(parts)))
+    if len(workers) > MOST_LINES:
+        lines.append(_cut(f"and {len(workers) - MOST_LINES} more workers"))
+    if waiting:
+        lines.append(_cut(f"{waiting} {'run waits' if waiting == 1 else 'runs wait'} for a worker"))
+    return lines
 
 
-def _result(record: dict[str, Any]) -> str:
-    scores = _score(record.get("metrics"))
-    if record.get("status") != "finished" or not scores:
-        return f"{record.get('status')}: {record.get('reason')}"[:300]
-    return ", ".join(["finished", *scores])
+def score_table(runs: Iterable[Run]) -> list[Table]:
+    """Scores over all seeds of each configuration, at the last evaluation that all have reached."""
+    configurations: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.record is None or run.record.get("status") == "finished":
+            configurations.setdefault(run.job.run_id, []).append(run)
+    rows = []
+    for seeds in configurations.values():
+        evals = [run.evals() for run in seeds]
+        if common := set.intersection(*map(set, evals)):
+            step = max(common)
+            rows.append((seeds[0].job, step, [found[step] for found in evals]))
+    keys = [(key, label) for key, label in IN_TABLE if any(_values(key, metrics) for _, _, metrics in rows)]
+    if not rows:
+        return []
+    table = Table(box=None, pad_edge=False)
+    for head in ("model", "data set", "step", "seeds", *(label for _, label in keys)):
+        table.add_column(head, justify="left" if head in ("model", "data set") else "right")
+    for job, step, metrics in rows:
+        cells = [_mean_std(_values(key, metrics)) for key, _ in keys]
+        table.add_row(printable(job.model), printable(job.dataset), str(step), str(len(metrics)), *cells)
+    return [table]
 
 
-def _score(metrics: object) -> list[str]:
-    """What the task is about: PSNR in super-resolution, else FID under the first extractor. Or nothing."""
-    named = [each for each in metrics.values() if isinstance(each, dict)] if isinstance(metrics, dict) else []
-    found = [(name, each[name]) for name in ("psnr", "fid") for each in named if name in each]
-    return [f"{name.upper()} {value:.2f}" for name, value in found[:1] if isinstance(value, int | float)]
+def _values(key: str, metrics: Iterable[Mapping[str, Any]]) -> list[float]:
+    """A score of each run, under the first extractor that has it."""
+    found = []
+    for by_extractor in metrics:
+        scores = [each[key] for each in by_extractor.values() if isinstance(each, dict) and key in each]
+        found += [float(value) for value in scores[:1] if isinstance(value, int | float)]
+    return found
+
+
+def _mean_std(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.4g}"
+    return f"{mean} ± {statistics.stdev(values):.2g}" if len(values) > 1 else mean
+
+
+def _headline(metrics: object) -> list[str]:
+    """The score that a run is shown by, as a text, or nothing."""
+    if isinstance(metrics, dict):
+        for key, label in HEADLINE:
+            for value in _values(key, [metrics]):
+                return [f"{label} {value:.2f}"]
+    return []
+
+
+def _cut(text: str) -> Text:
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file tells; nothing where it is not there or cannot be read: who writes it says so."""
-    try:
-        value = files.read_json(path)
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+    """What a file says; nothing where there is none, or where it cannot be read: who writes it says so."""
+    with suppress(OSError, ValueError):
+        value = read_json(path)
+        return value if isinstance(value, dict) else None
+    return None

@@ -1,15 +1,14 @@
-"""Ray: one remote task per stack of runs, on a cluster or on this machine; nodes may come and go."""
+"""Ray: one remote task per worker, on a cluster or on this machine; nodes may come and go."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Collection, Sequence
 from typing import Any
 
 from bench.errors import UsageError, one_line
-from bench.execution.remote import Work
-from bench.execution.workers import Notice
+from bench.execution.launch import Work
+from bench.execution.signals import Notice
 
 KNOCK_S = 5.0
 PATIENCE = 60.0
@@ -42,8 +41,10 @@ class Ray:
 
     name = "ray"
 
-    def __init__(self, address: str | None, gpus: float, limit: int | None) -> None:
-        """``gpus`` per job, or a share of one; ``limit`` for jobs at a time.
+    most = 1000
+
+    def __init__(self, address: str | None, gpus: float) -> None:
+        """``gpus`` per job, or a fraction of one.
 
         Raises:
             UsageError: there is no Ray, or none at the address.
@@ -55,7 +56,6 @@ class Ray:
         if address:
             _knock(address)
         self.ray: Any = ray
-        self.most = limit or 1000
         self.tasks: dict[str, Any] = {}
         try:
             ray.init(
@@ -71,18 +71,15 @@ class Ray:
         # The harness counts what is tried again; Ray does not.
         self.remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_run)
 
-    def submit(self, work: Sequence[Work]) -> list[str]:
+    def start(self, work: Work, n: int, name: str) -> None:
         """One task each."""
-        new = {task.hex(): task for task in (self.remote.remote(each) for each in work)}
-        self.tasks |= new
-        return list(new)
+        self.tasks |= {task.hex(): task for task in (self.remote.remote(work) for _ in range(n))}
 
-    def ended(self, jobs: Collection[str]) -> dict[str, str]:
-        """Tasks that returned, whose process died or whose node is gone; and those of earlier commands."""
-        held = [self.tasks[job] for job in jobs if job in self.tasks]
+    def jobs(self, name: str) -> dict[str, str]:
+        """The tasks of this command: others end with theirs."""
+        held = list(self.tasks.values())
         over = self.ray.wait(held, num_returns=len(held), timeout=0)[0] if held else []
-        found = {task.hex(): self._how(task) for task in over}
-        return {job: "is not known any more" for job in jobs if job not in self.tasks} | found
+        return dict.fromkeys(self.tasks, "") | {task.hex(): self._how(task) for task in over}
 
     def _how(self, task: Any) -> str:
         try:
@@ -91,9 +88,9 @@ class Ray:
             return f"ended: {one_line(error)}"
         return "returned"
 
-    def leave(self, jobs: Collection[str]) -> None:
+    def leave(self, name: str) -> None:
         """Have each write its checkpoint: tasks end with their driver."""
-        held = [self.tasks[job] for job in jobs if job in self.tasks]
+        held = list(self.tasks.values())
         for task in held:
             self.ray.cancel(task, recursive=False)
         if held:

@@ -1,4 +1,4 @@
-"""Slurm, through submitit: one array of jobs per submission, and ``squeue`` to see what became of them."""
+"""Slurm, through submitit: arrays of jobs, and ``squeue`` to count them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, printable
-from bench.execution.remote import Work
-from bench.execution.workers import Notice
+from bench.execution.launch import Work
+from bench.execution.signals import Notice
 
 PATIENCE = 30
 """Seconds for Slurm to answer."""
 
 DEFAULTS = {"job_name": "gan-bench", "time": "60"}
-"""A time limit (minutes) costs nothing: the run goes on in the same job, requeued."""
+"""A time limit (minutes) costs nothing: the job is requeued and goes on."""
 
 USUAL = {"None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime"}
 """Reasons for which a job is pending, and will run in its turn."""
@@ -59,8 +59,8 @@ class Slurm:
     most = 1000
     """Slurm's own limit on an array."""
 
-    def __init__(self, folder: Path, options: Mapping[str, str | bool], limit: int | None) -> None:
-        """``folder`` is for scripts and logs; ``limit`` for jobs of an array that run at a time.
+    def __init__(self, folder: Path, options: Mapping[str, str | bool]) -> None:
+        """``folder`` is for scripts and logs.
 
         Raises:
             UsageError: there is no Slurm here, or no submitit.
@@ -77,40 +77,44 @@ class Slurm:
         self.said: set[str] = set()
         # As many time-outs as it takes: the job goes on after each, none starts anew.
         self.executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6)
-        given = {key.replace("-", "_"): value for key, value in options.items()}
-        self.executor.update_parameters(
-            array_parallelism=limit or self.most, additional_parameters=DEFAULTS | given
-        )
+        self.options: dict[str, str | bool] = dict(DEFAULTS)
+        self.options |= {key.replace("-", "_"): value for key, value in options.items()}
 
-    def submit(self, work: Sequence[Work]) -> list[str]:
-        """One array of jobs."""
+    def start(self, work: Work, n: int, name: str) -> None:
+        """Submit one array; its comment names the work."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+        comment = f"{self.options.get('comment', 'gan-bench')} {name}"
+        self.executor.update_parameters(
+            array_parallelism=n, additional_parameters=self.options | {"comment": comment}
+        )
         try:
             with self.executor.batch():
-                jobs = [self.executor.submit(Requeued(each)) for each in work]
+                for _ in range(n):
+                    self.executor.submit(Requeued(work))
         except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
             raise UsageError(f"--slurm: sbatch refuses: {error}") from error
-        return [str(job.job_id) for job in jobs]
 
-    def ended(self, jobs: Collection[str]) -> dict[str, str]:
+    def jobs(self, name: str) -> dict[str, str] | None:
         """As ``squeue`` has it, which forgets a job some minutes after its end; ``sacct`` is not needed."""
-        command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T %r"]
+        command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T|%r|%k"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             self._say(f"squeue does not answer: {getattr(error, 'stderr', None) or error}")
-            return {}
-        found = {name: (state, why) for name, state, why in map(str.split, done.stdout.splitlines())}
-        for job in jobs:
-            state, why = found.get(job, ("", ""))
-            if state == "PENDING" and why not in USUAL:
-                self._say(f"job {job} is pending: {why}")
-        states = {job: found[job][0] if job in found else "is not known any more" for job in jobs}
-        return {job: state for job, state in states.items() if state in OVER or job not in found}
+            return None
+        found: dict[str, str] = {}
+        for line in done.stdout.splitlines():
+            job, state, why, comment = (*line.split("|", 3), "", "", "")[:4]
+            if comment.split()[-1:] == [name]:
+                found[job] = state if state in OVER else ""
+                if state == "PENDING" and why not in USUAL:
+                    self._say(f"job {job} is pending: {why}")
+        return found
 
-    def leave(self, jobs: Collection[str]) -> None:
+    def leave(self, name: str) -> None:
         """Jobs in the queue stay there: their user may have lost no more than a connection."""
+        jobs = [job for job, ended in (self.jobs(name) or {}).items() if not ended]
         arrays = sorted({job.partition("_")[0] for job in jobs})
         if arrays:
             self._say(f"{len(jobs)} jobs stay in the queue; to end them: scancel {' '.join(arrays)}")

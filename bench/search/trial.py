@@ -1,46 +1,39 @@
-"""Run trials of a search: the seeds of their configurations, side by side, scored on validation.
+"""Trials of a search that train side by side: the seeds of their configurations, scored on validation.
 
 On a CPU the runs are advanced in turn to each evaluation; on a GPU, and for several trials at once, those
-that can be lanes of one stack train as one. Either way each trial's mean over seeds is known at every
+that can be members of one stack train as one. Either way each trial's mean over seeds is known at every
 evaluation, and the trial can be pruned there.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baselines import registry
-from baselines.gan import DataSpec
-from baselines.training import lanes
-from bench.execution import environment
-from bench.execution.job import CHECKPOINTS, Lane, Stack, abreast
+from bench.execution import recording
+from bench.execution.checkpoints import CHECKPOINTS
+from bench.execution.signals import Stop
+from bench.execution.stacking import stackable_groups
+from bench.execution.training import Lane, Stack, begin_all
 from bench.plan import Job, Place
 from bench.search.objectives import mean_scores
-from bench.search.study import Ending, Result
+from bench.search.study import Claim, Ending, Result
 from bench.store import files, records, results
-from bench.store.leases import Claims
-
-LOOK_EVERY = 0.5
-"""Seconds between looks at another trial of the same configuration."""
 
 Report = Callable[[int, tuple[float, ...]], bool]
 """Is told an evaluation's step and mean scores, and answers whether to prune."""
-
-Stop = Callable[[], bool]
 
 
 @dataclass(eq=False)
 class Trial:
     """One configuration, and what is known of its runs."""
 
+    claim: Claim
     jobs: Sequence[Job]
     report: Report
-    attempt: int = 1
     records: list[records.Record] = field(default_factory=list)
     """Of runs that were finished before."""
     lanes: list[tuple[Stack, int]] = field(default_factory=list)
@@ -80,7 +73,7 @@ class Trial:
             return
         for (stack, k), lane in zip(self.lanes, self._lanes(), strict=True):
             if self.result.ending == "complete" or lane.diverged_at is not None:
-                stack.finish(k, self.attempt)
+                recording.record(stack, k, self.claim.attempt)
             for name in (*CHECKPOINTS, "progress.json"):
                 (lane.folder / name).unlink(missing_ok=True)
 
@@ -88,96 +81,84 @@ class Trial:
         return (stack.lanes[k] for stack, k in self.lanes)
 
 
-def run(trials: Sequence[Trial], place: Place, objectives: Sequence[str], *, stop: Stop) -> list[Result]:
-    """Train and score the seeds of each configuration; runs that are finished already are reused.
+class Group:
+    """Trials that train side by side, one evaluation after the other."""
 
-    After a stop or an exception the same trials go on from their checkpoints.
+    def __init__(self, trials: Sequence[Trial], place: Place, objectives: Sequence[str]) -> None:
+        """Reuses the runs that are finished already.
 
-    Raises:
-        UsageError: the runs have no such score.
-    """
-    environment.set_up(place.device, trials[0].jobs[0].protocol["precision"])
-    left = list(trials)
-    while left:
-        with Claims() as claims:
-            if not (now := _free(left, place, claims, stop)):
-                break
-            _run(now, place, objectives, stop)
-        left = [trial for trial in left if trial not in now]
-    return [trial.result or Result("stopped") for trial in trials]
-
-
-def _free(trials: Sequence[Trial], place: Place, claims: Claims, stop: Stop) -> list[Trial]:
-    """The trials whose runs are nobody else's, once there is one; none after a stop.
-
-    Of two trials of one configuration the second waits, to reuse the runs of the first. A further attempt
-    does not wait: the claims that it finds are those of the lost one.
-    """
-    while True:
-        free: list[Trial] = []
-        taken: set[Path] = set()
+        Raises:
+            ChangedError: code, data or weights are not those that the runs were planned with.
+        """
+        self.trials, self.objectives = trials, objectives
+        self.k = 0
+        """The evaluation that is next."""
+        todo: dict[Path, tuple[Job, Trial]] = {}
         for trial in trials:
-            folders = [job.folder(place.out) for job in trial.jobs]
-            if taken.isdisjoint(folders) and (all(map(claims.take, folders)) or trial.attempt > 1):
-                free.append(trial)
-                taken.update(folders)
-        if free:
-            return free
-        if stop():
-            return []
-        time.sleep(LOOK_EVERY)
+            for job in trial.jobs:
+                if (record := _record(job, place)) is not None:
+                    trial.records.append(record)
+                else:
+                    todo[job.folder(place.out)] = job, trial
+        jobs = [job for job, _ in todo.values()]
+        together = len(trials) > 1 or place.device != "cpu"
+        self.stacks = [
+            stack
+            for group in (stackable_groups(jobs) if together else [[job] for job in jobs])
+            for stack in begin_all(group, place)
+        ]
+        for stack in self.stacks:
+            for k, lane in enumerate(stack.lanes):
+                todo[lane.folder][1].lanes.append((stack, k))
 
+    def advance(self, stop: Stop) -> bool:
+        """Train all to the next evaluation and judge them there; True when no trial has more to do.
 
-def _run(trials: Sequence[Trial], place: Place, objectives: Sequence[str], stop: Stop) -> None:
-    _begin(trials, place)
-    stacks = {id(stack): stack for trial in trials for stack, _ in trial.lanes}
-    job = trials[0].jobs[0]
-    for k in range(-(-job.steps // job.eval_every)):
-        going = [trial for trial in trials if trial.result is None]
-        if not all(_advance(stack, k, going, stop) for stack in stacks.values()):
-            for stack in stacks.values():
-                stack.checkpoint()
-            for trial in going:
-                trial.end("stopped")
-            break
-        for trial in going:
-            _judge(trial, k, objectives)
-    for trial in trials:
-        if trial.result is None:
-            trial.end("complete")
-        trial.write()
-
-
-def _begin(trials: Sequence[Trial], place: Place) -> None:
-    """Find the records that there are, and put the other runs into stacks."""
-    todo: dict[Path, tuple[Job, Trial]] = {}
-    for trial in trials:
-        for job in trial.jobs:
-            if (record := _record(job, place)) is not None:
-                trial.records.append(record)
-            else:
-                todo[job.folder(place.out)] = job, trial
-    for group in groups([job for job, _ in todo.values()], place, together=len(trials) > 1):
-        stack = Stack(group, place)
-        stack.check()
-        stack.resume()
-        for k, job in enumerate(group):
-            todo[job.folder(place.out)][1].lanes.append((stack, k))
-
-
-def _advance(stack: Stack, k: int, going: Sequence[Trial], stop: Stop) -> bool:
-    """Train to evaluation ``k``, or until no trial is left that needs it; False after a stop.
-
-    The lanes of a trial that was pruned train on beside the others: on a GPU they cost little.
-    """
-    needed = [t for t in going if any(mine is stack for mine, _ in t.lanes)]
-    while not stack.done and any(len(lane.evals) <= k for lane in stack.lanes if lane.diverged_at is None):
-        if all(trial.divergence() for trial in needed):
-            return True
-        if stop():
+        Raises:
+            UsageError: the runs have no such score.
+        """
+        going = self._going()
+        if not all(self._train(stack, going, stop) for stack in self.stacks):
             return False
-        stack.advance()
-    return True
+        for trial in going:
+            _judge(trial, self.k, self.objectives)
+        self.k += 1
+        job = self.trials[0].jobs[0]
+        if self.k == -(-job.steps // job.eval_every):
+            for trial in self._going():
+                trial.end("complete")
+        return not self._going()
+
+    def stop(self) -> None:
+        """Save what has not ended."""
+        for stack in self.stacks:
+            stack.checkpoint()
+        for trial in self._going():
+            trial.end("stopped")
+
+    def write(self) -> None:
+        """Write the records that are due."""
+        for trial in self.trials:
+            trial.write()
+
+    def _going(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.result is None]
+
+    def _train(self, stack: Stack, going: Sequence[Trial], stop: Stop) -> bool:
+        """Train to this evaluation, or until no trial is left that needs it; False after a stop.
+
+        The members of a trial that was pruned train on beside the others: on a GPU they cost little.
+        """
+        needed = [trial for trial in going if any(mine is stack for mine, _ in trial.lanes)]
+        while not stack.done and any(
+            len(lane.evals) <= self.k for lane in stack.lanes if lane.diverged_at is None
+        ):
+            if all(trial.divergence() for trial in needed):
+                return True
+            if stop():
+                return False
+            stack.advance()
+        return True
 
 
 def _judge(trial: Trial, k: int, objectives: Sequence[str]) -> None:
@@ -190,28 +171,6 @@ def _judge(trial: Trial, k: int, objectives: Sequence[str]) -> None:
     done = all(stack.done for stack, _ in trial.lanes)
     if trial.report(step, trial.values) and not done:
         trial.end("pruned", f"at step {step}")
-
-
-def groups(jobs: Sequence[Job], place: Place, *, together: bool) -> list[list[Job]]:
-    """Which runs train as one stack: on a CPU none unless ``together``, else all that can."""
-    if place.device == "cpu" and not together:
-        return [[job] for job in jobs]
-    found: list[list[Job]] = []
-    for job in jobs:
-        for group in found:
-            if _stackable(group[0], job):
-                group.append(job)
-                break
-        else:
-            found.append([job])
-    return [part for group in found for part in abreast(group, place)]
-
-
-def _stackable(a: Job, b: Job) -> bool:
-    data = a.protocol["dataset"]
-    channels, height, width = data["shape"]
-    spec = DataSpec(channels, height, width, data["n_classes"])
-    return lanes.stackable(registry.get(a.model), spec, a.hyperparameters, b.hyperparameters)
 
 
 def _record(job: Job, place: Place) -> records.Record | None:

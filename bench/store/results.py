@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NAMED = re.compile(
     r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
-    r"|progress\.json|queued\.json|error\.log|claim-\d+"
+    r"|progress\.json|attempts\.json|error\.log|lease-\d+"
 )
 """The files of a run's folder."""
 
@@ -58,7 +58,7 @@ def clear_out(folder: Path) -> Path:
     with writing(old):
         old.mkdir()
         for path in sorted(folder.iterdir(), key=lambda path: path.name == "run.json"):  # it goes last
-            if not path.name.startswith("claim-"):
+            if not path.name.startswith("lease-"):
                 path.rename(old / path.name)
     return old
 

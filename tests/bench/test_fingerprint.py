@@ -16,6 +16,7 @@ from typing import Any
 import commands
 import numpy as np
 import pytest
+from commands import run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,8 +24,7 @@ from PIL import Image
 from baselines import registry
 from bench import fingerprint
 from bench.errors import ChangedError, UsageError
-from bench.execution.local import Task, run_here, run_local
-from bench.execution.workers import Interrupt
+from bench.execution.signals import Interrupt
 from bench.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
 from bench.plan import Job, Place, Spec, plan
 from bench.reuse import explain
@@ -372,7 +372,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     jobs = plan(Spec(["vanilla"], [f"folder:{images}"], [0], steps=10), place)
     noise[0, 0, 0] ^= 1  # one pixel
     Image.fromarray(noise[0]).save(images / "0" / "0.png")
-    run_here([Task(jobs)], place, Interrupt(), retries=3)
+    run_here(jobs, place, retries=3)
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -388,7 +388,7 @@ def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.Mon
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
     spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
-    run_here([Task(plan(spec, place))], place, Interrupt(), retries=0)
+    run_here(plan(spec, place), place, retries=0)
     (images / "0" / "0.png").unlink()
     said = explain(plan(spec, place), place.out)
     assert said[0].startswith(f"vanilla: data set folder:{images} changed since ")
@@ -398,7 +398,7 @@ def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:
     jobs, place = planned(here, model="vanilla")
     extractors = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": extractors})
-    run_here([Task([other])], place, Interrupt(), retries=3)
+    run_here([other], place, retries=3)
     record = records.read_record(other.folder(place.out))
     assert record is not None
     assert record["reason"].endswith("the weights of extractor classifier changed since this run was planned")
@@ -412,10 +412,10 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
         )
     )
     jobs, place = planned(here)
-    from bench.execution import job as jobs_module
+    from bench.execution import training
 
     forget()  # as in a worker: to plan is to try the model, which has imported the helper
-    stack = jobs_module.Stack(jobs, place)
+    stack = training.Stack(jobs, place)
     stack.check()
     (here / "helper.py").write_text("W = -5.0\n")
     stack.resume()
@@ -429,7 +429,7 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
 def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     """Data, and weights of an extractor."""
     jobs, place = planned(here, model="vanilla")
-    run_here([Task(jobs)], place, Interrupt(), retries=0)
+    run_here(jobs, place, retries=0)
     assert explain(jobs, place.out) == []
     data = {**jobs[0].protocol["dataset"], "sha256": "0" * 64}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "dataset": data})

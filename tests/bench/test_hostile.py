@@ -16,24 +16,24 @@ from typing import Any
 import commands
 import fake_runs
 import pytest
+from bench.execution.remote import NOTE, handed_over
 from commands import SMALL, folders, without_report
 
 import reports
 from bench import cli
 from bench.errors import UsageError
-from bench.execution.remote import NOTE, handed_over
 from bench.plan import Job
 from bench.search import jobs as search_jobs
 from bench.search.study import StorageError, open_storage
 from bench.store import cache, files, records
-from bench.store.leases import Claims, is_claimed
+from bench.store.leases import Leases, is_leased
 from reports import build
 
 LIMIT_S = 120
 RUN = (*SMALL, "--steps", "20", "--eval-every", "10", "--checkpoint-every", "0", "--workers", "0")
 INSIDE = (
     *("run.json", "history.csv", "samples.png", "samples-000010.png", "samples.npz", "checkpoint.pt"),
-    *("checkpoint-before.pt", "progress.json", "claim-1", "queued.json", "error.log"),
+    *("checkpoint-before.pt", "progress.json", "lease-1", "queued.json", "error.log"),
 )
 """What docs/records.md names in a run's folder."""
 
@@ -279,11 +279,11 @@ def test_a_file_of_terabytes_is_refused(tmp_path: Path) -> None:
 
 @HARMS
 def test_claims_are_files(tmp_path: Path, harm: Harm) -> None:
-    what = harm(tmp_path / "claim-1", tmp_path / "outside")
-    with Claims() as mine, pytest.raises(files.UnreadableError, match=rf"claim-1: {what}"):
+    what = harm(tmp_path / "lease-1", tmp_path / "outside")
+    with Leases() as mine, pytest.raises(files.UnreadableError, match=rf"lease-1: {what}"):
         mine.take(tmp_path)
-    with pytest.raises(files.UnreadableError, match=rf"claim-1: {what}"):
-        is_claimed(tmp_path)
+    with pytest.raises(files.UnreadableError, match=rf"lease-1: {what}"):
+        is_leased(tmp_path)
 
 
 @HARMS

@@ -26,24 +26,27 @@ import torch
 from commands import (
     SMALL,
     begun,
+    compute,
     folders,
     numbers,
     processes,
     progress,
     resumptions,
+    run_here,
     start,
     wait_for,
     without_privileges,
     without_report,
 )
-from tasks import Ending, Failing, Greeting, Sleeper, supervise
+from tasks import Actions, supervised
 
-from bench.execution import job
-from bench.execution.local import Task, run_here
-from bench.execution.workers import Interrupt, Outcome, Worker, started_workers
+from bench.errors import UsageError
+from bench.execution import checkpoints, recording, training
+from bench.execution.signals import Interrupt
+from bench.execution.supervisor import supervise
 from bench.plan import Job, Place, Spec, plan
 from bench.scoring import metrics
-from bench.store import records
+from bench.store import files, records
 from bench.store.leases import alive
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
@@ -90,6 +93,11 @@ def test_killed_at_random_instants_it_goes_on_exactly(
         assert numbers(folders(folder)[0]) == expected
 
 
+def saved_step(folder: Path) -> int:
+    """The step of a run's newest checkpoint."""
+    return int(checkpoints.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"])
+
+
 class Crash(BaseException):
     """What no handler of the harness's own catches."""
 
@@ -105,9 +113,9 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
     place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, place)
-    job.run(jobs, place)
+    compute(jobs, place)
     expected = [numbers(each.folder(place.out)) for each in jobs]
-    renamed, checkpoint = Path.replace, job.Stack.checkpoint
+    renamed, checkpoint = Path.replace, training.Stack.checkpoint
     calls = last = saved = 0
 
     def replace(self: Path, target: Path) -> Path:
@@ -117,13 +125,13 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
             raise Crash
         return renamed(self, target)
 
-    def checkpointed(self: job.Stack) -> None:
+    def checkpointed(self: training.Stack) -> None:
         nonlocal saved
         checkpoint(self)
         saved = self.trainer.step
 
     monkeypatch.setattr(Path, "replace", replace)
-    monkeypatch.setattr(job.Stack, "checkpoint", checkpointed)
+    monkeypatch.setattr(training.Stack, "checkpoint", checkpointed)
     resumed, trained = resumptions(monkeypatch), advances(monkeypatch)
     first: list[int] = []
 
@@ -135,7 +143,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
         resumed.clear()
         trained.clear()
         with suppress(Crash):
-            run_here([Task(jobs)], place, Interrupt(), retries=0)
+            run_here(jobs, place, retries=0)
         assert [step >= kept for step in resumed] == [True] * bool(left)
         assert not (kept == 60 and trained), "what was trained to the end is only scored"
         return calls > last
@@ -158,22 +166,22 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     assert Place().checkpoint_every == 60
     clock, saved = 0.0, []
 
-    def advance(self: job.Stack) -> None:
+    def advance(self: training.Stack) -> None:
         nonlocal clock
         clock += 0.5
         self.slice = 1
         advanced(self)
 
-    def noted(self: job.Stack) -> None:
+    def noted(self: training.Stack) -> None:
         saved.append(self.trainer.step)
         checkpoint(self)
 
-    advanced, checkpoint = job.Stack.advance, job.Stack.checkpoint
+    advanced, checkpoint = training.Stack.advance, training.Stack.checkpoint
     monkeypatch.setattr(time, "monotonic", lambda: clock)
-    monkeypatch.setattr(job.Stack, "advance", advance)
-    monkeypatch.setattr(job.Stack, "checkpoint", noted)
+    monkeypatch.setattr(training.Stack, "advance", advance)
+    monkeypatch.setattr(training.Stack, "checkpoint", noted)
     place = Place(fast_path, offline=True)
-    job.run(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
+    compute(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
     assert saved == [0, 121, 242, 300]
 
 
@@ -188,14 +196,13 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     def stop() -> bool:
         nonlocal looks
         looks += 1
-        return looks == 3
+        return looks >= 3
 
-    with pytest.raises(job.StoppedError):
-        job.run(jobs[1:2], place, stop=stop)
-    reached = job.load_checkpoint(jobs[1].folder(fast_path) / "checkpoint.pt", torch.device("cpu"))["step"]
+    compute(jobs[1:2], place, stop=stop)
+    reached = saved_step(jobs[1].folder(fast_path))
     resumed = resumptions(monkeypatch)
-    run_here([Task(jobs)], place, Interrupt(), retries=0)
-    assert resumed == [0, reached]
+    run_here(jobs, place, retries=0)
+    assert resumed == [0, reached, 20, 40], "the least advanced first, each up to an evaluation"
     assert [(records.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [
         2,
         1,
@@ -206,13 +213,13 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
 def advances(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The step at which each stretch of training begins, from now on."""
     steps: list[int] = []
-    advance = job.Stack.advance
+    advance = training.Stack.advance
 
-    def advanced(self: job.Stack) -> None:
+    def advanced(self: training.Stack) -> None:
         steps.append(self.trainer.step)
         advance(self)
 
-    monkeypatch.setattr(job.Stack, "advance", advanced)
+    monkeypatch.setattr(training.Stack, "advance", advanced)
     return steps
 
 
@@ -247,8 +254,10 @@ def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
     for folder in folders(fast_path):
         left = {path.name for path in folder.iterdir()}
         assert {"checkpoint.pt", "progress.json"} <= left
-        assert not left & {"run.json", "error.log", "claim-1"}
-        assert job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(folder)
+        assert not left & {"run.json", "error.log", "lease-1"}
+        assert checkpoints.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"] >= progress(
+            folder
+        )
 
 
 @LINUX
@@ -267,12 +276,12 @@ def test_killed_itself_a_command_leaves_no_process(fast_path: Path, token: str) 
     wait_for(lambda: not processes(token), seconds=5)
 
 
-def supervised(folder: Path, token: str, how: Any) -> tuple[Any, int]:
+def sleeper(folder: Path, token: str, how: str) -> tuple[Any, int]:
     """A process with a worker that sleeps, and the worker's number."""
-    marker = folder / "marker"
-    process = commands.SERVER.Process(target=supervise, args=(Sleeper(marker, how), {"RELIABILITY": token}))
+    process = commands.SERVER.Process(target=supervised, args=(folder, how, {"RELIABILITY": token}))
     process.start()
-    return process, int(wait_for(lambda: marker.exists() and marker.read_text()))
+    ((_, worker),) = wait_for(Actions(folder, [how]).done)
+    return process, worker
 
 
 @LINUX
@@ -291,9 +300,9 @@ def test_a_second_interrupt_ends_at_once_though_a_worker_does_not_listen(fast_pa
 
 
 @LINUX
-@pytest.mark.parametrize("how", ["listens", "deaf", "holds the interpreter"])
+@pytest.mark.parametrize("how", ["sleep", "deaf", "hold"])
 def test_a_worker_ends_with_its_parent_whatever_it_does(fast_path: Path, token: str, how: str) -> None:
-    process, worker = supervised(fast_path, token, how)
+    process, worker = sleeper(fast_path, token, how)
     process.kill()
     wait_for(lambda: not alive(worker), seconds=5)
 
@@ -301,17 +310,11 @@ def test_a_worker_ends_with_its_parent_whatever_it_does(fast_path: Path, token: 
 # ------------------------------------------------------------------ runs that fail
 
 
-def outcome(worker: Worker) -> Outcome:
-    """How a worker's task ended."""
-    ended: Outcome = wait_for(worker.outcome)
-    return ended
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    """A worker whose tasks may take five seconds."""
-    with started_workers(Place(tmp_path), ["cpu"], Interrupt(), timeout=5) as (workers, _):
-        yield workers[0]
+def done(folder: Path, *actions: str, timeout: float | None = None) -> Actions:
+    """Have one worker, and those that replace it, do these one after the other."""
+    source = Actions(folder, actions)
+    supervise(source, Place(folder), ["cpu"], Interrupt(), timeout=timeout)
+    return source
 
 
 @pytest.mark.parametrize(
@@ -323,38 +326,42 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
         (3, "worker ended with code 3"),
     ],
 )
-def test_a_worker_that_dies_is_noticed_named_and_replaced(worker: Worker, by: int, reason: str) -> None:
-    worker.give(Ending(by))
-    how, what = outcome(worker)
-    assert (how, what.partition("\n")[0]) == ("failed", reason)
-    if by == -signal.SIGSEGV:
-        assert 'tasks.py", line' in what, "the log says where it crashed"
-    worker.give(Greeting())
-    assert outcome(worker)[0] == "done"
+def test_a_worker_that_dies_is_noticed_named_and_replaced(fast_path: Path, by: int, reason: str) -> None:
+    source = done(fast_path, str(by), "greet")
+    first, _, log = source.notes().partition("\n")
+    assert first == reason
+    assert ('tasks.py", line' in log) == (by == -signal.SIGSEGV), "the log says where it crashed"
+    assert [what for what, _ in source.done()] == [str(by), "greet"]
+    assert not list(fast_path.glob("lease-*"))
 
 
-def test_a_worker_is_kept_while_it_works_and_replaced_after_a_failure(worker: Worker) -> None:
-    worker.give(Greeting())
-    first = outcome(worker)
-    worker.give(Greeting())
-    assert outcome(worker) == first
-    worker.give(Failing())
-    assert outcome(worker) == ("failed", f"process {first[1]}")
-    worker.give(Greeting())
-    assert outcome(worker)[1] != first[1]
+def test_a_worker_is_kept_while_it_works_and_replaced_after_a_failure(fast_path: Path) -> None:
+    source = done(fast_path, "greet", "greet", "fail", "greet")
+    (_, first), (_, second), (_, third), (_, fourth) = source.done()
+    assert first == second == third != fourth
+    assert source.notes() == "on purpose\n"
 
 
-@pytest.mark.parametrize("how", ["deaf", "holds the interpreter"])
-def test_a_hang_is_ended_and_the_log_says_where(worker: Worker, tmp_path: Path, how: Any) -> None:
-    worker.give(Sleeper(tmp_path / "marker", how))
+@pytest.mark.parametrize("how", ["deaf", "hold"])
+def test_a_hang_is_ended_and_the_log_says_where(fast_path: Path, how: str) -> None:
     began = time.monotonic()
-    ended, what = outcome(worker)
-    assert 4 < time.monotonic() - began < 15
-    assert ended == "failed"
-    first, _, log = what.partition("\n")
-    assert first == "took longer than --run-timeout 5 s"
+    source = done(fast_path, how, timeout=2)
+    assert 1.9 < time.monotonic() - began < 15
+    first, _, log = source.notes().partition("\n")
+    assert first == "took longer than --run-timeout 2 s"
     assert 'tasks.py", line' in log, "the stack of the process that hung"
-    assert not alive(int((tmp_path / "marker").read_text()))
+    assert not alive(source.done()[0][1])
+
+
+def test_workers_that_cannot_start_are_not_started_for_ever(fast_path: Path) -> None:
+    """Three in a row that die before they take any work."""
+
+    class Unusable(Actions):
+        def __reduce__(self) -> Any:
+            return os._exit, (7,)
+
+    with pytest.raises(UsageError, match="workers cannot start: the last one ended with code 7"):
+        supervise(Unusable(fast_path, ["greet"]), Place(fast_path), ["cpu"], Interrupt())
 
 
 def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
@@ -451,7 +458,7 @@ def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
 def in_process(place: Place, n_seeds: int, **options: Any) -> tuple[list[Job], list[dict[str, Any] | None]]:
     """Jobs, run as one stack in this process, and their records."""
     jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), place)
-    run_here([Task(jobs)], place, Interrupt(), retries=options.get("retries", 0))
+    run_here(jobs, place, retries=options.get("retries", 0))
     return jobs, [records.read_record(each.folder(place.out)) for each in jobs]
 
 
@@ -459,17 +466,17 @@ def test_a_stack_that_does_not_fit_into_memory_is_halved(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    real = job.run
+    real = training.begin
 
-    def small_device(jobs: list[Job], *arguments: Any, **options: Any) -> None:
+    def small_device(jobs: list[Job], place: Place) -> training.Stack:
         sizes.append(len(jobs))
         if len(jobs) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        real(jobs, *arguments, **options)
+        return real(jobs, place)
 
-    monkeypatch.setattr(job, "run", small_device)
+    monkeypatch.setattr(training, "begin", small_device)
     _, found = in_process(Place(fast_path, offline=True), 3)
-    assert sizes == [3, 1, 2, 1, 1]
+    assert sizes == [3, 1, 1, 1]
     assert [(r["status"], r["attempts"], r["cost"]["stack"]) for r in found if r] == [("finished", 1, 1)] * 3
 
 
@@ -477,7 +484,7 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
     def full(*arguments: Any, **options: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(job, "run", full)
+    monkeypatch.setattr(training, "begin", full)
     _, (record,) = in_process(Place(fast_path, offline=True), 1, retries=2)
     assert record is not None
     assert (record["status"], record["attempts"]) == ("failed", 3)
@@ -488,14 +495,14 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
 def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
-    finish = job.Stack.finish
+    record = recording.record
 
-    def second_fails(self: job.Stack, k: int, attempt: int) -> None:
-        if k == 1 or self.lanes[0].job.seed == 1:
+    def second_fails(stack: training.Stack, k: int, attempt: int) -> None:
+        if stack.lanes[k].job.seed == 1:
             raise RuntimeError("only this one")
-        finish(self, k, attempt)
+        record(stack, k, attempt)
 
-    monkeypatch.setattr(job.Stack, "finish", second_fails)
+    monkeypatch.setattr(recording, "record", second_fails)
     _, found = in_process(Place(fast_path, offline=True), 2, retries=retries)
     assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
 
@@ -504,7 +511,7 @@ def test_scores_that_cannot_be_computed_are_a_named_failure(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
-    job._evaluators.clear()
+    training._evaluators.clear()
     _, (record,) = in_process(Place(fast_path, offline=True), 1)
     assert record is not None
     assert record["status"] == "failed"
@@ -593,15 +600,16 @@ def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest
     jobs = plan(spec, Place(fast_path / "cache", offline=True))
     for last in range(100):
         calls, place = 0, Place(fast_path / str(last), offline=True, cache_root=fast_path / "cache")
-        ended = Task(jobs).run(place, lambda: False)
-        if ended[0] == "done":
+        try:
+            run_here(jobs, place)
             break
-        assert ended[0] == "unwritable"
-        assert ended[1][0] == errno.ENOSPC
+        except files.UnwritableError as error:
+            found = error.errno
+        assert found == errno.ENOSPC
         folder = jobs[0].folder(place.out)
         assert not list(folder.glob(".*"))
         last = 10**6
-        run_here([Task(jobs)], place, Interrupt(), retries=0)
+        run_here(jobs, place, retries=0)
         assert (records.read_record(folder) or {})["status"] == "finished"
     assert last > 4
 
@@ -652,6 +660,7 @@ def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(
     fast_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
     """While the second of two seeds trains: the first one's record is missed, and can be computed again."""
+    assert commands.run(fast_path, *RUN, "--workers", "0", before=without_report).wait() == 0
     both = (*RUN, "--seeds", "2", "--workers", "0")
     command = start(fast_path, *both, before=without_report)
     wait_for(lambda: len(folders(fast_path)) == 2 and (folders(fast_path)[1] / "checkpoint.pt").exists())

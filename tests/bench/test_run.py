@@ -19,7 +19,7 @@ from baselines import conformance
 from bench import run
 from bench.errors import UsageError
 from bench.plan import Place, Spec, plan
-from bench.store.leases import Claims
+from bench.store.leases import Leases
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--models", "vanilla", "--dataset", "digits", "--steps", "40", "--eval-every", "20")
@@ -181,7 +181,7 @@ def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path
     folder = tmp_path / "results"
     shutil.copytree(three[0] / "results", folder)
     last = next(folder.glob("runs/*/seed-2"))
-    with Claims() as claims:
+    with Leases() as claims:
         assert claims.take(last)
         before = sorted(folder.glob("runs/*/*"))
         with pytest.raises(UsageError, match=r"--fresh: .*seed-2 is being computed"):

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench.execution.workers import Here, Interrupt
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,9 +27,8 @@ from baselines.gan import DataSpec, Update
 from baselines.training.step import to_float
 from baselines.training.trainer import Trainer
 from baselines.vanilla import vanilla
-from bench import run, speed, workloads
+from bench import run, speed, where, workloads
 from bench.execution import environment
-from bench.execution.workers import Here, Interrupt
 from bench.plan import Place
 from bench.workloads import Products
 
@@ -281,7 +281,7 @@ def test_the_command_measures_this_machine(
     assert speed.main(["--device", "cpu", "--seconds", "1", "--json", str(file)]) == 0
     assert "advice: --workers" in capsys.readouterr().out
     found: Mapping[str, Any] = json.loads(file.read_text())["vanilla"]
-    assert found["workers"] == run.place_of(run.parser().parse(["--device", "cpu"]))[1].count("cpu")
+    assert found["workers"] == where.place_of(run.parser().parse(["--device", "cpu"]))[1].count("cpu")
     assert found["products"] == 37
     assert found["environment"]["threads"] == 1
     assert all(rate > 0 for rate in found["seed_steps_per_s"].values())
@@ -337,7 +337,7 @@ def test_workers_end_with_a_command_that_is_killed() -> None:
     code = """if True:
         import os, signal
         from bench import speed
-        from bench.execution.workers import Interrupt
+        from bench.execution.signals import Interrupt
         if __name__ == "__main__":
             with speed.workers(1, 1, Interrupt()):
                 os.kill(os.getpid(), signal.SIGKILL)"""

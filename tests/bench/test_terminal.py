@@ -24,8 +24,7 @@ import torch
 from commands import SMALL, Launched, processes, progress, wait_for
 from tasks import Sleeper
 
-from bench.execution import job, workers
-from bench.execution.workers import Interrupt, started_workers
+from bench.execution import workers
 from bench.plan import Place
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
@@ -70,7 +69,7 @@ def trained(folder: Path, n: int) -> Callable[[], bool]:
 
 
 def saved_step(folder: Path) -> int:
-    return int(job.load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"])
+    return int(load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))["step"])
 
 
 WAYS = {"Ctrl-C": signal.SIGINT, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}

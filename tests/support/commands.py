@@ -29,6 +29,8 @@ from typing import Any
 import pytest
 import torch
 
+from bench.execution.signals import Stop
+from bench.plan import Job, Place
 from bench.store.records import read_record
 
 SERVER = get_context("forkserver")
@@ -315,16 +317,45 @@ def processes(token: str) -> list[int]:
     return found
 
 
+def run_here(
+    jobs: Sequence[Job],
+    place: Place,
+    *,
+    retries: int = 0,
+    stop: Stop = lambda: False,
+    stack: int | None = None,
+) -> None:
+    """Compute runs in this process, as ``--workers 0`` does; seeds of one configuration as one stack."""
+    from bench.execution.runs import Runs
+    from bench.execution.worker import work
+
+    work(Runs(jobs, place.out, stack=stack or len(jobs), retries=retries), place, stop)
+
+
+def compute(jobs: Sequence[Job], place: Place, *, stop: Stop = lambda: False) -> None:
+    """The same; but an error in one is raised."""
+    from bench.execution.runs import Runs
+    from bench.execution.worker import Notify, Task, work
+
+    class Strict(Runs):
+        def failed(self, task: Task, error: Exception, notify: Notify) -> None:
+            raise error
+
+    work(Strict(jobs, place.out, stack=len(jobs)), place, stop)
+
+
 def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The step from which each stack goes on, from now on."""
-    from bench.execution import job
+    from bench.execution import training
 
     steps: list[int] = []
-    restore = job.Stack._restore
+    restore = training.Stack.resume
 
-    def restored(self: job.Stack) -> None:
-        restore(self)
-        steps.append(self.trainer.step)
+    def restored(self: training.Stack, states: Any) -> None:
+        try:
+            restore(self, states)
+        finally:
+            steps.append(self.trainer.step)
 
-    monkeypatch.setattr(job.Stack, "_restore", restored)
+    monkeypatch.setattr(training.Stack, "resume", restored)
     return steps

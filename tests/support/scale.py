@@ -21,7 +21,7 @@ from typing import Any
 import fake_runs
 
 import reports
-from bench import run
+from bench import run, where
 from bench.store import records, results
 
 SEEDS = 5
@@ -84,7 +84,7 @@ def sort(out: Path, n: int) -> None:
     """What a command does before and while runs are computed: which of n planned ones are there?"""
     words = ["--models", "vanilla", "--dataset", "digits", "--offline", "--out", str(out)]
     args = run.parser().parse([*words, "--device", "cpu", "--seeds", str(n)])
-    place, _ = run.place_of(args)
+    place, _ = where.place_of(args)
     run.plan(run._spec(args), place)  # what is loaded once
     jobs = timed("plan", lambda: run.plan(run._spec(args), place))
     timed("look which are there", lambda: run._sort(jobs, place))

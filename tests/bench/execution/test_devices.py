@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+from bench.execution.workers import Interrupt, Outcome
 
-from bench import run
+from bench import run, where
 from bench.errors import UsageError
 from bench.execution import engines, local
 from bench.execution.devices import devices
-from bench.execution.workers import Interrupt, Outcome
 from bench.plan import Job, Place
 from bench.scoring import inception
 
@@ -31,7 +31,7 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def slots(*words: str) -> tuple[str, list[str]]:
-    place, found = run.place_of(run.parser().parse([*MODELS, *words]))
+    place, found = where.place_of(run.parser().parse([*MODELS, *words]))
     return place.device, found
 
 
@@ -96,7 +96,7 @@ def test_stacks_are_shared_out_among_the_gpus(
     args = run.parser().parse(
         [*MODELS, "--device", "cuda:0,2", "--workers", n_workers, "--out", str(tmp_path)]
     )
-    place, found = run.place_of(args)
+    place, found = where.place_of(args)
     jobs = [Job(model, {}, "digits", seed, 1, 1, {}, {}) for model in MODELS[1:] for seed in range(6)]
     run._execute(args, jobs, place, found, Interrupt())
     assert [seed for _, model, seeds in noted for seed in seeds if model == "dcgan"] == list(range(6))

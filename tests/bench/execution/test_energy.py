@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from commands import compute
 
-from bench.execution import environment, job
+from bench.execution import environment
 from bench.plan import Job, Place, Spec, plan
 from bench.scoring import metrics
 from bench.store import records
@@ -70,8 +71,7 @@ def test_each_run_has_its_share_across_a_stop(
         reading += 30.0
         return True
 
-    with pytest.raises(job.StoppedError):
-        job.run(jobs, place, stop=stop)
+    compute(jobs, place, stop=stop)
     reading = 5000.0  # others used the GPU meanwhile
 
     def go_on() -> bool:
@@ -79,7 +79,7 @@ def test_each_run_has_its_share_across_a_stop(
         reading += 10.0
         return False
 
-    job.run(jobs, place, stop=go_on)
+    compute(jobs, place, stop=go_on)
     shares = []
     for each in jobs:
         record = records.read_record(each.folder(tmp_path))
@@ -90,7 +90,7 @@ def test_each_run_has_its_share_across_a_stop(
 
 
 def test_on_a_cpu_there_is_none(jobs: list[Job], tmp_path: Path) -> None:
-    job.run(jobs[:1], Place(tmp_path, offline=True))
+    compute(jobs[:1], Place(tmp_path, offline=True))
     record = records.read_record(jobs[0].folder(tmp_path))
     assert record is not None
     assert record["cost"]["energy_j"] is None

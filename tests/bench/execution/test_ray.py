@@ -12,11 +12,11 @@ from typing import Any
 
 import commands
 import pytest
+from bench.execution.remote import NOTE
 from commands import SMALL, begun, folders, numbers, records, start, wait_for, without_report
 
 from bench.errors import UsageError
 from bench.execution import ray, remote
-from bench.execution.remote import NOTE
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = (*SMALL, "--steps", "1000", "--eval-every", "1000", "--draws", "1", "--checkpoint-every", "0")
@@ -89,12 +89,12 @@ def test_on_a_cluster_one_fails_one_is_killed_and_the_others_do_not_notice(
     claims: list[int] = []
 
     def both_begun() -> bool:
-        texts = [path.read_text() for path in fast_path.glob("results/runs/*/*/claim-1")]
+        texts = [path.read_text() for path in fast_path.glob("results/runs/*/*/lease-1")]
         claims.append(sum('"ticket": "' in text and '"ticket": ""' not in text for text in texts))
         return [path for path in vanilla() if (path / "checkpoint.pt").exists()] == vanilla() != []
 
     wait_for(both_begun)
-    os.kill(json.loads((vanilla()[0] / "claim-1").read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads((vanilla()[0] / "lease-1").read_text())["pid"], signal.SIGKILL)
     assert command.wait() == 1, command.err
     assert max(claims) == 2, "half a GPU each, of one"
     failed = [record for record in records(fast_path) if record["status"] == "failed"]
@@ -129,7 +129,7 @@ def test_an_interrupted_command_ends_its_tasks_at_a_checkpoint(
     assert command.wait() == 130
     (folder,) = folders(fast_path)
     assert not (folder / "run.json").exists(), "it was caught in the middle"
-    assert not list(folder.glob("claim-*")), "it ended in order"
+    assert not list(folder.glob("lease-*")), "it ended in order"
     again = submit(fast_path, *LONG, "--seeds", "1")
     assert again.wait() == 0, again.err
     assert [same(folder)] == whole[:1]

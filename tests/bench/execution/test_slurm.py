@@ -15,11 +15,11 @@ from typing import Any
 
 import commands
 import pytest
+from bench.execution.remote import NOTE
 from commands import SMALL, folders, numbers, records, start, wait_for, without_report
 
 from bench import cli, tune
 from bench.execution import remote
-from bench.execution.remote import NOTE
 from bench.search import findings, study
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,7 +130,7 @@ def test_an_array_of_six_gives_the_records_of_local_workers(slurm: dict[str, str
     assert len(ours) == 6
     assert [numbers(path) for path in ours] == [numbers(path) for path in theirs]
     assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/" + NOTE))
-    assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/claim-*"))
+    assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/lease-*"))
 
 
 def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
@@ -146,7 +146,7 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
 
     wait_for(lambda: len([path for path in vanilla() if (path / "checkpoint.pt").exists()]) == 2)
     killed, timed_out = vanilla()
-    os.kill(json.loads((killed / "claim-1").read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads((killed / "lease-1").read_text())["pid"], signal.SIGKILL)
     job = note(timed_out)["job"]
     scancel(slurm, "--signal=USR2", job)  # as Slurm does before a job's time is up
     wait_for(lambda: not any(line.startswith(f"{job} R") for line in squeue(slurm, "--format=%i %t")))

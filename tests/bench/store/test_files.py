@@ -17,14 +17,12 @@ import fake_runs
 import numpy as np
 import pytest
 import torch
-from commands import numbers, resumptions
+from commands import compute, numbers, resumptions, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reports
-from bench.execution import job
-from bench.execution.local import Task, run_here
-from bench.execution.workers import Interrupt
+from bench.execution import checkpoints
 from bench.plan import Job, Place, Spec, plan
 from bench.scoring import metrics
 from bench.store import files, records
@@ -230,7 +228,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A job, where it ran whole, its numbers, and the files that it had left when it was stopped midway."""
     place = Place(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
     (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), place)
-    job.run([it], place)
+    compute([it], place)
     other = dataclasses.replace(place, out=tmp_path_factory.mktemp("stopped"), cache_root=place.out)
     folder = it.folder(other.out)
     looks = 0
@@ -240,8 +238,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         looks += (folder / "samples-000050.png").exists()
         return looks == 2
 
-    with pytest.raises(job.StoppedError):
-        job.run([it], other, stop=stop)
+    compute([it], other, stop=stop)
     midway = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert {"checkpoint.pt", "checkpoint-before.pt"} <= midway.keys()
     return it, place, numbers(it.folder(place.out)), midway
@@ -262,12 +259,12 @@ def test_no_damaged_checkpoint_is_trusted(run: Run, fast_path: Path) -> None:
     """2,000 damaged copies: each is refused, or holds exactly what was written."""
     _, _, folder = stopped(run, fast_path)
     path = folder / "checkpoint.pt"
-    data, intact = path.read_bytes(), job.load_checkpoint(path, CPU)
+    data, intact = path.read_bytes(), checkpoints.load_checkpoint(path, CPU)
     refused = 0
     for copy in flips(data, 2000):
         path.write_bytes(copy)
         try:
-            loaded = job.load_checkpoint(path, CPU)
+            loaded = checkpoints.load_checkpoint(path, CPU)
         except Exception:  # whatever the reader raises, its caller sets the file aside
             refused += 1
         else:
@@ -304,10 +301,10 @@ def empty(path: Path) -> None:
 
 def foreign(path: Path) -> None:
     """That of another seed."""
-    state = job.load_checkpoint(path, CPU)
+    state = checkpoints.load_checkpoint(path, CPU)
     notes = json.loads(state["notes"])
     notes["run"][1] += 1
-    job._save(path, state | {"notes": json.dumps(notes)})
+    checkpoints.save(path, state | {"notes": json.dumps(notes)})
 
 
 class Malicious:
@@ -321,7 +318,7 @@ TRAP = Path(os.environ.get("TMPDIR", "/tmp")) / f"trap-{os.getpid()}"
 
 
 def malicious(path: Path) -> None:
-    state = job.load_checkpoint(path, CPU)
+    state = checkpoints.load_checkpoint(path, CPU)
     torch.save(state | {"position": Malicious()}, path)
 
 
@@ -345,7 +342,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
     names = ["checkpoint.pt"] if newest_only else ["checkpoint.pt", "checkpoint-before.pt"]
     for name in names:
         damage(folder / name)
-    run_here([Task([it])], place, Interrupt(), retries=0)
+    run_here([it], place, retries=0)
     said = capfd.readouterr().err.splitlines()
     assert not TRAP.exists()
     assert len(said) == len(names)
@@ -362,9 +359,9 @@ def test_an_interrupted_run_goes_on_where_it_was_stopped(
     run: Run, fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it, place, folder = stopped(run, fast_path)
-    at = job.load_checkpoint(folder / "checkpoint.pt", CPU)["step"]
+    at = checkpoints.load_checkpoint(folder / "checkpoint.pt", CPU)["step"]
     resumed = resumptions(monkeypatch)
-    run_here([Task([it])], place, Interrupt(), retries=0)
+    run_here([it], place, retries=0)
     assert resumed == [at]
     assert 50 < at < it.steps
     assert numbers(folder) == run[2]
@@ -381,10 +378,10 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: R
     """Intact, this run's, but of another shape: one attempt fails, the next one begins anew."""
     it, place, folder = stopped(run, fast_path)
     for name in ("checkpoint.pt", "checkpoint-before.pt"):
-        state = job.load_checkpoint(folder / name, CPU)
+        state = checkpoints.load_checkpoint(folder / name, CPU)
         state["weights"]["gen"]["0.weight"] = torch.zeros(3, 3)
-        job._save(folder / name, state)
-    run_here([Task([it])], place, Interrupt(), retries=1)
+        checkpoints.save(folder / name, state)
+    run_here([it], place, retries=1)
     found = numbers(folder)
     assert found["record"].pop("attempts") == 2
     assert found == run[2] | {"record": {k: v for k, v in run[2]["record"].items() if k != "attempts"}}
@@ -403,7 +400,7 @@ def test_a_damaged_record_or_history_is_set_aside_and_computed_again(
     assert len(frame) == 0, "no report trusts it"
     assert str(folder / "run.json") in frame.attrs["skipped"][0]
     here = Place(fast_path, offline=True, checkpoint_every=0, cache_root=place.out)
-    run_here([Task([it])], here, Interrupt(), retries=0)
+    run_here([it], here, retries=0)
     assert "kept as run.json.damaged-0" in capfd.readouterr().err
     assert numbers(folder) == expected
 

@@ -17,15 +17,15 @@ import pytest
 from commands import SERVER, SMALL, begun, folders, numbers, records, start, wait_for, without_report
 
 from bench.store import leases
-from bench.store.leases import BEAT_S, STALE_S, Claims, here
+from bench.store.leases import BEAT_S, STALE_S, Leases, here
 
 RUN = (*SMALL, "--steps", "100", "--eval-every", "100", "--checkpoint-every", "0", "--workers", "0")
 
 
-def claim(folder: Path, n: int, *, host: str, pid: int, age: float = 0.0) -> Path:
-    """A claim as another process left it."""
+def left(folder: Path, n: int, *, host: str, pid: int, age: float = 0.0) -> Path:
+    """A lease as another process left it."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"claim-{n}"
+    path = folder / f"lease-{n}"
     path.write_text(json.dumps({"host": host, "pid": pid}))
     then = time.time() - age
     os.utime(path, (then, then))
@@ -43,11 +43,11 @@ def dead() -> int:
     return process.pid
 
 
-# ------------------------------------------------------------------ one claim
+# ------------------------------------------------------------------ one lease
 
 
-def test_a_run_is_claimed_once_and_released(tmp_path: Path) -> None:
-    with Claims() as mine, Claims() as other:
+def test_a_run_is_leased_once_and_released(tmp_path: Path) -> None:
+    with Leases() as mine, Leases() as other:
         assert mine.take(tmp_path)
         assert mine.take(tmp_path), "again: a retry"
         assert not other.take(tmp_path)
@@ -71,27 +71,27 @@ def test_a_stale_claim_is_taken_over_and_a_living_one_is_not(
     tmp_path: Path, dead: int, host: str, pid: str, age: float, taken: bool
 ) -> None:
     who = here() if host == "here" else "elsewhere 1234"
-    theirs = claim(tmp_path, 1, host=who, pid=dead if pid == "dead" else os.getpid(), age=age)
-    with Claims() as mine:
+    theirs = left(tmp_path, 1, host=who, pid=dead if pid == "dead" else os.getpid(), age=age)
+    with Leases() as mine:
         assert mine.take(tmp_path) == taken
         assert theirs.exists(), "it is its holder's: nobody else touches it while there is work"
-        assert (tmp_path / "claim-2").exists() == taken
+        assert (tmp_path / "lease-2").exists() == taken
     assert bool(list(tmp_path.iterdir())) != taken, "afterwards nothing is left"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3, "pid": "x"}', "\x00\xff", '{"pid": 1e999}'])
 def test_a_claim_that_says_nothing_is_respected_until_it_is_stale(tmp_path: Path, content: str) -> None:
-    (tmp_path / "claim-1").write_text(content)
-    with Claims() as mine:
+    (tmp_path / "lease-1").write_text(content)
+    with Leases() as mine:
         assert not mine.take(tmp_path)
-        os.utime(tmp_path / "claim-1", (0, 0))
+        os.utime(tmp_path / "lease-1", (0, 0))
         assert mine.take(tmp_path)
 
 
 @pytest.mark.parametrize("pid", ["x", None, [], 1e300, 10**30, True])
 def test_a_claim_of_no_possible_process_here_is_stale(tmp_path: Path, pid: Any) -> None:
-    (tmp_path / "claim-1").write_text(json.dumps({"host": here(), "pid": pid}))
-    with Claims() as mine:
+    (tmp_path / "lease-1").write_text(json.dumps({"host": here(), "pid": pid}))
+    with Leases() as mine:
         assert mine.take(tmp_path) == (pid is not True)  # 1: the first process, which is there
 
 
@@ -112,14 +112,14 @@ def test_a_claim_is_stale_when_its_stamp_stands_still_whatever_the_clock_of_its_
 ) -> None:
     """A host whose clock is ten hours ahead is gone: its stamp would be young for ten hours."""
     clock = Clock(monkeypatch)
-    claim(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours)
-    with Claims() as mine:
+    left(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours)
+    with Leases() as mine:
         assert not mine.take(tmp_path)
         clock.now += STALE_S - 1
         assert not mine.take(tmp_path)
-        assert leases.is_claimed(tmp_path)
+        assert leases.is_leased(tmp_path)
         clock.now += 2
-        assert not leases.is_claimed(tmp_path)
+        assert not leases.is_leased(tmp_path)
         assert mine.take(tmp_path)
 
 
@@ -128,9 +128,9 @@ def test_a_living_holder_is_waited_for_whatever_its_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     clock = Clock(monkeypatch)
-    with Claims() as mine:
+    with Leases() as mine:
         for k in range(100):
-            claim(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours - k)
+            left(tmp_path, 1, host="elsewhere 1234", pid=1, age=-3600 * hours - k)
             assert not mine.take(tmp_path)
             clock.now += STALE_S / 2
 
@@ -138,17 +138,17 @@ def test_a_living_holder_is_waited_for_whatever_its_clock(
 def test_a_lost_claim_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its holder's renewal, when somebody has tidied up: it would keep others out."""
     monkeypatch.setattr(leases, "BEAT_S", 0.01)
-    with Claims() as mine:
+    with Leases() as mine:
         assert mine.take(tmp_path)
-        (tmp_path / "claim-1").unlink()
+        (tmp_path / "lease-1").unlink()
         time.sleep(0.2)
         assert not list(tmp_path.iterdir())
 
 
 def test_a_claim_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
     n = 10**9 - 2
-    claim(tmp_path, n, host="elsewhere 1234", pid=1, age=STALE_S + 5)
-    with Claims() as mine:
+    left(tmp_path, n, host="elsewhere 1234", pid=1, age=STALE_S + 5)
+    with Leases() as mine:
         assert mine.take(tmp_path)
         began = time.monotonic()
         mine.release(tmp_path)
@@ -161,46 +161,46 @@ def test_a_claim_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
     [
         "[" * 100_000,
         '{"host": ' + "9" * 5000 + "}",
-        '{"host": 1e400, "pid": [[]], "ticket": {}}',
+        '{"host": 1e400, "pid": [[]], "command": {}}',
         '{"pid": "' + "9" * 5000 + '"}',
         '{"host": "\\u001b[2J\\n\\ud800", "pid": "\\u0007"}',
     ],
 )
 def test_a_claim_may_say_anything(tmp_path: Path, content: str) -> None:
-    (tmp_path / "claim-1").write_text(content)
-    with Claims() as mine:
+    (tmp_path / "lease-1").write_text(content)
+    with Leases() as mine:
         assert not mine.take(tmp_path)
-        assert leases.is_claimed(tmp_path)
+        assert leases.is_leased(tmp_path)
         assert leases.holder(tmp_path).isprintable()
         assert len(leases.holder(tmp_path)) <= 200
-        os.utime(tmp_path / "claim-1", (0, 0))
+        os.utime(tmp_path / "lease-1", (0, 0))
         assert mine.take(tmp_path)
 
 
 def test_the_highest_number_counts_whatever_else_lies_there(tmp_path: Path, dead: int) -> None:
-    claim(tmp_path, 9, host=here(), pid=dead)
-    claim(tmp_path, 10, host=here(), pid=os.getpid())
-    for name in ("claim-x", "claim-", "claim--3", "claim-²", "claim-" + "9" * 40, "claims"):
+    left(tmp_path, 9, host=here(), pid=dead)
+    left(tmp_path, 10, host=here(), pid=os.getpid())
+    for name in ("lease-x", "lease-", "lease--3", "lease-²", "lease-" + "9" * 40, "leases"):
         (tmp_path / name).touch()
-    with Claims() as mine:
+    with Leases() as mine:
         assert not mine.take(tmp_path)
-        (tmp_path / "claim-10").unlink()
+        (tmp_path / "lease-10").unlink()
         assert mine.take(tmp_path)
 
 
 def test_a_holder_renews_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert BEAT_S * 10 < STALE_S, "a few missed beats do not cost a claim"
+    assert BEAT_S * 10 < STALE_S, "a few missed beats do not cost a lease"
     monkeypatch.setattr(leases, "BEAT_S", 0.01)
-    with Claims() as mine:
+    with Leases() as mine:
         assert mine.take(tmp_path)
-        os.utime(tmp_path / "claim-1", (0, 0))
-        wait_for(lambda: time.time() - (tmp_path / "claim-1").stat().st_mtime < 100)
+        os.utime(tmp_path / "lease-1", (0, 0))
+        wait_for(lambda: time.time() - (tmp_path / "lease-1").stat().st_mtime < 100)
 
 
 def contest(folder: Path, n_rounds: int, gate: Any, wins: Any) -> None:
-    """Try to claim one folder after the other, each at the same time as everybody else.
+    """Try to lease one folder after the other, each at the same time as everybody else.
 
-    In two of three rounds all have looked who else is there before any of them claims it.
+    In two of three rounds all have looked who else is there before any of them leases it.
     """
     look = leases._newest
 
@@ -211,7 +211,7 @@ def contest(folder: Path, n_rounds: int, gate: Any, wins: Any) -> None:
         return newest
 
     leases._newest = looked
-    with Claims() as mine:
+    with Leases() as mine:
         for k in range(n_rounds):
             gate.wait()
             if mine.take(folder / str(k)):
@@ -221,10 +221,10 @@ def contest(folder: Path, n_rounds: int, gate: Any, wins: Any) -> None:
 
 
 def test_of_many_that_try_at_once_exactly_one_gets_a_run(fast_path: Path, dead: int) -> None:
-    """Four processes, 200 folders; in every second one lies a claim of the dead."""
+    """Four processes, 200 folders; in every second one lies a lease of the dead."""
     n, n_rounds = 4, 200
     for k in range(0, n_rounds, 2):
-        claim(fast_path / str(k), 1, host=here(), pid=dead)
+        left(fast_path / str(k), 1, host=here(), pid=dead)
     gate, wins = SERVER.Barrier(n, timeout=60), SERVER.Queue()
     processes = [SERVER.Process(target=contest, args=(fast_path, n_rounds, gate, wins)) for _ in range(n)]
     for process in processes:
@@ -245,20 +245,20 @@ def note_runs(path: Path, gate: Path | None = None, host: str | None = None) -> 
 
     With ``host`` it believes to be on that machine, and cannot ask whether others' processes live.
     """
-    from bench.execution import job
+    from bench.execution import training
 
     without_report()
     if host is not None:
         leases.here = lambda: host  # type: ignore[assignment]
-    real = job.run
+    real = training.begin
 
-    def noting(jobs: Any, *arguments: Any, **options: Any) -> None:
+    def noting(jobs: Any, place: Any) -> Any:
         with path.open("a") as file:
             file.writelines(f"{os.getpid()} {each.seed}\n" for each in jobs)
         wait_for(gate.exists if gate else lambda: True)
-        real(jobs, *arguments, **options)
+        return real(jobs, place)
 
-    job.run = noting
+    training.begin = noting
 
 
 def noted(path: Path) -> list[tuple[int, int]]:
@@ -293,10 +293,10 @@ def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
     assert {pid for pid, _ in computed} == {command.pid for command in both}, "both did some"
     assert [record["attempts"] for record in records(fast_path)] == [1] * 4
     assert table(both[0]) == table(both[1])
-    assert not list((fast_path / "results").glob("runs/*/*/claim-*"))
+    assert not list((fast_path / "results").glob("runs/*/*/lease-*"))
 
 
-def test_what_a_killed_command_had_claimed_another_one_takes_over(fast_path: Path) -> None:
+def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path) -> None:
     first = start(fast_path, *RUN, "--steps", "3000", "--seeds", "1", before=without_report)
     wait_for(begun(fast_path))
     second = start(
@@ -314,7 +314,7 @@ def test_what_a_killed_command_had_claimed_another_one_takes_over(fast_path: Pat
 
 def test_a_claim_from_another_machine_is_waited_for_until_it_is_stale(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
-    theirs = claim(
+    theirs = left(
         Path(re.findall(r"\S+/seed-0", planned)[0]), 1, host="elsewhere 1234", pid=1, age=STALE_S - 60
     )
     command = start(fast_path, *RUN, "--seeds", "2", before=without_report)
@@ -336,7 +336,7 @@ def soon() -> None:
 def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     folder = Path(re.findall(r"\S+/seed-0", planned)[0])
-    claim(folder, 1, host="elsewhere 1234", pid=1, age=-36_000)
+    left(folder, 1, host="elsewhere 1234", pid=1, age=-36_000)
     command = commands.run(fast_path, *RUN, "--seeds", "1", before=soon)
     assert command.wait() == 0
     assert command.err == "waiting for runs that process 1 on elsewhere computes\n"
@@ -345,7 +345,7 @@ def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_p
 
 def test_a_waiting_command_can_be_interrupted(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
-    theirs = claim(Path(re.findall(r"\S+/seed-0", planned)[0]), 1, host="elsewhere 1234", pid=1)
+    theirs = left(Path(re.findall(r"\S+/seed-0", planned)[0]), 1, host="elsewhere 1234", pid=1)
     command = start(fast_path, *RUN, "--seeds", "1")
     wait_for(lambda: command.err)
     command.kill(signal.SIGINT)
@@ -384,8 +384,39 @@ def test_a_failure_is_not_tried_again_by_who_waited_for_it_but_by_a_later_comman
 
 def test_threads_stop_when_claims_are_given_back(tmp_path: Path) -> None:
     n = threading.active_count()
-    with Claims() as mine:
+    with Leases() as mine:
         mine.take(tmp_path)
         assert threading.active_count() == n + 1
     mine.thread.join(5)
     assert threading.active_count() == n
+
+
+# ------------------------------------------------------------------ leases of workers
+
+
+def test_a_lease_of_a_dead_process_of_the_same_command_was_lost(tmp_path: Path, dead: int) -> None:
+    """Which counts as an attempt; that of another command does not."""
+    for name, command in (("same", "abc"), ("other", "xyz"), ("none", "")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "lease-1").write_text(json.dumps({"host": here(), "pid": dead, "command": command}))
+    with Leases(command="abc") as mine:
+        assert all(mine.take(tmp_path / name) for name in ("same", "other", "none"))
+        assert mine.lost == {tmp_path / "same": f"process {dead} on {os.uname().nodename}"}
+        mine.release(tmp_path / "same")
+        assert mine.lost == {}
+
+
+def test_a_supervisor_gives_up_the_leases_of_its_dead_workers_alone(tmp_path: Path) -> None:
+    """They name the supervisor, so that no other worker takes them over before it has noted why."""
+    told: list[tuple[str, Path]] = []
+    with Leases(owner=os.getpid(), notify=lambda what, folder: told.append((what, folder))) as worker:
+        assert worker.take(tmp_path)
+        with Leases() as other:
+            assert not other.take(tmp_path)
+            leases.give_up(tmp_path)
+            assert other.take(tmp_path)
+    assert told == [("took", tmp_path), ("released", tmp_path)]
+    theirs = left(tmp_path / "x", 1, host="elsewhere 1234", pid=os.getpid())
+    leases.give_up(tmp_path / "x")
+    assert theirs.exists()

@@ -24,8 +24,7 @@ from commands import SMALL, folders, numbers, without_report
 
 import reports
 from bench.errors import UsageError
-from bench.execution import job
-from bench.execution.local import Task
+from bench.execution import checkpoints
 from bench.plan import Job, Place
 from bench.search import trial
 from bench.store import files, records
@@ -221,12 +220,12 @@ def test_a_search_does_not_take_another_run_s_record(tmp_path: Path) -> None:
     assert record is not None
     mine, place = job_of(record), Place(tmp_path)
     assert trial._record(mine, place) == record
-    (folder / "claim-1").touch()
+    (folder / "lease-1").touch()
     (folder / "run.json").write_text(json.dumps(records.sealed(record | {"seed": 3})))
     before = content(folder)
     assert trial._record(mine, place) is None
-    assert content(folder.with_name("old-seed-0-1")) | {"claim-1": b""} == before
-    assert content(folder) == {"claim-1": b""}, "the claim is still there"
+    assert content(folder.with_name("old-seed-0-1")) | {"lease-1": b""} == before
+    assert content(folder) == {"lease-1": b""}, "the claim is still there"
 
 
 # ------------------------------------------------------------------ what cannot be read
@@ -299,7 +298,7 @@ def test_an_error_of_the_system_is_no_damage(
     before = sorted(path.name for path in folder.iterdir())
     read: Callable[[], Any] = partial(records.read_record, folder)
     if name == "checkpoint.pt":
-        read = partial(job._checkpoints, job_of(record), folder, CPU)
+        read = partial(checkpoints._checkpoints, job_of(record), folder, CPU)
     with pytest.raises(files.UnreadableError) as caught:
         read()
     assert str(caught.value) == f"{folder / name}: {os.strerror(number)}"
@@ -327,7 +326,7 @@ def checkpoint(folder: Path, of: dict[str, Any], numbers: int) -> Path:
     """A checkpoint of this run with a random state of so many bytes."""
     notes = json.dumps({"run": [of["id"], of["seed"]]})
     state = {"step": 3, "notes": notes, "stream": torch.zeros(numbers, dtype=torch.uint8)}
-    job._save(folder / "checkpoint.pt", state)
+    checkpoints.save(folder / "checkpoint.pt", state)
     return folder / "checkpoint.pt"
 
 
@@ -336,12 +335,12 @@ def test_a_checkpoint_of_another_kind_of_device_is_one_line_and_stays(tmp_path: 
     mine = job_of(record)
     folder = mine.folder(tmp_path)
     path = checkpoint(folder, record, len(torch.Generator().get_state()))
-    assert set(job._checkpoints(mine, folder, CPU)) == {3}
+    assert set(checkpoints._checkpoints(mine, folder, CPU)) == {3}
     checkpoint(folder, record, 16)  # a GPU's
     before = path.read_bytes()
     line = f"{path}: holds random numbers of another kind of device than cpu: go on there, or move it away"
     with pytest.raises(files.UnreadableError, match=line):
-        job._checkpoints(mine, folder, CPU)
+        checkpoints._checkpoints(mine, folder, CPU)
     with pytest.raises(files.UnreadableError):
         job.abreast([mine], Place(tmp_path))
     assert path.read_bytes() == before
@@ -361,7 +360,7 @@ def test_a_checkpoint_for_which_there_is_no_memory_stays(
 
     monkeypatch.setattr(torch, "load", full)
     with pytest.raises(type(error)):
-        job._checkpoints(mine, path.parent, CPU)
+        checkpoints._checkpoints(mine, path.parent, CPU)
     assert path.exists()
 
 

@@ -25,7 +25,7 @@ from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
 from bench.search.space import Space
 from bench.search.study import SETTLED, SharedStudy, Slot, ending_of
-from bench.search.worker import Recipe
+from bench.search.trials import Recipe
 from bench.store import files, records
 from bench.version import VERSION
 
@@ -190,7 +190,7 @@ def summarise(
     settled = [slot for slot in slots if slot.state in SETTLED]
     attempts = [trial for slot in slots for trial in slot.attempts]
     return {
-        "study": recipe.study,
+        "study": shared.name,
         "objectives": {name: DIRECTIONS[name] for name in recipe.objectives},
         "trials": dict(Counter(slot.state for slot in settled)),
         "attempts lost": sum(trial.state.is_finished() and ending_of(trial) == "lost" for trial in attempts),
@@ -211,7 +211,7 @@ def summarise(
             (slot.reason for slot in settled if slot.state in ("diverged", "failed")), None
         ),
         "test": comparison,
-        "storage": shown(recipe.storage) if recipe.storage else str(recipe.folder / "journal.log"),
+        "storage": shown(shared.url) if shared.url else str(recipe.folder / "journal.log"),
         "request": dict(request),
         "versions": {
             "gan-bench": VERSION,

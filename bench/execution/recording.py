@@ -1,0 +1,104 @@
+"""From a trained stack to records: the final scores, the criterion, the files of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.training.trainer import bind
+from bench.execution import checkpoints, environment
+from bench.execution.training import Lane, Stack, copied
+from bench.scoring import criterion, pictures
+from bench.scoring.evaluator import Evaluator
+from bench.store import files, records
+from bench.store.records import Record
+
+
+def record(stack: Stack, k: int, attempt: int) -> None:
+    """Score what is still to be scored of one lane and write its files, ``run.json`` last.
+
+    Raises:
+        ChangedError: code, data or weights are not those that the run was planned with.
+    """
+    lane, start = stack.lanes[k], time.perf_counter()
+    stack.check()
+    evaluator = stack.evaluator("val" if stack.job.protocol["scored_on"] == "val" else "test")
+    history = {key: values[: lane.diverged_at] for key, values in stack.trainer.history(k).items()}
+    status = "finished" if lane.diverged_at is None else "diverged"
+    result = records.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
+    result["parameters"] = records.count_parameters(stack.trainer)
+    result["environment"] = environment.describe(stack.place.device) | {"source": lane.job.source or None}
+    result["evals"] = lane.evals
+    result["floor"] = evaluator.floor()
+    result["d_accuracy"] = _judge(stack, history, lane)
+    if lane.diverged_at is None:
+        _score(stack, k, evaluator, result)
+    result["history_sha256"] = records.write_history(lane.folder / "history.csv", history, stack.job.steps)
+    stack.eval_s += time.perf_counter() - start
+    result["cost"] = records.describe_cost(
+        stack.train_s,
+        stack.eval_s,
+        steps=stack.trainer.step,
+        stack=len(stack.lanes),
+        peak_mb=environment.peak_memory_mb(stack.place.device),
+        energy_j=stack.energy_j,
+    )
+    records.write(lane.folder, result)
+    # From here on the run is finished: of the checkpoint only the weights are of use.
+    checkpoints.write_weights(lane.folder, copied(stack.trainer.weights(k)))
+    (lane.folder / "progress.json").unlink(missing_ok=True)
+
+
+def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
+    """Add the scores of the final step, and of the best one, to a record; write the pictures."""
+    lane, nets = stack.lanes[k], stack.trainer.nets(k)
+    final = lane.last
+    if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
+        final = stack.evaluated(evaluator, nets, lane)
+    result["metrics"] = final.metrics
+    if final.d_accuracy is not None:
+        result["d_accuracy"]["heldout"] = final.d_accuracy
+    if lane.best is not None and lane.best_weights is not None:
+        at_best = bind(stack.trainer.modules, lane.best_weights)
+        scores = stack.evaluated(evaluator, at_best, lane).metrics
+        result["best"] = lane.best | {"metrics": scores}
+    pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
+    if lane.gan.noise and stack.place.draws > 1:
+        result["draws"] = evaluator.draws(
+            lane.gan, nets, lane.job.seed, final, stack.place.draws, conditional="label" in stack.card.needs
+        )
+    if stack.place.save_samples:
+        samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.place.save_samples)
+        array = samples.permute(0, 2, 3, 1).numpy()
+        files.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
+
+
+def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
+    """The D-accuracy criterion: on the training accuracies, or for critics on those held out.
+
+    Empty for a model without a discriminator.
+    """
+    if lane.gan.discriminate is None:
+        return {}
+    tolerance = stack.job.protocol["d_acc_tolerance"]
+    if lane.gan.threshold is not None:
+        return criterion.judge(history, tolerance) | {"threshold": lane.gan.threshold}
+    steps = [entry["step"] for entry in lane.evals]
+    held_out = {
+        f"d_acc_{kind}": np.array([entry["d_accuracy"][kind] for entry in lane.evals])
+        for kind in ("real", "fake")
+    }
+    verdict = criterion.judge(held_out, tolerance) if steps else {}
+    verdict.pop("train", None)  # it is of the same held-out images
+    if verdict.get("near_half_since") is not None:
+        verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
+    return verdict | {"threshold": "calibrated"}
+
+
+def _savez(path: Path, samples: np.ndarray) -> None:
+    with path.open("wb") as file:  # given a name, NumPy would add .npz to it
+        np.savez_compressed(file, samples)

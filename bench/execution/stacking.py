@@ -1,0 +1,59 @@
+"""Which runs train together, as one stack.
+
+On a CPU a stack does not pay: one seed per worker. On a GPU such small networks wait for the launches of
+kernels, which a stack shares.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.plan import Job
+
+TRIALS = 8
+"""Of a search, that a worker with a GPU trains at once."""
+
+
+def seeds_per_stack(jobs: Sequence[Job], n_workers: int, *, gpus: bool) -> int:
+    """How many seeds of a configuration train together: on GPUs all, divided among the workers."""
+    if not gpus:
+        return 1
+    most = max(Counter(job.run_id for job in jobs).values(), default=1)
+    return -(-most // n_workers)
+
+
+def n_stacks(jobs: Sequence[Job], size: int) -> int:
+    """How many stacks there are, if each has at most ``size`` seeds of one configuration."""
+    return sum(-(-n // size) for n in Counter(job.run_id for job in jobs).values())
+
+
+def trials_per_worker(wanted: int | None, total: int, n_workers: int, *, gpus: bool, timed: bool) -> int:
+    """How many trials a worker trains at once: not so many that other workers would have none.
+
+    ``timed``: the search minimises training time, which trials that train together do not have.
+    """
+    wanted = wanted or (TRIALS if gpus and not timed else 1)
+    return max(1, min(wanted, -(-total // n_workers)))
+
+
+def stackable_groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs in groups of which each can be one stack, in order."""
+    from baselines import registry
+    from baselines.gan import DataSpec
+    from baselines.training import lanes
+
+    def fit(a: Job, b: Job) -> bool:
+        data = a.protocol["dataset"]
+        channels, height, width = data["shape"]
+        spec = DataSpec(channels, height, width, data["n_classes"])
+        return lanes.stackable(registry.get(a.model), spec, a.hyperparameters, b.hyperparameters)
+
+    found: list[list[Job]] = []
+    for job in jobs:
+        group = next((group for group in found if fit(group[0], job)), None)
+        if group is None:
+            found.append([job])
+        else:
+            group.append(job)
+    return found
