@@ -233,7 +233,8 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
     try:
         trial = probe.try_out(factory, dataset.spec, values, labelled=labelled)
     except ValueError as error:
-        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
+        why = probe.first_line(error)
+        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {why}") from error
     if trial.problems:
         raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {trial.problems[0]}")
     _say_once(model, *registry.side_effects(factory), *trial.changed)

@@ -31,7 +31,7 @@ def model(change: Callable[[Gan], Gan]) -> Factory:
 
 
 def rebuilt(gan: Gan, **changes: Callable[[nn.Module], nn.Module]) -> Gan:
-    """Networks wrapped after building."""
+    """The same model with some networks wrapped after they are built."""
 
     def build() -> dict[str, nn.Module]:
         nets = gan.build()
@@ -82,7 +82,7 @@ class HoldsPlainTensor(Wrapped):
 
 
 class KeepsCount(Wrapped):
-    """What it computes depends on a Python number that no state_dict holds."""
+    """Its output depends on a Python number that is not in the state."""
 
     n = 0
 
@@ -106,7 +106,7 @@ class Doubles(Wrapped):
 
 
 class DecaysItself(Wrapped):
-    """Changes its own parameters in place whenever it is called, whoever is being updated."""
+    """Changes its own parameters in place in every call, also when another network is updated."""
 
     def forward(self, x: Tensor) -> Any:
         with torch.no_grad():
@@ -122,7 +122,7 @@ class Branches(Wrapped):
 
 @dataclass(frozen=True)
 class NormClipped:
-    """Clips by the norm of a whole tensor, which in a stack is everybody's."""
+    """Clips by the norm of a whole tensor, which in a stack mixes the seeds."""
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         params = list(params)

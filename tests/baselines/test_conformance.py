@@ -1,4 +1,4 @@
-"""Every model keeps the interface's promises, and a model that breaks one is told which."""
+"""Our models and a model from outside conform; what the command prints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vanilla": {"g_widths": (32, 64), "d_widths": (32, 16)},
     "cgan": {"g_widths": (32, 64), "d_widths": (32, 32, 32)},
 }
-"""Narrow networks where a hyperparameter allows it: the promises do not depend on the width."""
+"""Narrow networks, for speed: what is checked does not depend on the width."""
 FAMILY = tuple(name for name in registry.OURS if name not in SMALL)
 
 

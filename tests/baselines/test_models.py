@@ -106,7 +106,7 @@ def test_infogan_networks_have_the_published_layers() -> None:
 
 
 def test_infogan_networks_see_images_between_0_and_1() -> None:
-    """A black border counts as the padding does: as nothing."""
+    """Inside the discriminator black is 0, as its padding is."""
     first = infogan.discriminator(MNIST, norm=False)[:2]
     assert isinstance(first[1], nn.Conv2d)
     assert torch.equal(first(torch.full((1, 1, 28, 28), -1.0)), torch.zeros(1, 64, 14, 14))

@@ -49,7 +49,7 @@ def stepped(optimizer: torch.optim.Optimizer, n: int, seed: int = 1) -> None:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_it_is_pytorchs_adam(fused: bool) -> None:
-    """Bit for bit where that is fused too, else to rounding."""
+    """Bit for bit if PyTorch's is fused too, else up to rounding."""
     ours, theirs = start(), start()
     stepped(made(FusedAdam, ours, fused=True), 20)
     stepped(made(torch.optim.Adam, theirs, fused=fused, foreach=False), 20)
@@ -82,7 +82,7 @@ def test_wrong_numbers_are_refused() -> None:
 
 @dataclass(frozen=True)
 class Descent(Adam):
-    """An optimizer with a ``make`` of its own, which counts though it is an Adam, too."""
+    """An Adam by its type; its own ``make`` decides."""
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(params, self.lr)
@@ -106,7 +106,7 @@ def test_the_interface_imports_no_implementation() -> None:
 
 
 def test_a_worker_does_not_load_the_compiler() -> None:
-    """It would take a second and 150 MB of every process."""
+    """The compiler would take a second and 150 MB in every process."""
     code = (
         "import sys, torch; from baselines.training.optim import FusedAdam\n"
         "w = torch.ones(3, requires_grad=True)\n"

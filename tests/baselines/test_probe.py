@@ -126,7 +126,7 @@ def tried(change: Callable[[Gan], Gan], **hyper: Any) -> tuple[list[str], list[s
 
 
 class Packed(nn.Module):
-    """A discriminator that looks at eight images at once (PacGAN): no smaller batch will do."""
+    """A discriminator that takes eight images at once (PacGAN): the batch must be a multiple of eight."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
