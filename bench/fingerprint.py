@@ -37,7 +37,13 @@ from bench.store.records import digest
 Digests = dict[str, str]
 """File (``baselines/vanilla.py``) -> 16 hex digits."""
 
-TRAINING = ("baselines.training.trainer", "bench.execution.environment", "bench.execution.job")
+TRAINING = (
+    "baselines.training.trainer",
+    "bench.execution.checkpoints",
+    "bench.execution.environment",
+    "bench.execution.recording",
+    "bench.execution.training",
+)
 """With every module of ``baselines`` that they import."""
 
 SCORING = (
@@ -64,6 +70,7 @@ NEUTRAL = (
     "bench.data.torchvision_sets",
     "bench.errors",
     "bench.execution",
+    "bench.execution.signals",
     "bench.fingerprint",
     "bench.plan",
     "bench.scoring",

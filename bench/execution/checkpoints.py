@@ -34,6 +34,8 @@ State = dict[str, Any]
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a run's newest checkpoint; the one that was newest is kept."""
     newest, before = (folder / name for name in CHECKPOINTS)
+    with suppress(FileNotFoundError):
+        files.refuse_others(before)
     if newest.exists():
         newest.replace(before)
     save(newest, state)
@@ -87,10 +89,11 @@ def group_by_checkpoint(
     groups: dict[int, list[int]] = {}
     for k, states in enumerate(found):
         groups.setdefault(max(states, default=0), []).append(k)
-    return [
-        ([jobs[k] for k in members], [found[k][step] for k in members] if step in found[members[0]] else None)
-        for step, members in sorted(groups.items())
-    ]
+    grouped: list[tuple[list[Job], list[State] | None]] = []
+    for step, members in sorted(groups.items()):
+        anew = any(step not in found[k] for k in members)  # without a checkpoint they begin, at step 0
+        grouped.append(([jobs[k] for k in members], None if anew else [found[k][step] for k in members]))
+    return grouped
 
 
 def _keep(step: int, jobs: Sequence[Job], found: Sequence[Mapping[int, State]], out: Path) -> None:

@@ -24,7 +24,9 @@ from PIL import Image
 from baselines import registry
 from bench import fingerprint
 from bench.errors import ChangedError, UsageError
+from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
+from bench.execution.supervisor import supervise
 from bench.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
 from bench.plan import Job, Place, Spec, plan
 from bench.reuse import explain
@@ -349,7 +351,7 @@ def planned(here: Path, *, dataset: str = "digits", model: str = "model:model") 
 def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> None:
     jobs, place = planned(here)
     (here / "helper.py").write_text("W = -5.0\n")
-    run_local([Task(jobs)], place, ["cpu"], Interrupt(), retries=3, timeout=None, tick=lambda: None)
+    supervise(Runs(jobs, place.out, retries=3), place, ["cpu"], Interrupt())
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -412,17 +414,17 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
         )
     )
     jobs, place = planned(here)
-    from bench.execution import training
+    from bench.execution import recording, training
 
     forget()  # as in a worker: to plan is to try the model, which has imported the helper
     stack = training.Stack(jobs, place)
     stack.check()
     (here / "helper.py").write_text("W = -5.0\n")
-    stack.resume()
+    stack.resume(None)
     while not stack.done:
         stack.advance()
     with pytest.raises(ChangedError, match=r"helper\.py"):
-        stack.finish(0, 1)
+        recording.record(stack, 0, 1)
     assert not (jobs[0].folder(place.out) / "run.json").exists()
 
 

@@ -144,7 +144,8 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
         trained.clear()
         with suppress(Crash):
             run_here(jobs, place, retries=0)
-        assert [step >= kept for step in resumed] == [True] * bool(left)
+        assert all(step >= kept for step in resumed)
+        assert resumed or calls > last or not left
         assert not (kept == 60 and trained), "what was trained to the end is only scored"
         return calls > last
 

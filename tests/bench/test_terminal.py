@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,15 @@ import commands
 import pytest
 import torch
 from commands import SMALL, Launched, processes, progress, wait_for
-from tasks import Sleeper
+from tasks import Actions
 
-from bench.execution import workers
+from bench.errors import UsageError
+from bench.execution import supervisor
+from bench.execution.checkpoints import load_checkpoint
+from bench.execution.signals import Interrupt
+from bench.execution.worker import Task
 from bench.plan import Place
+from bench.store.leases import Leases
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
 
@@ -126,7 +131,7 @@ def test_a_measurement_ends_at_once(launch: Start, fast_path: Path, way: str) ->
 @pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize(
     ("words", "imported"),
-    [(RUN, "bench.errors"), (TUNE, "rich.table"), (RUN, "torch._C"), (SPEED, "torch.types")],
+    [(RUN, "bench.errors"), (TUNE, "bench.where"), (RUN, "torch._C"), (SPEED, "torch.types")],
     ids=["bench.run", "bench.tune", "planning", "bench.speed"],
 )
 def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
@@ -138,7 +143,7 @@ def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
     command.interrupt(WAYS[way])
     assert command.wait(seconds=20) == 128 + WAYS[way]
     said = [line for line in command.printed.splitlines() if "import time:" not in line]
-    assert [line for line in said if line not in ("", "^C")] == []
+    assert [line for line in said if line not in ("", "^C", "planning: vanilla on digits")] == []
 
 
 TIDY = """
@@ -264,15 +269,37 @@ def test_under_nohup_a_terminal_may_be_closed(fast_path: Path, launch: Start) ->
     assert command.wait(seconds=60) == 143
 
 
+class Several(Actions):
+    """Several sources as one."""
+
+    def __init__(self, sources: Sequence[Actions]) -> None:
+        super().__init__(sources[0].folder, ["deaf"])
+        self.sources = sources
+
+    def take(self, leases: Leases, place: Place) -> Task | None:
+        return next((task for source in self.sources if (task := source.take(leases, place))), None)
+
+    def finished(self) -> bool:
+        return False
+
+
 def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:
+    """As after an error of one of them."""
+    sources = [Actions(fast_path / str(k), ["deaf"]) for k in range(3)]
+    for source in sources:
+        source.folder.mkdir()
+
+    def fail() -> None:
+        if all(source.done() for source in sources):
+            raise UsageError("no work can be done")
+
     began = time.monotonic()
-    with started_workers(Place(fast_path), ["cpu"] * 3, Interrupt(), timeout=None, patience=2) as (found, _):
-        for k, worker in enumerate(found):
-            worker.give(Sleeper(fast_path / f"{k}", "deaf"))
-        wait_for(lambda: all((fast_path / f"{k}").exists() for k in range(3)))
-        began = time.monotonic()
-    assert 1.9 < time.monotonic() - began < 5
-    assert workers.PATIENCE == 30
+    with pytest.raises(UsageError):
+        supervisor.supervise(
+            Several(sources), Place(fast_path), ["cpu"] * 3, Interrupt(), tick=fail, patience=2
+        )
+    assert 1.9 < time.monotonic() - began < 15
+    assert supervisor.PATIENCE == 30
 
 
 def test_a_second_interrupt_leaves_the_terminal_as_it_was(launch: Start, fast_path: Path) -> None:
