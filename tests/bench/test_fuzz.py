@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+import reports
 from bench import cli, run, tune
 from bench.errors import UsageError
 from bench.search import findings, samplers, study
 from bench.store import records
-from reports import build, compare, searches, summary, tables, text
+from reports import build, compare, groups, searches, tables, text
 
 THOROUGH = settings(
     max_examples=1000,
@@ -432,10 +433,10 @@ def write(root: Path, samples: list[dict[str, Any]], ten: Sequence[Sequence[Chan
 
 def read(root: Path) -> None:
     """All that a report says in words."""
-    runs = summary.load(root)
+    runs = reports.load(root)
     assert all(line.isprintable() for line in runs.attrs["skipped"])
     assert len(runs) > 3, "most of them are read"
-    for group in summary.groups(runs):
+    for group in groups.groups(runs):
         compared = compare.comparisons(group, "vanilla")
         shown = (
             tables.scores(group),
