@@ -22,6 +22,7 @@ from torch import Tensor
 from baselines import registry
 from baselines.gan import DataSpec, Optimizer
 from baselines.training import settings
+from baselines.training.optim import make_optimizer
 from baselines.training.step import DataBatch
 from baselines.training.streams import draw
 from baselines.training.trainer import Trainer
@@ -144,7 +145,7 @@ def _optimized(optim: Optimizer) -> float:
     """How far two steps go on slopes from 1e-9 to 1: the first of Adam does not depend on its betas."""
     slopes = torch.logspace(-9, 0, 10)
     param = torch.zeros(10, requires_grad=True)
-    optimizer = optim.make([param])
+    optimizer = make_optimizer(optim, [param])
     for slope in (slopes, 2 * slopes.flip(0)):
         param.grad = slope
         optimizer.step()
