@@ -148,15 +148,7 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
             at = part.groupby("step").agg({"device_s": "mean", "value": ["mean", "min", "max"]})
             value = at["value"]
             for ax, x in zip(axes, (at.index, at["device_s"]["mean"]), strict=True):
-                ax.plot(
-                    x,
-                    value["mean"],
-                    color=how.color,
-                    linestyle=how.line,
-                    marker=how.marker,
-                    markersize=3,
-                    label=how.label,
-                )
+                ax.plot(x, value["mean"], marker=how.marker, markersize=3, **how.curve)
                 if len(shown) <= canvas.MOST_BANDS:
                     ax.fill_between(x, value["min"], value["max"], color=how.color, alpha=0.15, linewidth=0)
         for ax, name in zip(axes, ("step", "device seconds of training"), strict=True):
@@ -197,7 +189,7 @@ def budget(searches: Sequence[Search], styles: Mapping[str, Style]) -> Figure:
         for name, search in named(searches).items():
             how, curve = styles[name], search.curve
             x = curve["trials"]
-            ax.plot(x, curve["expected"], color=how.color, linestyle=how.line, label=how.label)
+            ax.plot(x, curve["expected"], **how.curve)
             if len(searches) <= canvas.MOST_BANDS:
                 ax.fill_between(x, curve["low"], curve["high"], color=how.color, alpha=0.15, linewidth=0)
         ax.set(xlabel="trials", ylabel=f"expected best validation {searches[0].objective}")

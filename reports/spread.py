@@ -59,28 +59,12 @@ def _dots(ax: Axes, group: Group, extractor: str, score: Score, styles: Mapping[
         if not values.size:
             finished = row["n"] - row["failures"]
             text = "—" if finished else f"0/{row['n']} finished"
-            ax.text(
-                0.04,
-                k,
-                text,
-                transform=ax.get_yaxis_transform(),
-                va="center",
-                fontsize=7,
-                color="0.4",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            )
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            where = ax.get_yaxis_transform()
+            ax.text(0.04, k, text, transform=where, va="center", fontsize=7, color="0.4", bbox=box)
             continue
         offsets = 0.3 * ((np.arange(values.size) * 0.618) % 1 - 0.6)  # spread, and the same every time
-        ax.scatter(
-            values,
-            k + offsets,
-            s=12,
-            color=how.color,
-            marker=how.marker,
-            alpha=0.8,
-            edgecolor="0.2",
-            linewidth=0.3,
-        )
+        ax.scatter(values, k + offsets, s=12, **how.dots)
         mean, *interval = (row[f"{name}.{kind}"] * score.factor for kind in ("mean", "ci_low", "ci_high"))
         if not math.isnan(interval[0]):
             ax.plot(interval, [k + 0.28] * 2, color="0.15", linewidth=1.2)
@@ -108,17 +92,7 @@ def precision_recall(group: Group, extractor: str, styles: Mapping[str, Style]) 
             how, part = styles[run_id], group.of(run_id)[names].dropna()
             if part.empty:
                 continue
-            ax.scatter(
-                part[names[0]],
-                part[names[1]],
-                s=16,
-                color=how.color,
-                marker=how.marker,
-                label=how.label,
-                alpha=0.8,
-                edgecolor="0.2",
-                linewidth=0.3,
-            )
+            ax.scatter(part[names[0]], part[names[1]], s=16, label=how.label, **how.dots)
         x, y = (group.references(extractor, score).get("real data") for score in (RECALL, PRECISION))
         if x is not None and y is not None:
             ax.scatter([x], [y], s=40, marker="+", color="0.1", label="real data")
@@ -143,7 +117,7 @@ def profiles(group: Group, extractor: str, score: Score, styles: Mapping[str, St
         for run_id in group.summary["id"]:
             how, mine = styles[run_id], group.of(run_id)[name].to_numpy(dtype=float) * score.factor
             fraction = stats.profile(mine, thresholds, better=score.better or "higher")
-            ax.step(thresholds, fraction, color=how.color, linestyle=how.line, label=how.label, where="post")
+            ax.step(thresholds, fraction, where="post", **how.curve)
         sign = "≤" if score.better == "lower" else "≥"
         ax.set(
             xlabel=f"threshold τ on {score.label} ({extractor})",

@@ -29,6 +29,17 @@ class Style:
     line: Any
     marker: str
 
+    @property
+    def curve(self) -> dict[str, Any]:
+        """For ``plot``: colour, line and name."""
+        return {"color": self.color, "linestyle": self.line, "label": self.label}
+
+    @property
+    def dots(self) -> dict[str, Any]:
+        """For ``scatter``: colour and marker, with a thin edge."""
+        thin = {"alpha": 0.8, "edgecolor": "0.2", "linewidth": 0.3}
+        return {"color": self.color, "marker": self.marker, **thin}
+
 
 def styles(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Style]:
     """A style per configuration (id) and search (its name in :func:`named`), for all figures of a report.
