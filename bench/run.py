@@ -26,9 +26,9 @@ from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, Job, Place, Spec, plan, resolve
-from bench.protocols import PROTOCOLS, follow
 from bench.reuse import explain
 from bench.scoring.extractors import NAMES as FEATURES
+from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
 from bench.store.leases import holder, is_leased
 

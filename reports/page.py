@@ -15,16 +15,13 @@ import pandas as pd
 from bench.errors import printable
 from bench.store.rows import flat
 from bench.version import VERSION
-from reports import tables, text, versions
+from reports import canvas, tables, text, versions
 from reports.groups import Group
 from reports.private import SHOW_ALL, Hider
 from reports.sections import Section
 from reports.words import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-DOTS_PER_INCH = 200
-"""Of the pictures; the page shows them a little larger than in print."""
 
 
 @dataclass(frozen=True)
@@ -209,5 +206,5 @@ def _inline(path: Path) -> str:
 
 
 def _width(path: Path) -> int:
-    """CSS pixels at which a picture is shown: from the PNG's header."""
-    return round(int.from_bytes(path.read_bytes()[16:20]) / DOTS_PER_INCH * 110)
+    """CSS pixels at which a picture is shown, a little larger than in print: from the PNG's header."""
+    return round(int.from_bytes(path.read_bytes()[16:20]) / canvas.DOTS_PER_INCH * 110)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.protocols import PROTOCOLS
+from bench.scoring.protocols import PROTOCOLS
 
 LUCIC = PROTOCOLS["lucic2018"]
 

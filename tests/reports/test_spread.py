@@ -23,7 +23,7 @@ def test_every_seed_has_a_dot_in_the_strip(group: Group) -> None:
     assert sorted(dots) == pytest.approx(sorted(fids))
 
 
-def test_the_strip_shows_the_floor(group: Group) -> None:
+def test_the_strip_shows_real_data(group: Group) -> None:
     figure = spread.strip(group, "classifier", styles_of(group))
     assert figure is not None
     floor = fake_runs.FLOOR_FID["classifier"]

@@ -85,11 +85,11 @@ def test_equal_models_are_not_ranked(tmp_path: Path) -> None:
     assert cell(table, "a", "Modes").rank == cell(table, "b", "Modes").rank == 0
 
 
-def test_the_floor_stands_above_the_models(tmp_path: Path) -> None:
+def test_real_data_stands_above_the_models(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
-    floor = tables.scores(group_of(tmp_path)).rows[0]
-    assert (floor.name, floor.kind) == ("real data", "reference")
-    assert floor.cells[0].value == fake_runs.FLOOR_FID["classifier"]
+    real = tables.scores(group_of(tmp_path)).rows[0]
+    assert (real.name, real.kind) == ("real data", "reference")
+    assert real.cells[0].value == fake_runs.FLOOR_FID["classifier"]
 
 
 def test_optional_columns_appear_where_somebody_has_them(tmp_path: Path) -> None:
