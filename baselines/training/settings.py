@@ -168,10 +168,11 @@ ONE_THREAD = {**FRESH, "the number of threads": 1}
 def start_afresh() -> None:
     """Restore the settings of a fresh process, and seed the global random streams with 0."""
     put(FRESH)
-    _seed()
+    seed()
 
 
-def _seed() -> None:
+def seed() -> None:
+    """Seed the global random streams with 0."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
@@ -197,7 +198,7 @@ def isolated(values: Values = ONE_THREAD) -> Iterator[list[str]]:
     streams = torch.get_rng_state(), np.random.get_state(), random.getstate()
     changed: list[str] = []
     put(values)
-    _seed()
+    seed()
     try:
         yield changed
     finally:
