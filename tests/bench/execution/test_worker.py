@@ -209,14 +209,12 @@ def test_in_this_process_a_failure_does_not_end_the_work_in_a_worker_it_does(tmp
         folder = tmp_path / str(until_failure)
         folder.mkdir()
         source = Actions(folder, ["greet", "fail", "greet"])
-        told: list[str] = []
-        work(
-            source,
-            Place(folder),
-            never,
-            notify=lambda what, _: told.append(what),
-            until_failure=until_failure,
-        )
+        told: list[tuple[str, object]] = []
+
+        def notify(what: str, about: object, told: list[tuple[str, object]] = told) -> None:
+            told.append((what, about))
+
+        work(source, Place(folder), never, notify=notify, until_failure=until_failure)
         assert [what for what, _ in source.done()] == done
         assert source.notes() == "on purpose\n"
         assert [what for what, _ in told[:5]] == ["took", "released", "took", "failed", "released"]
