@@ -90,11 +90,11 @@ class Run:
         return ", ".join([at, *self._last_scores()])
 
     def losses(self) -> list[str]:
-        """``D 0.69``, ``G 0.71``."""
+        """``D loss 0.69``, ``G loss 0.71``."""
         found = self.shown.get("losses")
         losses = found if isinstance(found, dict) else {}
         return [
-            f"{name.partition('_')[0].upper():.8} {value:.3g}"
+            f"{name.partition('_')[0].upper():.8} loss {value:.3g}"
             for name, value in losses.items()
             if isinstance(value, int | float)
         ]

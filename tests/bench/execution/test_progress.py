@@ -138,7 +138,7 @@ def test_a_terminal_shows_a_line_per_worker_and_a_table_over_all_seeds(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "progress.json").write_text(json.dumps({"step": step, "evals": entries, **more}))
     found = seen(watched, terminal)
-    assert re.search(r"seed 0  training 35/100  D 0\.693  G 1  FID 7\.00", found)
+    assert re.search(r"seed 0  training 35/100  D loss 0\.693  G loss 1  FID 7\.00", found)
     assert "1 run waits for a worker" in found
     assert re.search(r"vanilla +digits +20 +2 +11 ± 1\.4", found)
     finish(first, GENERATED)
