@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import bench as bench  # first of all: until a command handles Ctrl-C itself, that ends it at once
+from bench import version as version  # bench before all others: until a command handles Ctrl-C, that ends it
 
 if TYPE_CHECKING:
     from reports.runs import load

@@ -29,7 +29,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the bottom to the top. What is not named belongs to the longest name that it begins with; other files
 directly in ``bench`` are commands, and so is ``reports.build``."""
 
-REPORTS_MAY = ("reports", "bench.store", "bench.scoring.scores", "bench.errors", "bench.version")
+REPORTS_MAY = (
+    *("reports", "bench.errors", "bench.version", "bench.store"),
+    *("bench.scoring.scores", "bench.scoring.protocols"),
+)
 """What ``reports`` imports from here: it needs neither PyTorch nor anything that computes."""
 
 MOST_LINES = 400
