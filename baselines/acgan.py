@@ -1,14 +1,14 @@
-"""ACGAN: a GAN whose discriminator also tells the class (Odena et al. 2016, arXiv:1610.09585).
+"""ACGAN: a GAN whose discriminator also predicts the class (Odena et al. 2016, arXiv:1610.09585).
 
-G gets the label beside the noise, as a one-hot code, as in the paper. Networks as commonly configured for
-MNIST in Keras: G is ``dcgan``'s; D is ``dcgan``'s at half the width, with two heads. D classifies into the
-C classes of the paper, without the extra class "fake" of that code's first version. One iteration is
-``vanilla``'s.
+As in the paper, G gets the label as a one-hot code, concatenated with the noise. The networks are those of
+the Keras code that is common for MNIST: G is that of ``dcgan``; D is that of ``dcgan`` at half the width,
+with two heads. D predicts the C classes of the data, as in the paper. (The first version of the Keras code
+has an extra class "fake".) One iteration is that of ``vanilla``.
 
-Deviations from that Keras code: its G gets noise times an embedding of the label
-(``condition="multiply"``). Its D has BatchNorm behind dropout and none behind the last convolution;
-here BatchNorm comes between convolution and leaky ReLU, from the second convolution to the last. Labels of
-fakes are those of the batch, so they follow the data's class frequencies; there all classes are as likely.
+Deviations from the Keras code: there G gets the noise times an embedding of the label
+(``condition="multiply"``). There D has BatchNorm after dropout, and none after the last convolution; here
+BatchNorm is between convolution and leaky ReLU, from the second convolution to the last. Here fakes have the
+labels of the batch, so they follow the data's class frequencies; there all classes are equally likely.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def d_real(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tens
 
 
 def d_fake(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-    """Equations 2 and 3, second terms: D should say "fake" and the class that G was asked for."""
+    """Equations 2 and 3, second terms: D should say "fake" and the label that G was given."""
     label = batch["label"]
     source, classes = nets["disc"](nets["gen"].eval(draw["z"], label))
     loss = cross_entropy(source, real=False) + F.cross_entropy(classes, label)
@@ -84,8 +84,8 @@ def acgan(
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 32,
 ) -> Gan:
-    """``condition``: how the label joins the noise; ``width``: filters of the generator's last hidden layer
-    (the other layers keep their ratio to it)."""
+    """``condition``: how label and noise are combined. ``width``: filters of the generator's last hidden
+    layer; all other widths are proportional to it."""
     labelled(data)
     multiples_of(4, data)
     at_least(1, latent_dim=latent_dim)

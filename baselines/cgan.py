@@ -1,12 +1,14 @@
 """CGAN: the conditional GAN, fully connected (Mirza & Osindero 2014, arXiv:1411.1784).
 
-As in the paper, both networks get the label beside their other input, as a one-hot code. The networks
-are ``vanilla``'s generator and the discriminator commonly configured for MNIST in Keras. Labels of fakes
-are those of the batch, so they follow the data's class frequencies. One iteration is ``vanilla``'s.
+As in the paper, both networks get the label as a one-hot code, concatenated with their other input. The
+networks are ``vanilla``'s generator and the discriminator of the Keras code that is common for MNIST. Fakes
+have the labels of the batch, so they follow the data's class frequencies. One iteration is that of
+``vanilla``.
 
-Deviations: the paper first maps label and other input to hidden layers of their own, has maxout units and
-dropout in the discriminator, and trains with momentum. The Keras code is ``condition="multiply",
-dropout=0.4``: an embedding of the label multiplies the noise, and another one the flat image.
+Deviations: in the paper the label and the other input first have hidden layers of their own, the
+discriminator has maxout units and dropout, and training uses momentum. The Keras code is
+``condition="multiply", dropout=0.4``: the noise is multiplied by an embedding of the label, and the flat
+image by another embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from baselines.vanilla import cross_entropy, dense, generator, share
 
 
 class Concat(nn.Module):
-    """x (B, n), label (B,) -> (B, n + n_classes): x, and the label's one-hot code beside it."""
+    """x (B, n), label (B,) -> (B, n + n_classes): x and the label's one-hot code, concatenated."""
 
     def __init__(self, n: int, n_classes: int) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class Concat(nn.Module):
 
 
 class Multiply(nn.Module):
-    """x (B, n), label (B,) -> (B, n): x times an embedding of the label, started as Keras does."""
+    """x (B, n), label (B,) -> (B, n): x times an embedding of the label, initialised as in Keras."""
 
     def __init__(self, n: int, n_classes: int) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ CONDITION: dict[str, type[Concat | Multiply]] = {"concat": Concat, "multiply": M
 
 
 class Labelled(nn.Module):
-    """x (B, …), label (B,) -> ``net`` of both, as ``condition`` puts them together."""
+    """x (B, …), label (B,) -> ``net`` of both, combined by ``condition``."""
 
     def __init__(self, condition: Concat | Multiply, net: nn.Module) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Labelled(nn.Module):
 
 
 def discriminator(n_in: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Flat images and labels (B, n_in) -> the logit (B,) that each is real and of its label."""
+    """Flat images with labels (B, n_in) -> the logit (B,) that each is real and has its label."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise((n_in, *widths))):
         layers += [dense(before, after), nn.LeakyReLU(0.2)]
@@ -83,7 +85,7 @@ def d_real(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tens
 
 
 def d_fake(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-    """Equation 2, second term: D should say "fake" of samples with the labels asked for."""
+    """Equation 2, second term: D should say "fake" of samples with their labels."""
     label = batch["label"]
     logit = nets["disc"](nets["gen"].eval(draw["z"], label), label)
     loss = cross_entropy(logit, real=False)
@@ -115,7 +117,7 @@ def cgan(
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 128,
 ) -> Gan:
-    """``condition``: how the label joins the other input; ``dropout``: after every hidden layer of the
+    """``condition``: how label and other input are combined. ``dropout``: after all hidden layers of the
     discriminator but the first."""
     labelled(data)
     widths_of(g_widths=g_widths, d_widths=d_widths)

@@ -1,4 +1,4 @@
-"""Refusing hyperparameters that make no sense, each in one line."""
+"""Checks of hyperparameters for factories. Each raises ``ValueError`` with one clear line."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """DCGAN: the convolutional GAN (Radford et al. 2015, arXiv:1511.06434).
 
-Networks as commonly configured for MNIST in Keras: upsampling and 3×3 convolutions instead of the
-paper's fractionally strided ones, dropout in the discriminator, Glorot-uniform weights instead of
-N(0, 0.02). Losses and procedure are those of ``vanilla``. The first spatial size is a quarter of the
-image's, so 8×8, 28×28 and 32×32 all fit. The discriminator halves the image down to 4×4, which is three
-times for 28×28 as in that code, and once for 8×8: three times would leave single pixels, too little
-for dropout and BatchNorm to train on.
+Networks of the Keras code that is common for MNIST: upsampling and 3×3 convolutions instead of the paper's
+fractionally strided convolutions, dropout in the discriminator, Glorot-uniform weights, not N(0, 0.02).
+Losses and procedure are those of ``vanilla``. The generator starts at a quarter of the image's size,
+so 8×8, 28×28 and 32×32 all fit. The discriminator halves the image until it is about 4×4: three times for
+28×28, as in the Keras code, and once for 8×8, because with three halvings a single pixel would be left,
+which is too little for dropout and BatchNorm.
 
-Deviation from that Keras code: stride-2 convolutions pad one pixel on every side, where Keras pads
-right and bottom. Its versions differ: G is that of the first, with ReLU before BatchNorm and BatchNorm
-behind the dense layer, D that of the last. Batches of 32 are that code's; the paper's are 128.
+Deviations from the Keras code: stride-2 convolutions pad one pixel on every side; Keras pads right and
+bottom. Its versions differ. G is that of the first version, with ReLU before BatchNorm, and BatchNorm after
+the dense layer. D is that of the last version. Batches of 32 are from the Keras code; the paper has 128.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def generator(latent_dim: int, widths: tuple[int, int], data: DataSpec) -> nn.Se
 def features(widths: Sequence[int], data: DataSpec, dropout: float, *, norm: bool = True) -> nn.Sequential:
     """Images (B, C, H, W) -> features (B, n): 3×3 convolutions, with stride 2 down to 4×4.
 
-    BatchNorm (where ``norm``) from the second on.
+    With ``norm`` there is BatchNorm after all convolutions but the first.
     """
     layers: list[nn.Module] = []
     shrink = halvings(data)
@@ -65,7 +65,7 @@ def features(widths: Sequence[int], data: DataSpec, dropout: float, *, norm: boo
 
 
 def halvings(data: DataSpec) -> int:
-    """How many convolutions halve the image: all but the last of four for 28×28, one for 8×8."""
+    """How many of the four convolutions halve the image: the first three for 28×28, the first for 8×8."""
     return min(3, ceil(log2(min(data.height, data.width) / 4)))
 
 
@@ -95,7 +95,7 @@ def dcgan(
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 32,
 ) -> Gan:
-    """``width``: filters of the generator's last hidden layer; the other layers keep their ratio to it."""
+    """``width``: filters of the generator's last hidden layer. All other widths are proportional to it."""
     multiples_of(4, data)
     at_least(1, latent_dim=latent_dim)
     at_least(2, width=width, batch_size=batch_size)

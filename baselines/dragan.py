@@ -1,12 +1,12 @@
 """DRAGAN: a gradient penalty around the data (Kodali et al. 2017, arXiv:1705.07215).
 
-λ = 10, k = 1. Noise around the data as in the authors' code, which Lucic et al. use as well:
-half the batch's standard deviation times U(0, 1) per pixel, a random share of the way per example,
-where the paper's text writes N(0, c I). The paper gives no optimizer: Adam with DCGAN's settings. No
-BatchNorm in the discriminator: the penalty is on each example's own gradient.
+λ = 10, k = 1. The noise around the data is that of the authors' code, and of Lucic et al.: half the
+standard deviation of the batch, times U(0, 1) per pixel, times U(0, 1) per example, where the paper has
+N(0, c I). The paper names no optimizer; here it is Adam with DCGAN's settings. The discriminator has no
+BatchNorm: the penalty is on each example's own gradient.
 
-Deviation from Lucic et al.'s code: slopes per pixel in [-1, 1]; there they are per pixel in [0, 1], twice as
-large, and √(0.0001 + ‖∇D‖²).
+Deviations from Lucic et al.'s code: there pixels lie in [0, 1], so slopes are twice as large as here, with
+pixels in [-1, 1]; and the slope is √(0.0001 + ‖∇D‖²).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the loss family shares: networks, hyperparameters, and how they become a model.
+"""The loss family: models that share networks and hyperparameters, and differ in their losses.
 
-A member of the family is two losses and its defaults. The networks: ``mlp`` are those of ``vanilla``,
-``conv`` those of ``dcgan`` without dropout, ``infogan`` those of Lucic et al. (2018).
+A model of the family is two losses and its defaults. Networks: ``mlp`` is that of ``vanilla``, ``conv`` that
+of ``dcgan`` without dropout, ``infogan`` that of Lucic et al. (2018).
 
 Deviation from Lucic et al.'s code: every update draws its own batch, with replacement, and its own noise.
-There, batches come in shuffled order, and G's update reuses the noise of D's, except in WGAN-GP.
+There, batches come in shuffled order, and G's update reuses the noise of D's update, except in WGAN-GP.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ DiscNorm = Literal["own", "batch", "none", "spectral"]
 
 @dataclass(frozen=True)
 class Setup:
-    """The networks, their noise, and how often D is updated."""
+    """Networks, noise, and the number of D updates."""
 
     net: Net = "mlp"
     disc_norm: DiscNorm = "own"
     """Normalisation of the discriminator. ``own``: BatchNorm in ``conv`` and ``infogan``, none in ``mlp``."""
     prior: Prior = "normal"
-    """Of z: N(0, 1), or U(-1, 1) as in Lucic et al."""
+    """Distribution of z: N(0, 1), or U(-1, 1) as in Lucic et al."""
     latent_dim: Annotated[int, Log(16, 256)] = 100
     n_critic: Annotated[int, Choice((1, 2, 5))] = 1
     """Discriminator updates per generator update."""
@@ -61,14 +61,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class SetupWithoutNorm(Setup):
-    """For a gradient penalty: it takes each example's own gradient, and BatchNorm mixes the examples."""
+    """For gradient penalties. They need each example's own gradient, and BatchNorm mixes the examples."""
 
     disc_norm: DiscNorm = field(default="none", init=False)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The optimizer's numbers and the batch size."""
+    """Adam's hyperparameters and the batch size."""
 
     lr: Annotated[float, Log(1e-5, 1e-2)] = 2e-4
     beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5
@@ -76,10 +76,10 @@ class Training:
     batch_size: Annotated[int, Log(32, 512)] = 64
 
     def adam(self) -> Adam:
-        """Adam with these numbers.
+        """Adam with these hyperparameters.
 
         Raises:
-            ValueError: Adam cannot work with one of them.
+            ValueError: one of them is out of range.
         """
         positive(lr=self.lr)
         fraction(beta1=self.beta1, beta2=self.beta2)
@@ -116,14 +116,14 @@ def generator(net: Net, latent_dim: int, data: DataSpec) -> nn.Sequential:
 
 
 def scores(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
-    """The discriminator's scores (B,) of the data and (B,) of fresh samples, all in training mode."""
+    """D's scores (B,) of real images and (B,) of generated ones, all in training mode."""
     return nets["disc"](batch["image"]), nets["disc"](nets["gen"](draw["z"]))
 
 
 def judged(
     loss: Tensor, real: Tensor, fake: Tensor, threshold: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A discriminator's loss and its logs: a score above ``threshold`` means "real"."""
+    """D's loss with its logs. A score above ``threshold`` means "real"."""
     logs = {"d_loss": loss, "d_acc_real": share(real > threshold), "d_acc_fake": share(fake <= threshold)}
     return loss, logs
 
@@ -139,13 +139,17 @@ def gan(
     threshold: float | None = 0.0,
     project: Callable[[Tensor], object] | None = None,
 ) -> Gan:
-    """A member of the loss family: ``n_critic`` updates of D, then one of G.
+    """A model of the loss family. One iteration: ``n_critic`` updates of D, then one of G.
 
-    ``optim``: in place of Adam. ``threshold``: of D's score, see :class:`baselines.gan.Gan`.
-    ``project``: applied to D's parameters after each step.
+    Args:
+        d: D's loss.
+        g: G's loss.
+        optim: replaces Adam.
+        threshold: of D's score, see :class:`baselines.gan.Gan`.
+        project: applied in place to D's parameters after each step.
 
     Raises:
-        ValueError: a hyperparameter makes no sense, or the network does not fit the images.
+        ValueError: a hyperparameter is out of range, or the networks do not fit the images.
     """
     net, latent_dim = setup.net, setup.latent_dim
     optim = optim or training.adam()

@@ -1,32 +1,29 @@
 """The interface of a model. Read this file first.
 
-A model is one value, a :class:`Gan`: the networks, the noise they are fed, the updates
-that one training iteration makes in order, and how to sample and to judge. A model file
-holds plain ``nn.Module``s, losses that read like the paper's equations, and a *factory*
-that puts them together. The factory's annotated signature is the only place where its
-hyperparameters are declared: command line, records and searches all read it.
+A model is one value, a :class:`Gan`. It holds the networks, their noise, the updates of one training
+iteration in order, and functions that sample and judge. A model file contains plain ``nn.Module``s, losses
+that read like the paper's equations, and a *factory* that puts them together. The factory's annotated
+signature is the only place where hyperparameters are declared. Command line, records and searches read it.
 
 Letters beside tensors: B examples, C channels, H height, W width, z latent size.
-Everything here is written for *one* seed; the trainer maps it over a stack of seeds.
+A model is written for *one* seed. The trainer maps it over a stack of seeds with ``torch.vmap``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from baselines.training.optim import FusedAdam
-
-# ---------------------------------------------------------------- what a model is told
+# ---------------------------------------------------------------- the data set
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What a model may know of a data set before it sees a pixel."""
+    """What a factory knows about a data set."""
 
     channels: int
     height: int
@@ -45,36 +42,42 @@ class DataSpec:
         return self.channels * self.height * self.width
 
 
-# ---------------------------------------------------------------- what a loss is given
+# ---------------------------------------------------------------- the arguments of a loss
 
 
 class Net(Protocol):
     """A network with the current parameters of one seed."""
 
     def __call__(self, *inputs: Tensor) -> Any:
-        """Forward in training mode: BatchNorm uses and updates batch statistics."""
+        """Forward in training mode: BatchNorm uses batch statistics and updates the moving ones."""
 
     def eval(self, *inputs: Tensor) -> Any:
-        """Forward in evaluation mode: moving BatchNorm statistics, no dropout."""
+        """Forward in evaluation mode: BatchNorm uses the moving statistics, and there is no dropout."""
 
 
 Nets = Mapping[str, Net]
-"""The networks by name. Only the one that the update names is differentiated."""
+"""The networks by name. Gradients are taken only for the network that the update names."""
 
 Batch = Mapping[str, Tensor]
-"""``image`` (B, C, H, W) in [-1, 1]; ``label`` (B,) int64 where the data has labels;
-``step``, a scalar: iterations done so far. Read lazily: an entry nobody reads costs nothing."""
+"""``image`` (B, C, H, W) in [-1, 1]; ``label`` (B,) int64 where the data has labels; ``step`` (), int64: the
+iterations done so far. Entries are computed when they are read."""
 
 Draw = Mapping[str, Tensor]
-"""The declared noise by name, fresh for every update: (B, *shape)."""
+"""The declared noise by name, drawn anew for every update: (B, *shape)."""
 
 Loss = Callable[[Nets, Batch, Draw], tuple[Tensor, Mapping[str, Tensor]]]
-"""The scalar to minimise, and the scalars to log. A key that several updates of one
-iteration log is averaged over them. Every model logs ``d_loss`` and ``g_loss``, and
-``d_acc_real`` and ``d_acc_fake`` where its discriminator has a threshold."""
+"""The scalar to minimise, and the scalars to log.
+
+The logs become the columns of ``history.csv``. If several updates of one iteration log the same key, the mean
+of their values is kept. Every model logs ``g_loss``. A model with ``discriminate`` also logs ``d_loss``, and,
+where it has a threshold, ``d_acc_real`` and ``d_acc_fake``: the fraction of the batch that D classifies
+correctly. The names in ``RESERVED_LOGS`` cannot be used."""
+
+RESERVED_LOGS = frozenset({"step"})
+"""Columns of ``history.csv`` that the harness itself writes."""
 
 
-# ---------------------------------------------------------------- what a model declares
+# ---------------------------------------------------------------- the parts of a model
 
 
 @dataclass(frozen=True)
@@ -96,41 +99,37 @@ class Uniform:
 Noise = Normal | Uniform
 
 
-class Optimizer(Protocol):
-    """A description that makes a ``torch.optim`` optimizer for given parameters.
-
-    It works element by element, and on a GPU it is ``capturable``: it looks at nothing on the host.
-    """
-
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
-
-
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba 2015. ``fused``: one kernel for all parameters, the same formula."""
+    """Kingma & Ba 2015 (arXiv:1412.6980). No weight decay."""
 
     lr: float
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        params = list(params)
-        on_gpu = any(param.is_cuda for param in params)
-        return FusedAdam(params, self.lr, self.betas, self.eps, fused=True, capturable=on_gpu)
-
 
 @dataclass(frozen=True)
 class RMSprop:
-    """Hinton 2012, as WGAN uses it."""
+    """Hinton 2012, as WGAN uses it: no momentum, not centred."""
 
     lr: float
     alpha: float = 0.99
     eps: float = 1e-8
 
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        params = list(params)
-        on_gpu = any(param.is_cuda for param in params)
-        return torch.optim.RMSprop(params, self.lr, self.alpha, self.eps, capturable=on_gpu)
+
+@runtime_checkable
+class CustomOptimizer(Protocol):
+    """An optimizer that is not in this file: a frozen dataclass with a method ``make``.
+
+    The optimizer must work element by element, because the parameters of several seeds may be stacked in
+    one tensor. On a GPU it must be ``capturable``: a step may not read a value back to the host.
+    """
+
+    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
+
+
+Optimizer = Adam | RMSprop | CustomOptimizer
+"""How a network is optimized, as a plain value; ``baselines.training.optim`` makes the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +144,28 @@ class Update:
 
 @dataclass(frozen=True)
 class Gan:
-    """A model, whole. Vary one with ``dataclasses.replace``."""
+    """A model. ``dataclasses.replace`` makes a variation of one."""
 
     build: Callable[[], dict[str, nn.Module]]
-    """Fresh networks by name, initialised from torch's global generator. A ``gen`` and a
-    ``disc`` by custom. Buffers that training changes are changed in place."""
+    """New networks by name, initialised from PyTorch's global generator. Usual names: ``gen`` and ``disc``.
+
+    A network without an entry in ``optim`` is never updated: a frozen feature extractor, or state that the
+    losses share. Whatever training changes must be a parameter or a buffer. Change buffers in place."""
     noise: Mapping[str, Noise]
     updates: tuple[Update, ...]
     generate: Callable[[Nets, Batch, Draw], Tensor]
-    """Images (B, C, H, W) in [-1, 1] as they are scored: evaluation mode."""
-    discriminate: Callable[[Nets, Batch], Tensor]
-    """The discriminator's score (B,) of ``batch["image"]``, evaluation mode; higher is more real."""
+    """Images (B, C, H, W) in [-1, 1], made in evaluation mode; they are scored. ``batch`` has no ``step``."""
     optim: Mapping[str, Optimizer]
+    """One for every network that an update names."""
     batch_size: int
+    discriminate: Callable[[Nets, Batch], Tensor] | None = None
+    """The discriminator's score (B,) of ``batch["image"]``, made in evaluation mode; higher means more real.
+    ``batch`` has no ``step``. ``None``: the model has no discriminator, and its runs have no D accuracy."""
     threshold: float | None = 0.0
-    """Scores above it mean "real" (a logit of 0 is a probability of one half).
-    ``None``: the score has no natural threshold (critics)."""
+    """A score above it means "real". For a logit, 0 is a probability of one half.
+    ``None``: the score has no natural threshold, as with critics."""
     low_resolution: Callable[[Batch], Tensor] | None = None
-    """Super-resolution: the image (B, C, H/r, W/r) that the generator is given in place of noise."""
+    """For super-resolution: the generator's input (B, C, H/r, W/r), which takes the place of noise."""
 
 
 # ---------------------------------------------------------------- hyperparameters
@@ -170,7 +173,7 @@ class Gan:
 
 @dataclass(frozen=True)
 class Log:
-    """Search this positive number on a log scale between low and high."""
+    """Search range of a positive number, on a log scale."""
 
     low: float
     high: float
@@ -178,7 +181,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Linear:
-    """Search this number evenly between low and high."""
+    """Search range of a number, on a linear scale."""
 
     low: float
     high: float
@@ -186,7 +189,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Choice:
-    """Search among these values."""
+    """Search these values."""
 
     values: tuple[Any, ...]
 
@@ -203,9 +206,9 @@ class Card:
     paper: str
     year: int
     needs: frozenset[str] = frozenset()
-    """``{"label"}`` for conditional models."""
+    """``{"label"}`` for a model that reads ``batch["label"]``."""
     task: str = "generation"
-    """``generation`` or ``super-resolution``: different tasks are never ranked together."""
+    """``generation`` or ``super-resolution``. Models of different tasks are never ranked together."""
 
 
 def card(

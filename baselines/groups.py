@@ -1,7 +1,7 @@
 """Hyperparameters that several models share, declared once.
 
-A group is a frozen dataclass; each field is a hyperparameter, with annotation and default. A factory
-takes groups as keywords whose defaults are its own::
+A group is a frozen dataclass. Each field is a hyperparameter with an annotation and a default. A factory
+takes groups as keywords, and may give them other defaults::
 
     @card(paper="...", year=2017)
     @grouped
@@ -22,10 +22,10 @@ from baselines.gan import Gan
 
 
 def grouped(factory: Callable[..., Gan]) -> Callable[..., Gan]:
-    """The factory with the fields of its groups as keywords of its own.
+    """The factory with the fields of its groups as keywords.
 
-    It can still be given whole groups; a keyword beside its group changes that one field. A field with
-    ``init=False`` is fixed, and no hyperparameter.
+    Whole groups can still be given. If a group and one of its fields are given, the field wins. A field with
+    ``init=False`` is fixed: it is not a hyperparameter.
     """
     hints = get_type_hints(factory, include_extras=True)
     groups: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def grouped(factory: Callable[..., Gan]) -> Callable[..., Gan]:
 
 
 def _parameters(group: Any) -> Iterator[Parameter]:
-    """The fields of a group as keywords; their defaults are its values."""
+    """The fields of a group as keywords. Their defaults are the group's values."""
     hints = get_type_hints(type(group), include_extras=True)
     for field in fields(group):
         if field.init:

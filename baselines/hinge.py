@@ -1,7 +1,7 @@
 """The hinge loss with spectral normalisation (Miyato et al. 2018, arXiv:1802.05957).
 
 Adam's settings are the paper's setting C (table 1). Spectral normalisation replaces BatchNorm in the
-discriminator; with ``disc_norm`` it can be had under other losses, and this loss without it.
+discriminator. The option ``disc_norm`` allows it with other losses, and this loss without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model's hyperparameters, read from its factory's annotated signature and from nowhere else."""
+"""A model's hyperparameters, read from the annotated signature of its factory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Hyperparameter:
     """``int``, ``float``, ``bool``, ``str``, ``tuple[int, ...]``, a ``Literal`` or an optional of these."""
     default: Any
     search: Search | None
-    """Where a search looks; ``None``: not searched unless asked."""
+    """The default search range. ``None``: searched only if the user gives a range."""
 
     def describe(self) -> str:
         """``lr=0.0002 (1e-05…0.01, log)``."""
@@ -37,10 +37,10 @@ class Hyperparameter:
         return f"{self.name}={self.default}"
 
     def parse(self, value: Any) -> Any:
-        """A value of this hyperparameter's type from a flag's text or a TOML value.
+        """The value of this hyperparameter that a flag's text or a TOML value stands for.
 
         Raises:
-            ValueError: with what is allowed.
+            ValueError: the message says what is allowed.
         """
         return _parse(self.kind, value)
 

@@ -1,11 +1,10 @@
-"""The networks of "Are GANs Created Equal?" (Lucic et al. 2018, arXiv:1711.10337), after InfoGAN's.
+"""The networks of "Are GANs Created Equal?" (Lucic et al. 2018, arXiv:1711.10337), which are like InfoGAN's.
 
-Written from the figures in their published code: leaky ReLU 0.2 in both networks, weights started
-N(0, 0.02), those of D's convolutions without the tails beyond 0.04, zero biases, BatchNorm with momentum
-0.999 (PyTorch's 0.001) and eps 1e-3. Their images lie in [0, 1] behind a sigmoid: G's output is stretched
-to [-1, 1] and D's input is shrunk back.
+The numbers are from their published code: leaky ReLU 0.2 in both networks; weights N(0, 0.02), truncated at
+±0.04 in D's convolutions; zero biases; BatchNorm with momentum 0.999 (0.001 in PyTorch) and eps 1e-3. Their
+images lie in [0, 1], after a sigmoid. So G's output is stretched to [-1, 1], and D's input is shrunk back.
 
-Deviation: PyTorch's moving variances are unbiased, their TensorFlow's are not.
+Deviation: PyTorch's moving variances are unbiased, TensorFlow's are not.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def generator(latent_dim: int, data: DataSpec) -> nn.Sequential:
 
 
 def discriminator(data: DataSpec, *, norm: bool) -> nn.Sequential:
-    """Images (B, C, H, W) -> the logit (B,) that each is real; BatchNorm is theirs to search over."""
+    """Images (B, C, H, W) -> the logit (B,) that each is real. ``norm``: with BatchNorm."""
     n_flat = 128 * (data.height // 4) * (data.width // 4)
     return small_normal(
         nn.Sequential(
@@ -81,7 +80,7 @@ def discriminator(data: DataSpec, *, norm: bool) -> nn.Sequential:
 
 
 def small_normal(net: Module) -> Module:
-    """Start every layer with weights N(0, 0.02), within ±0.04 in convolutions, and a zero bias."""
+    """Initialise every layer with weights N(0, 0.02), truncated at ±0.04 in convolutions, and a zero bias."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             if isinstance(layer, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""Layers that train alone or stacked: no global random numbers, buffers changed in place.
+"""Layers that work for one seed and for a stack: no global random numbers, buffers changed in place.
 
 B examples, C channels, H height, W width, O outputs, I inputs, K kernel size.
 """
@@ -19,18 +19,19 @@ LCG = (6364136223846793005, 1442695040888963407)
 """Multiplier and increment of the 64-bit generator of Knuth's MMIX."""
 SECOND_KEY = 3935559000370003845
 MIX = (0x7FEB352D, 0x846CA68B - MASK_32)
-"""Odd multipliers that spread a bit over a 32-bit word (Wellons' lowbias32), as signed integers."""
+"""Odd multipliers that mix the bits of a 32-bit word (Wellons' lowbias32), as signed integers."""
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from its own stream: a buffer, advanced in place by each training forward.
+    """Dropout with its own random stream, whose state is a buffer.
 
-    ``nn.Dropout`` draws from PyTorch's global generator, which all seeds of a stack would share. Here
-    the state comes from the initialisation's generator, so a seed's masks are its own, and saving the
-    buffers saves the stream. Each element's bits are a hash of its index and of the state.
+    ``nn.Dropout`` draws from PyTorch's global generator, which all seeds of a stack would share. Here each
+    seed has its own masks: the first state is drawn when the layer is initialised, every forward in training
+    mode advances it in place, and saving the buffers saves it. The bits of an element are a hash of its index
+    and of the state.
 
     Args:
-        p: probability of a zero, in [0, 1). The others are scaled by 1 / (1 - p).
+        p: probability of a zero, in [0, 1). The other elements are multiplied by 1 / (1 - p).
     """
 
     state: Tensor
@@ -50,9 +51,9 @@ class Dropout(nn.Module):
         return x * (keep.view(x.shape) * (1 / (1 - self.p)))
 
     def bits(self, n: int, device: torch.device) -> Tensor:
-        """The next ``n`` uniform int32."""
+        """``n`` uniform int32 numbers; advances the state."""
         state = self.state.mul_(LCG[0]).add_(LCG[1])
-        first = (state >> 32).int()  # the high half of such a generator is the good one
+        first = (state >> 32).int()  # the high bits of such a generator are the more random ones
         second = ((state * SECOND_KEY) >> 32).int()
         word = (torch.arange(n, dtype=torch.int32, device=device) ^ first).mul_(MIX[0])
         word ^= word >> 15
@@ -63,11 +64,11 @@ class Dropout(nn.Module):
 
 
 class UpConv2d(nn.Conv2d):
-    """Nearest-neighbour upsampling by 2 followed by a 3×3 convolution, in one go.
+    """Nearest-neighbour upsampling by 2, then a 3×3 convolution, as one operation.
 
-    (B, I, H, W) -> (B, O, 2H, 2W). Each output pixel sees only 2×2 different inputs, so the pair is
-    a transposed convolution with a 4×4 kernel whose taps are sums of the 3×3 ones: the same function
-    and parameters for 4/9 of the multiplications.
+    (B, I, H, W) -> (B, O, 2H, 2W). Each output pixel depends on only 2×2 input pixels. So the two operations
+    together are a transposed convolution with a 4×4 kernel, whose taps are sums of the 3×3 taps. Function and
+    parameters are the same; the multiplications are 4/9 as many.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -83,9 +84,9 @@ class UpConv2d(nn.Conv2d):
 class SpectralNorm(nn.Module):
     """Weight -> weight / σ, where σ is its largest singular value (Miyato et al. 2018, Algorithm 1).
 
-    One power iteration per training forward, its left vector ``u`` (O,) kept in a buffer. As in the
-    paper, σ = uᵀWv is differentiated through W alone. A weight (O, I, K, K) is taken as (O, I·K·K).
-    In float32 whatever the network computes in: bfloat16 holds three digits of σ.
+    Each forward in training mode makes one power iteration; its left vector ``u`` (O,) is a buffer. As in the
+    paper, gradients of σ = uᵀWv go through W only. A weight (O, I, K, K) is reshaped to (O, I·K·K). σ is
+    always computed in float32, because bfloat16 has only three digits.
     """
 
     u: Tensor
@@ -106,12 +107,12 @@ class SpectralNorm(nn.Module):
 
 
 def batch_norm(n: int) -> nn.BatchNorm2d:
-    """As ``BatchNormalization(momentum=0.8)`` in Keras."""
+    """The equivalent of Keras's ``BatchNormalization(momentum=0.8)``."""
     return nn.BatchNorm2d(n, eps=1e-3, momentum=0.2)
 
 
 def spectral_norm(net: Module) -> Module:
-    """Put :class:`SpectralNorm` on every linear and convolutional weight of ``net``."""
+    """Apply :class:`SpectralNorm` to every linear and convolutional weight of ``net``."""
     for layer in list(net.modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d):
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
@@ -119,7 +120,7 @@ def spectral_norm(net: Module) -> Module:
 
 
 def glorot(net: Module) -> Module:
-    """Start every dense and convolutional layer as Keras does: Glorot-uniform weights, zero bias."""
+    """Initialise dense and convolutional layers as Keras does: Glorot-uniform weights, zero bias."""
     for layer in net.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)

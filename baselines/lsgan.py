@@ -1,7 +1,7 @@
 """LSGAN: least squares instead of cross-entropy (Mao et al. 2016, arXiv:1611.04076).
 
-Adam's settings are the paper's for handwritten characters. Lucic et al.'s code compares the sigmoids of
-the scores instead (``sigmoid=true``).
+Adam's settings are the paper's for handwritten characters. With ``sigmoid=true`` the loss is that of Lucic et
+al.'s code, which compares the sigmoids of the scores with the targets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def g(nets: Nets, batch: Batch, draw: Draw, sigmoid: bool = False) -> tuple[Tens
 def lsgan(
     data: DataSpec, *, setup: Setup = Setup(), sigmoid: bool = False, training: Training = Training()
 ) -> Gan:
-    """``sigmoid``: compare the scores' sigmoids with the targets, not the scores themselves."""
+    """``sigmoid``: compare the sigmoids of the scores with the targets, not the scores themselves."""
     losses = partial(d, sigmoid=sigmoid), partial(g, sigmoid=sigmoid)
     halfway = 0.0 if sigmoid else 0.5  # the score halfway between the two targets
     return gan(data, *losses, setup, training, threshold=halfway)

@@ -1,6 +1,6 @@
 """MMGAN: the minimax GAN, whose generator loss saturates (Goodfellow et al. 2014, arXiv:1406.2661).
 
-Only G's loss differs from ``nsgan``.
+It is ``nsgan`` with another loss for G.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """NSGAN: the GAN with the non-saturating loss (Goodfellow et al. 2014, arXiv:1406.2661).
 
-Unlike ``vanilla``, which follows the seed article's procedure, D makes one step on the sum of its two
-terms, fakes come from G in training mode, and network, prior and normalisation are open. Adam's
-settings are DCGAN's.
+Differences from ``vanilla``, which follows an article's procedure: D makes one step on the sum of its two
+terms, fakes come from G in training mode, and network, prior and normalisation can be chosen. Adam's settings
+are those of DCGAN.
 """
 
 from __future__ import annotations

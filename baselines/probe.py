@@ -1,6 +1,7 @@
-"""A model tried on a few random images: can it be built, trained, sampled and asked?
+"""The trial of a model: can it be built, trained, sampled and asked on data of this shape?
 
-``try_out`` says what is wrong before a run is planned, ``conformance`` asks the same and more.
+``bench`` makes this trial before it plans a run. ``conformance`` makes the same trial, and then more checks.
+So a model that ``conformance`` calls fine can be run.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from baselines.gan import Batch, DataSpec, Draw, Gan
+from baselines.gan import RESERVED_LOGS, Batch, DataSpec, Draw, Gan
 from baselines.training import settings
 from baselines.training.step import DataBatch
 from baselines.training.streams import draw
@@ -22,7 +24,7 @@ from baselines.training.trainer import Trainer
 N_IMAGES = 24
 SMALL_BATCH = 4
 MARGIN = 0.003
-"""By so much an image may leave [-1, 1]: less than half a grey level, which rounding hides."""
+"""A pixel may lie outside [-1, 1] by this much. It is less than half a grey level, so rounding removes it."""
 
 Tensors = dict[str, Tensor]
 
@@ -37,10 +39,10 @@ class Lab:
     data: DataSpec
     n_steps: int = 2
     changed: list[str] = field(default_factory=list)
-    """What the model changed for the whole process, in words."""
+    """Process-wide settings that the model changed, in words."""
 
     def trainer(self, *seeds: int, gan: Gan | None = None, lanes: Sequence[Gan] = ()) -> Trainer:
-        """A fresh trainer, of seed 0 unless told."""
+        """A fresh trainer. The default seed is 0."""
         return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,), lanes=lanes)
 
     @cached_property
@@ -50,9 +52,9 @@ class Lab:
         trainer.advance(self.n_steps)
         return trainer
 
-    def batch(self, index: Tensor) -> Batch:
-        """The examples at ``index``."""
-        return DataBatch(self.images, self.labels, index, torch.zeros((), dtype=torch.int64))
+    def batch(self, index: Tensor, step: Tensor | None = None) -> Batch:
+        """The examples at ``index``. Losses are also given the ``step``; sampling and judging are not."""
+        return DataBatch(self.images, self.labels, index, step)
 
     def draw(self, n: int) -> Draw:
         """Noise for n examples, the same at every call."""
@@ -61,11 +63,30 @@ class Lab:
     def generate(self, n: int) -> Tensor:
         """Images for the first n of five examples."""
         drawn = {name: value[:n] for name, value in self.draw(5).items()}
-        return self.gan.generate(self.trained.nets(), self.batch(torch.arange(n)), drawn)
+        with torch.inference_mode():
+            return self.gan.generate(self.trained.nets(), self.batch(torch.arange(n)), drawn)
 
     def discriminate(self, n: int) -> Tensor:
         """The scores of the first n examples."""
-        return self.gan.discriminate(self.trained.nets(), self.batch(torch.arange(n)))
+        assert self.gan.discriminate is not None
+        with torch.inference_mode():
+            return self.gan.discriminate(self.trained.nets(), self.batch(torch.arange(n)))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial found."""
+
+    gan: Gan | None
+    """The model, where the factory made one."""
+    problems: list[str]
+    """What keeps the model from being trained and scored, one sentence each."""
+    changed: list[str]
+    """Process-wide settings that it changed, in words. They were restored."""
+    trains: bool = False
+    """Whether it can be trained. What else is wrong concerns sampling and judging."""
+    any_batch: bool = False
+    """Whether it was tried with a batch size that is not its own."""
 
 
 def random_examples(data: DataSpec, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
@@ -74,56 +95,84 @@ def random_examples(data: DataSpec, *, labelled: bool) -> tuple[Tensor, Tensor |
     return images.to(torch.uint8), torch.arange(N_IMAGES) % data.n_classes if labelled else None
 
 
-def try_out(gan: Gan, data: DataSpec, *, labelled: bool) -> tuple[list[str], list[str]]:
-    """What keeps a model from being trained and scored on data of this shape, and what it changed for the
-    whole process until it was put back: one sentence each.
+# ---------------------------------------------------------------- the trial
 
-    It takes one iteration on a small batch; where that fails, a batch of the model's own size decides.
-    Numbers that are not finite are no fault of the interface: such a run diverges, and is recorded.
+
+def try_out(
+    factory: Callable[..., Gan], data: DataSpec, hyper: Mapping[str, Any], *, labelled: bool
+) -> Trial:
+    """Call a factory and train its model for one iteration on images of noise; then sample and judge.
+
+    The batch is small. If that fails, the model is tried again with its own batch size. Losses and samples
+    that are not finite are no problem here: such a run diverges, and is recorded.
+
+    Raises:
+        ValueError: the factory refuses the data or a hyperparameter, as it may.
     """
+    with settings.isolated() as changed:
+        try:
+            gan = factory(data, **hyper)
+        except ValueError:
+            raise
+        except (Exception, SystemExit) as error:
+            return Trial(None, [f"Calling the factory: {describe(error)}"], changed)
+    if not isinstance(gan, Gan):
+        return Trial(None, [f"the factory returns a {type(gan).__name__}, not a Gan"], changed)
+    if gan.batch_size < 1:
+        return Trial(gan, [f"batch_size is {gan.batch_size}; 1 or more is allowed"], changed)
     examples = random_examples(data, labelled=labelled)
     updates = tuple(dict.fromkeys(gan.updates))
-    found: list[str] = []
-    changed: list[str] = []
     for size in sorted({min(SMALL_BATCH, gan.batch_size), gan.batch_size}):
         lab = Lab(replace(gan, updates=updates, batch_size=size), *examples, data, 1, changed)
-        found = _first_found(lab)
-        if not found:
+        trial = _tried(lab, any_batch=size != gan.batch_size)
+        if not trial.problems:
             break
-    return found, changed
+    return replace(trial, gan=gan)
 
 
-def _first_found(lab: Lab) -> list[str]:
-    for check in CHECKS:
-        with warnings.catch_warnings():
-            # a layer without units is only a warning
-            warnings.simplefilter("error" if check is check_parts else "ignore")
-            if found := carried_out(check, lab):
-                return found
-    return []
+def _tried(lab: Lab, *, any_batch: bool) -> Trial:
+    problems = carried_out(check_parts, lab)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are shown when the run trains
+        problems = problems or carried_out(check_iteration, lab)
+        trains = not problems
+        if trains:
+            problems = [problem for check in SCORING for problem in carried_out(check, lab)]
+    return Trial(lab.gan, problems, lab.changed, trains, any_batch)
 
 
 def carried_out(check: Callable[..., Iterator[str]], lab: Lab) -> list[str]:
-    """What a check finds; an author's code may raise anything, and that is a finding too."""
+    """What a check finds. Whatever the model's code raises is a finding too."""
     with settings.isolated() as changed:
         try:
-            found = list(check(lab))
-        except Exception as error:
+            problems = list(check(lab))
+        except (Exception, SystemExit) as error:
             purpose = (check.__doc__ or "").rstrip(".")
-            found = [f"{purpose}: {type(error).__name__}: {first_line(error)}"]
+            problems = [f"{purpose}: {describe(error)}"]
     lab.changed.extend(changed)
-    return found
+    return problems
 
 
-# ---------------------------------------------------------------- the checks
+# ---------------------------------------------------------------- its checks
 
 
 def check_parts(lab: Lab) -> Iterator[str]:
     """Building the networks."""
-    nets = lab.gan.build()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # reported below
+        nets = lab.gan.build()
     for name, net in nets.items():
         if not isinstance(net, nn.Module):
             yield f"build() makes {name!r} a {type(net).__name__}, not a torch.nn.Module"
+            continue
+        for key, param in net.named_parameters():
+            if not param.numel():
+                yield f"a layer has no units: the parameter {name}.{key} has the shape {tuple(param.shape)}"
+            elif name in lab.gan.optim and not param.requires_grad:
+                yield (
+                    f"the parameter {name}.{key} does not require gradients, but the optimizer moves all of "
+                    f"{name!r}: move frozen layers to a network without an optimizer"
+                )
     for name in sorted({update.net for update in lab.gan.updates} | set(lab.gan.optim)):
         if name not in nets:
             yield f"an update or optimizer names {name!r}, but build() makes {', '.join(nets)}"
@@ -147,16 +196,30 @@ def check_iteration(lab: Lab) -> Iterator[str]:
             raise
         yield "a loss does not depend on every parameter of the network that its update names"
         return
+    yield from _wrong_logs(lab.gan, trainer)
+
+
+ACCURACIES = ("d_acc_real", "d_acc_fake")
+
+
+def _wrong_logs(gan: Gan, trainer: Trainer) -> Iterator[str]:
+    """What a model logs and should not, or does not log and should."""
+    promised = {"g_loss"}
+    if gan.discriminate is not None:
+        promised |= {"d_loss"} if gan.threshold is None else {"d_loss", *ACCURACIES}
     logs = trainer.history()
-    accuracies = {"d_acc_real", "d_acc_fake"}
-    promised = {"d_loss", "g_loss"} | (accuracies if lab.gan.threshold is not None else set())
     for key in sorted(promised - set(logs)):
         yield f"no loss logs {key!r}"
     for key, values in logs.items():
-        if key in accuracies - promised:
-            yield f'{key!r} is logged, but threshold=None says that no score means "real"'
-        elif key in accuracies and ((values < 0) | (values > 1)).any():
-            yield f"the log {key!r} is not a share between 0 and 1"
+        if key in RESERVED_LOGS:
+            yield f"a loss logs {key!r}, a column of history.csv that the harness itself writes: rename it"
+        elif key not in ACCURACIES:
+            continue
+        elif key not in promised:
+            why = 'threshold=None says that no score means "real"'
+            yield f"{key!r} is logged, but {why if gan.discriminate else 'the model has no discriminate'}"
+        elif ((values < 0) | (values > 1)).any():
+            yield f"the log {key!r} is not a fraction between 0 and 1"
 
 
 def check_sampling(lab: Lab) -> Iterator[str]:
@@ -164,17 +227,26 @@ def check_sampling(lab: Lab) -> Iterator[str]:
     yield from _evaluates("generate", lab.generate, lab, lab.data.shape)
 
 
+def check_low_resolution(lab: Lab) -> Iterator[str]:
+    """Making low-resolution images."""
+    if lab.gan.low_resolution is None:
+        return
+    with torch.inference_mode():
+        low = lab.gan.low_resolution(lab.batch(torch.arange(5)))
+    channels, height, width = lab.data.shape
+    low_height = low.shape[2] if isinstance(low, Tensor) and low.dim() == 4 else height
+    r = max(1, height // max(1, low_height))
+    if wrong := wrong_output("low_resolution", low, 5, (channels, height // r, width // r)):
+        yield wrong
+
+
 def check_judging(lab: Lab) -> Iterator[str]:
     """Judging."""
-    yield from _evaluates("discriminate", lab.discriminate, lab, ())
+    if lab.gan.discriminate is not None:
+        yield from _evaluates("discriminate", lab.discriminate, lab, ())
 
 
-CHECKS: tuple[Callable[[Lab], Iterator[str]], ...] = (
-    check_parts,
-    check_iteration,
-    check_sampling,
-    check_judging,
-)
+SCORING = (check_sampling, check_low_resolution, check_judging)
 
 
 def _evaluates(
@@ -195,7 +267,7 @@ def _evaluates(
 
 
 def wrong_output(name: str, output: Tensor, n: int, shape: tuple[int, ...]) -> str | None:
-    """What is wrong with n images of this shape (or scores, of no shape), if anything is."""
+    """What is wrong with n images of this shape (or n scores, shape ()), or ``None``."""
     if not isinstance(output, Tensor):
         return f"{name} gives a {type(output).__name__}, not a tensor"
     if output.shape != (n, *shape):
@@ -211,13 +283,13 @@ def wrong_output(name: str, output: Tensor, n: int, shape: tuple[int, ...]) -> s
 
 
 def state(trainer: Trainer, lane: int = 0) -> Tensors:
-    """Every parameter and buffer of one lane by its full name."""
+    """Every parameter and buffer of one seed by its full name."""
     held = trainer.weights(lane)
     return {f"{net}.{key}": value for net, tensors in held.items() for key, value in tensors.items()}
 
 
 def copied(tensors: Mapping[str, Tensor]) -> Tensors:
-    """As they are now."""
+    """Copies that later training does not change."""
     return {key: value.clone() for key, value in tensors.items()}
 
 
@@ -230,6 +302,13 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().reshape(-1).view(torch.uint8)  # NaN is not equal to NaN, but its bits are
 
 
+def describe(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    if isinstance(error, SystemExit):
+        return f"it ends the process with sys.exit({error.code!r}): raise an error instead"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
 def first_line(error: BaseException) -> str:
-    """What an error says, without what follows."""
+    """The first line of an error's message."""
     return str(error).strip().split("\n")[0]

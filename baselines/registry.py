@@ -1,4 +1,4 @@
-"""Models by name: ours, those that installed packages offer, and ``module:function``."""
+"""Models by name: the ones here, those of installed packages, and ``module:function``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OURS = (
 
 
 _changed: dict[str, list[str]] = {}
-"""Module -> what its import changed for the whole process."""
+"""Module -> process-wide settings that its import changed."""
 
 
 def names() -> tuple[str, ...]:
-    """Every registered model, ours first."""
+    """Every registered model, first the ones here."""
     outside = sorted({point.name for point in entry_points(group=GROUP)} - set(OURS))
     return (*OURS, *outside)
 
@@ -44,7 +44,7 @@ def get(name: str) -> Callable[..., Gan]:
     """The factory of a registered name or of ``module:function``.
 
     Raises:
-        LookupError: there is no such model; the message says which part of the name failed.
+        LookupError: there is no such model, or importing it fails. The message says why.
     """
     return _load(location(name))
 
@@ -78,7 +78,7 @@ def _load(path: str) -> Callable[..., Gan]:
         if error.obj is sys.modules.get(module_name):
             raise LookupError(f"{path!r}: {module_name!r} has no {attribute!r}") from error
         raise LookupError(_failed(path, error)) from error
-    except (Exception, SystemExit) as error:  # its author's code may do anything
+    except (Exception, SystemExit) as error:  # a module may raise anything
         raise LookupError(_failed(path, error)) from error
     if not isinstance(getattr(factory, "card", None), Card):
         raise LookupError(f"{path!r} is not a model: decorate its factory with @baselines.gan.card(...)")
@@ -96,7 +96,7 @@ def _failed(path: str, error: BaseException) -> str:
 
 
 def side_effects(factory: Callable[..., Gan]) -> list[str]:
-    """What importing a model's module changed for the whole process, until it was put back."""
+    """Process-wide settings that importing the model's module changed. They were restored."""
     return _changed.get(factory.__module__, [])
 
 

@@ -1,17 +1,19 @@
 """SRGAN: photo-realistic single-image super-resolution (Ledig et al. 2016, arXiv:1609.04802).
 
-The generator is given the image downsampled by ``scale`` and restores it. ``generate`` takes the
-original, as training does, and downsamples it itself.
+The generator gets the image downsampled by ``scale``, and restores it. ``generate`` gets the original, as the
+losses do, and downsamples it itself.
 
-Deviations: 32 filters, so that a laptop's CPU trains it (the paper's 64 is ``width=64``); the output
-ends in tanh; low-resolution images come from antialiased bicubic resampling, where the paper blurs and
-subsamples; images of 8 to 32 pixels are used whole, where the paper crops 96×96. Training differs too:
+Deviations:
 
-- ``content=pixel`` is the paper's SRGAN-MSE; what it calls SRGAN is ``content=vgg19`` (VGG54).
-- G starts untrained (``warmup_steps=0``), where the paper starts from a trained SRResNet.
-- The learning rate stays, where the paper makes 10⁵ updates at 1e-4 and then 10⁵ at 1e-5.
+- 32 filters, so that a laptop's CPU can train it. The paper has 64 (``width=64``).
+- The output ends in tanh.
+- Low-resolution images come from antialiased bicubic resampling. The paper blurs and subsamples.
+- Images of 8 to 32 pixels are used as a whole. The paper crops 96×96.
+- ``content=pixel`` is the paper's SRGAN-MSE. What the paper calls SRGAN is ``content=vgg19`` (VGG54).
+- G starts untrained (``warmup_steps=0``). In the paper it starts from a trained SRResNet.
+- The learning rate is constant. The paper makes 10⁵ updates at 1e-4, then 10⁵ at 1e-5.
 
-r scale, L and M low-resolution height and width.
+Letters: r scale, L and M height and width of low-resolution images.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def discriminator(width: int, data: DataSpec) -> nn.Sequential:
 
 
 class Standardize(nn.Module):
-    """[-1, 1], one or three channels -> three channels with the mean and spread of ImageNet."""
+    """Images in [-1, 1] with one or three channels -> three channels, with ImageNet's mean and deviation."""
 
     mean: Tensor
     std: Tensor
@@ -142,7 +144,7 @@ def vgg19() -> nn.Sequential:
     Images (B, 1 or 3, H, W) in [-1, 1] -> features (B, 512, H/16, W/16).
 
     Raises:
-        ValueError: the weights are neither in torch.hub's folder nor to be downloaded.
+        ValueError: the weights are not in torch.hub's folder, and cannot be downloaded.
     """
     from torchvision.models import VGG19_Weights
     from torchvision.models.vgg import cfgs, make_layers
@@ -175,7 +177,33 @@ def vgg19_loss(restored: Tensor, image: Tensor) -> Tensor:
     return F.mse_loss(vgg(restored) / 12.75, vgg(image) / 12.75)
 
 
-# ---------------------------------------------------------------- the model
+# ---------------------------------------------------------------- losses and model
+
+
+def d(nets: Nets, batch: Batch, draw: Draw, scale: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 2: D tells originals from restored images."""
+    image = batch["image"]
+    real, fake = nets["disc"](image), nets["disc"](nets["gen"](downsample(image, scale)))
+    loss = cross_entropy(real, real=True) + cross_entropy(fake, real=False)
+    return loss, {"d_loss": loss, "d_acc_real": share(real > 0), "d_acc_fake": share(fake <= 0)}
+
+
+def g(
+    nets: Nets,
+    batch: Batch,
+    draw: Draw,
+    scale: int,
+    content: Content,
+    warmup_steps: int,
+    adversarial: float,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 3: content loss + ``adversarial`` × the loss of equation 6, -log D(G(low))."""
+    image = batch["image"]
+    restored = nets["gen"](downsample(image, scale))
+    pixel = pixel_loss(restored, image)
+    loss = content(restored, image) + adversarial * cross_entropy(nets["disc"](restored), real=True)
+    loss = torch.where(batch["step"] < warmup_steps, pixel, loss)
+    return loss, {"g_loss": loss, "pixel_loss": pixel}
 
 
 @card(
@@ -197,8 +225,8 @@ def srgan(
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(8, 128)] = 16,
 ) -> Gan:
-    """``scale``: None is 4, or 2 for images below 16 pixels. ``adversarial``: weight of equation 6.
-    ``warmup_steps``: first iterations in which G sees the pixel loss alone."""
+    """``scale``: None means 4, or 2 for images smaller than 16 pixels. ``adversarial``: weight of equation 6.
+    ``warmup_steps``: iterations at the start in which G has only the pixel loss."""
     r = scale or scale_for(data)
     multiples_of(r, data)
     at_least(0, adversarial=adversarial, warmup_steps=warmup_steps)
@@ -213,37 +241,15 @@ def srgan(
         vgg19()
         content_loss = vgg19_loss
 
-    def low(batch: Batch) -> Tensor:
-        return downsample(batch["image"], r)
-
-    def restore(nets: Nets, batch: Batch, draw: Draw) -> Tensor:
-        restored: Tensor = nets["gen"].eval(low(batch))
-        return restored
-
-    def d(nets: Nets, batch: Batch, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """Equation 2: D tells originals from restored images."""
-        image = batch["image"]
-        real, fake = nets["disc"](image), nets["disc"](nets["gen"](downsample(image, r)))
-        loss = cross_entropy(real, real=True) + cross_entropy(fake, real=False)
-        return loss, {"d_loss": loss, "d_acc_real": share(real > 0), "d_acc_fake": share(fake <= 0)}
-
-    def g(nets: Nets, batch: Batch, draw: Draw, adversarial: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Equation 3: content + 1e-3 times the adversarial loss of equation 6, -log D(G(low))."""
-        image = batch["image"]
-        restored = nets["gen"](downsample(image, r))
-        pixel = pixel_loss(restored, image)
-        loss = content_loss(restored, image) + adversarial * cross_entropy(nets["disc"](restored), real=True)
-        loss = torch.where(batch["step"] < warmup_steps, pixel, loss)
-        return loss, {"g_loss": loss, "pixel_loss": pixel}
-
+    g_loss = partial(g, scale=r, content=content_loss, warmup_steps=warmup_steps, adversarial=adversarial)
     adam = Adam(lr, (beta1, beta2))
     return Gan(
         build=lambda: {"gen": generator(r, n_blocks, width, data), "disc": discriminator(width, data)},
         noise={},
-        updates=(Update("disc", d), Update("gen", partial(g, adversarial=adversarial))),
-        generate=restore,
+        updates=(Update("disc", partial(d, scale=r)), Update("gen", g_loss)),
+        generate=lambda nets, batch, draw: nets["gen"].eval(downsample(batch["image"], r)),
         discriminate=lambda nets, batch: nets["disc"].eval(batch["image"]),
         optim={"gen": adam, "disc": adam},
         batch_size=batch_size,
-        low_resolution=low,
+        low_resolution=lambda batch: downsample(batch["image"], r),
     )

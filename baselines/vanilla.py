@@ -1,15 +1,15 @@
 """The vanilla GAN: fully connected, non-saturating (Goodfellow et al. 2014, arXiv:1406.2661).
 
-Network and procedure are those of the "One Day One GAN" article's Keras code, whose defaults
-differ from PyTorch's: BatchNorm momentum 0.8 there is 0.2 here, with eps 1e-3; dense layers
-start Glorot-uniform with zero bias; Adam's eps is 1e-7.
+Network and procedure are those of the Keras code in the "One Day One GAN" article. Keras's defaults differ
+from PyTorch's: BatchNorm momentum 0.8 in Keras is 0.2 in PyTorch, with eps 1e-3; dense layers start with
+Glorot-uniform weights and zero bias; Adam's eps is 1e-7.
 
 One iteration: D on a real batch, D on a fake batch (two Adam steps), G through D.
 
-Deviations: the discriminator ends in a logit, and the losses take logits: the same function as
-a sigmoid followed by cross-entropy, without its overflow. PyTorch's Adam adds eps after the
-bias correction of the second moment, Keras before. In PyTorch's form Keras's is eps / √(1 - β2^t): 31.6 eps
-in the first step, 10 eps in the tenth, 1.3 eps in the thousandth.
+Deviations: the discriminator ends in a logit, and the losses take logits. That is the same function as a
+sigmoid followed by cross-entropy, but it does not overflow. PyTorch's Adam adds eps after the bias correction
+of the second moment, Keras's before it. In PyTorch's form Keras's eps is eps / √(1 - β2^t): 31.6 eps in the
+first step, 10 eps in the tenth, 1.3 eps in the thousandth.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from baselines.gan import Adam, Batch, DataSpec, Draw, Gan, Linear, Log, Nets, N
 
 
 def dense(n_in: int, n_out: int) -> nn.Linear:
-    """A linear layer as Keras starts it: Glorot-uniform weights, zero bias."""
+    """A linear layer initialised as in Keras: Glorot-uniform weights, zero bias."""
     layer = nn.Linear(n_in, n_out)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -50,12 +50,12 @@ def discriminator(widths: Sequence[int], data: DataSpec) -> nn.Sequential:
 
 
 def cross_entropy(logit: Tensor, real: bool) -> Tensor:
-    """-log D(x) for a target of "real", -log(1 - D(x)) for "fake"; mean over the batch."""
+    """-log D(x) if the target is "real", -log(1 - D(x)) if it is "fake"; mean over the batch."""
     return F.softplus(-logit if real else logit).mean()
 
 
 def share(right: Tensor) -> Tensor:
-    """The share of a boolean batch that is true."""
+    """The fraction of a boolean batch that is true."""
     return right.float().mean()
 
 
@@ -91,7 +91,7 @@ def vanilla(
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
     batch_size: Annotated[int, Log(32, 512)] = 128,
 ) -> Gan:
-    """The fully connected GAN of 2014 as the seed article trains it."""
+    """The fully connected GAN of 2014, as the article trains it."""
     widths_of(g_widths=g_widths, d_widths=d_widths)
     at_least(1, latent_dim=latent_dim)
     at_least(2, batch_size=batch_size)

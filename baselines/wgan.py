@@ -1,10 +1,10 @@
 """WGAN: the Wasserstein distance through a clipped critic (Arjovsky et al. 2017, arXiv:1701.07875).
 
 Algorithm 1 with its defaults: RMSprop 5e-5, clipping at 0.01, five critic steps, batches of 64.
-Critic scores have no scale: no threshold says "real", so no accuracy is logged.
+A critic's score has no threshold for "real", so no accuracy is logged.
 
-No BatchNorm in the critic unless asked for: clipping bounds its scale too, and behind a scale of 0.01
-the convolutional critics' signal dies (their loss stays below 1e-11). Lucic et al. train with Adam
+By default the critic has no BatchNorm. Clipping would bound BatchNorm's scale too, and with a scale of 0.01
+the signal of convolutional critics vanishes (their loss stays below 1e-11). Lucic et al. train with Adam
 (``optimizer=adam``) and search over BatchNorm.
 """
 
@@ -43,7 +43,7 @@ def wgan(
     optimizer: Literal["rmsprop", "adam"] = "rmsprop",
     training: Training = Training(lr=5e-5),
 ) -> Gan:
-    """``clip``: bound of every critic weight. ``optimizer``: the paper's RMSprop, or Adam with ``beta1`` and
+    """``clip``: bound of the critic's weights. ``optimizer``: the paper's RMSprop, or Adam with ``beta1`` and
     ``beta2``, as in Lucic et al."""
     positive(lr=training.lr, clip=clip)
     return gan(

@@ -1,10 +1,10 @@
 """WGAN-GP: a critic kept 1-Lipschitz by a gradient penalty (Gulrajani et al. 2017, arXiv:1704.00028).
 
 Algorithm 1 with its defaults: λ = 10, five critic steps, Adam 1e-4 with β = (0, 0.9), batches of 64.
-No BatchNorm in the critic (section 4): the penalty is on each example's own gradient.
+The critic has no BatchNorm (section 4): the penalty is on each example's own gradient.
 
-Deviations from Lucic et al.'s code: β2 (0.999 there), and slopes per pixel in [-1, 1]; there they are per
-pixel in [0, 1], twice as large, and √(0.0001 + ‖∇D‖²).
+Deviations from Lucic et al.'s code: there β2 is 0.999. There pixels lie in [0, 1], so slopes are twice as
+large as here, with pixels in [-1, 1]; and the slope is √(0.0001 + ‖∇D‖²).
 """
 
 from __future__ import annotations

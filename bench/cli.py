@@ -1,4 +1,4 @@
-"""What the command lines share: flags, the TOML file behind them, and errors in one line."""
+"""What the command lines share: flags, a TOML file with the same keys, and errors in one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 import os
 import signal
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,14 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UsageError, nearest, printable
+from bench.execution.processes import few_collections
 from bench.store.files import UnreadableError
-
-UNREADABLE = (OSError, ValueError, RecursionError)
-"""What a TOML file may raise: it is no TOML, no UTF-8, has numbers of 5,000 digits, is nested too deeply."""
+from bench.toml import UNREADABLE as UNREADABLE  # for bench.search.space
+from bench.toml import read_toml
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line that names the flag, and the nearest one."""
+    """An argument parser whose errors are one line that names the flag, and the nearest known one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
@@ -32,10 +31,10 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "))
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Parse flags over the values of ``--config``: flags win.
+        """Parse the flags and the file that ``--config`` names. Where both give a value, the flag wins.
 
         Raises:
-            UsageError: an unknown flag or key, or a value that is not allowed.
+            UsageError: a flag or key is unknown, or a value is not allowed.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
         self._refuse_repeated(arguments)
@@ -46,12 +45,12 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             name = unknown[0].partition("=")[0]
-            name = name.partition("://")[0]  # of a storage's address, which may hold a password
+            name = name.partition("://")[0]  # the address of a storage may hold a password
             raise UsageError(f"{name!r} is not a flag of {self.prog}{nearest(name, flags)}")
         return namespace
 
     def _refuse_repeated(self, arguments: Sequence[str]) -> None:
-        """A list that is given twice would lose its first half."""
+        """Refuse a list that is given twice: argparse would drop the first one."""
         given = Counter(word.partition("=")[0] for word in arguments)
         for action in self._actions:
             n = sum(given[flag] for flag in action.option_strings)
@@ -59,11 +58,8 @@ class Parser(argparse.ArgumentParser):
                 raise UsageError(f"{action.option_strings[0]}: given {n} times; name all values after one")
 
     def _from_file(self, path: Path, given: argparse.Namespace) -> dict[str, Any]:
-        """The file's keys as parsed values: each goes through its flag's own type and checks."""
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except UNREADABLE as error:
-            raise UsageError(f"--config {path}: {error}") from error
+        """The values of the file's keys. Each is parsed and checked as its flag is."""
+        content = read_toml(path, "--config")
         actions = {
             action.option_strings[-1].removeprefix("--"): action
             for action in self._actions
@@ -76,13 +72,13 @@ class Parser(argparse.ArgumentParser):
             if name not in actions:
                 raise UsageError(f"--config {path}: unknown key {key!r}{nearest(name, actions)}")
             if (actions[name].nargs == 0) != isinstance(value, bool):
-                kind = "true or false" if actions[name].nargs == 0 else "a value"
-                raise UsageError(f"--config {path}: {key} = {value!r} is not allowed; {kind}")
+                kind = "true or false" if actions[name].nargs == 0 else "a value, not true or false"
+                raise UsageError(f"--config {path}: {key} = {value!r} is not allowed; give {kind}")
             if value is False or self._rival_given(actions[name], given):
                 continue
             try:
                 own = _words(value)
-            except ValueError as error:  # hexadecimal, it may have too many digits
+            except ValueError as error:  # a hexadecimal number with too many decimal digits
                 raise UsageError(f"--config {path}: {key}: {error}") from error
             if any("\0" in word for word in own):
                 raise UsageError(f"--config {path}: {key!r} holds a NUL character")
@@ -97,7 +93,7 @@ class Parser(argparse.ArgumentParser):
         return {name: getattr(parsed, name) for name in named}
 
     def _rival_given(self, action: argparse.Action, given: argparse.Namespace) -> bool:
-        """Whether the command line holds a flag that excludes this one."""
+        """Whether the command line has a flag that excludes this one."""
         return any(
             getattr(given, rival.dest) != rival.default
             for group in self._mutually_exclusive_groups
@@ -107,7 +103,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _words(value: Any) -> list[str]:
-    """A TOML value as the words that would stand on a command line."""
+    """A TOML value as the words of a command line."""
     match value:
         case True:
             return []
@@ -150,14 +146,14 @@ def number(kind: Callable[[str], Any], low: float, high: float = float("inf")) -
 
 
 def word(text: str) -> str:
-    """An argument type: any text but none."""
+    """An argument type: text that is not empty."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it is empty")
     return text
 
 
 def path(text: str) -> Path:
-    """An argument type: a path, which is not empty."""
+    """An argument type: a path that is not empty."""
     return Path(word(text))
 
 
@@ -171,7 +167,7 @@ def setting(text: str) -> tuple[str, str, str]:
 
 
 def chosen(options: Sequence[str]) -> Callable[[str], str]:
-    """An argument type: one of the options, with the nearest named where it is none."""
+    """An argument type: one of the options. The error names the nearest one."""
 
     def parse(text: str) -> str:
         if text not in options:
@@ -186,8 +182,9 @@ def chosen(options: Sequence[str]) -> Callable[[str], str]:
 def run_main(main: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code.
 
-    A wrong request is one line on stderr and code 2; a folder that cannot be written or read, one line
-    and code 1; SIGINT and SIGTERM, where the command does not handle them itself, code 130 or 143.
+    A wrong request prints one line to stderr and exits with 2. A folder that cannot be read or written prints
+    one line and exits with 1. SIGINT and SIGTERM, if the command does not handle them itself, exit with 130
+    and 143.
     """
     few_collections()
     open_streams()
@@ -209,17 +206,19 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         kept = "it was left as it is" if isinstance(error, UnreadableError) else kept
         print(printable(f"{what}; {kept}"), file=sys.stderr)
         code = 1
-    gc.freeze()  # else Python looks through all of PyTorch's modules once more
+    gc.freeze()  # otherwise Python searches all of PyTorch's modules for garbage once more
     sys.exit(code)
 
 
 def open_streams() -> None:
-    """Let printing end no command: a closed stream becomes the null device, and a character that a stream
-    cannot hold its escape."""
+    """Make printing safe, whatever the streams are.
+
+    Closed streams become the null device. Characters that a stream cannot encode are escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # else the next file that is opened would take its place, and what is printed
+        except OSError:  # otherwise the next file that is opened would get this number, and what is printed
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -230,7 +229,7 @@ def open_streams() -> None:
 
 
 def drop_output() -> None:
-    """What stdout still holds is not written: it cannot be, and Python would try again at exit."""
+    """Discard what stdout still holds. It cannot be written, and Python would try again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -241,13 +240,13 @@ def drop_output() -> None:
 
 @contextmanager
 def _signals_end_it() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM end the process: what is open is tidied up, nothing is said."""
+    """Within the block, SIGINT and SIGTERM end the process quietly, and open contexts are closed."""
 
     def end(number: int, frame: object) -> NoReturn:
         raise SystemExit(128 + number)
 
     def ignored(found: sys.UnraisableHookArgs) -> None:
-        if isinstance(found.exc_value, SystemExit):  # Python would only print it: it came amid a destructor
+        if isinstance(found.exc_value, SystemExit):  # raised in a destructor, where Python only prints it
             os._exit(int(found.exc_value.code or 0))
         hook(found)
 
@@ -259,12 +258,3 @@ def _signals_end_it() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
-
-
-def few_collections() -> None:
-    """Look for garbage less often.
-
-    Importing PyTorch makes half a million objects that stay, and Python looks through those it has for
-    garbage after every few hundred: a fifth of the time.
-    """
-    gc.set_threshold(100_000, 50, 50)

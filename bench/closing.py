@@ -6,7 +6,6 @@ study: ``best.toml`` and ``default.toml``.
 
 from __future__ import annotations
 
-import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench import run
 from bench.errors import printable
 from bench.plan import Place, Spec, plan
+from bench.scoring.scores import FID
 from bench.search import findings
 from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
-from bench.search.space import Space
 from bench.search.study import SETTLED, SharedStudy, Slot, ending_of
 from bench.search.trials import Recipe
 from bench.store import files, records
 from bench.version import VERSION
+from reports import winner
 
 DEFAULT_SEEDS = 5
 """In ``best.toml`` where nothing is retrained now."""
@@ -68,10 +66,10 @@ def close(
     summary = summarise(shared, recipe, request, best, comparison)
     for line in findings.write_all(shared, recipe.folder, recipe.objectives):
         print(printable(f"not drawn: {line}"))
-    text = in_words(summary, shared.space)
+    text = winner.markdown(summary, shared.space)
     files.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
     files.write_json(recipe.folder / "summary.json", summary)
-    for line in ending(summary):
+    for line in winner.ending(summary):
         print(line, flush=True)
     return code if best else 1
 
@@ -106,20 +104,15 @@ def compare(
     recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, place: Place
 ) -> dict[str, Any]:
     """Test scores of the winner and of the default configuration over the same fresh seeds."""
-    best = _retrained(recipe, {**recipe.fixed, **params}, retraining, place)
-    default = _retrained(recipe, recipe.fixed, retraining, place)
-    n = retraining.n_seeds
-    return {
-        "seeds": list(range(n)),
-        "steps": retraining.steps,
-        "failed": {"best": n - len(best), "default": n - len(default)},
-        "scores": {
-            name: _compared(
-                [test_score(r, name) for r in best], [test_score(r, name) for r in default], n, name
-            )
-            for name in dict.fromkeys((*recipe.objectives, "fid"))
-        },
-    }
+    names = dict.fromkeys((*recipe.objectives, FID.name))
+    best, default = (
+        {name: [test_score(record, name) for record in records] for name in names}
+        for records in (
+            _retrained(recipe, {**recipe.fixed, **params}, retraining, place),
+            _retrained(recipe, recipe.fixed, retraining, place),
+        )
+    )
+    return winner.compare(best, default, n_seeds=retraining.n_seeds, steps=retraining.steps)
 
 
 def _retrained(
@@ -139,38 +132,6 @@ def _retrained(
     )
     found = [records.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)]
     return [record for record in found if record is not None and record["status"] == "finished"]
-
-
-def _compared(best: list[float], default: list[float], n: int, name: str) -> dict[str, Any]:
-    """Mean and spread of the runs that finished; the tests are of all ``n`` of each side.
-
-    As in reports, a run that failed is worse than any score: without that, a configuration that diverges on
-    its hard seeds would look better than it is. ``None`` where there is too little to say.
-    """
-    from reports import stats
-
-    better: stats.Better = "lower" if DIRECTIONS[name] == "minimize" else "higher"
-    worst = math.inf if better == "lower" else -math.inf
-    ours, theirs = ([*values, *[worst] * (n - len(values))] for values in (best, default))
-    return {
-        "best": _side(best, n),
-        "default": _side(default, n),
-        "p": _finite(stats.permutation_p(ours, theirs)),
-        "improvement": stats.improvement(ours, theirs, better=better),
-    }
-
-
-def _side(values: list[float], n: int) -> dict[str, Any]:
-    mean = _finite(np.mean(values)) if values else None
-    return {"mean": mean, "std": _std(values), "values": values, "failed": n - len(values)}
-
-
-def _std(values: Sequence[float]) -> float | None:
-    return _finite(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _finite(value: float | np.floating[Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 # ------------------------------------------------------------------ the summary
@@ -224,69 +185,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def ending(summary: Mapping[str, Any]) -> list[str]:
-    """What is said at the end, line by line."""
-    spent, states = summary["spent"], summary["trials"]
-    counted = ", ".join(f"{n} {state}" for state, n in states.items())
-    cost = f"{spent['iterations']} iterations, {spent['seconds']:.0f} s of training and scoring"
-    lines = [f"{summary['request']['model']} spent {spent['trials']} trials ({counted}), {cost}"]
-    if not summary["best"]:
-        lines.append(f"no trial was completed: {summary['first failure']}")
-    for found in summary["best"]:
-        values = ", ".join(f"{name} {value:.5g}" for name, value in found["values"].items())
-        params = ", ".join(f"{name}={_short(value)}" for name, value in found["params"].items())
-        lines.append(f"best on validation: trial {found['trial']}, {values}: {params}")
-    if summary["test"] is not None:
-        seeds, steps = summary["test"]["seeds"], summary["test"]["steps"]
-        fresh = f"on test, fresh seeds {seeds[0]} to {seeds[-1]} of {steps} steps"
-        lines.append(f"{fresh}, best against default configuration:")
-        lines += [_comparison(name, scores) for name, scores in summary["test"]["scores"].items()]
-    return lines
-
-
-def _comparison(name: str, scores: Mapping[str, Any]) -> str:
-    """``fid: 10.1 ± 0.4 against 14.2 ± 0.9 (lower is better), permutation p = 0.0079``."""
-    sides = []
-    for side in (scores["best"], scores["default"]):
-        mean, std, failed = side["mean"], side["std"], side["failed"]
-        decimals = max(0, 1 - math.floor(math.log10(std)) if std else 3)
-        said = "no score" if mean is None else f"{mean:.{decimals}f}"
-        said += "" if std is None else f" ± {std:.{decimals}f}"
-        sides.append(said + (f" ({failed} of {failed + len(side['values'])} failed)" if failed else ""))
-    direction = "lower" if DIRECTIONS[name] == "minimize" else "higher"
-    line = f"  {name}: {sides[0]} against {sides[1]} ({direction} is better)"
-    line += "" if scores["p"] is None else f", permutation p = {scores['p']:.2g}"
-    if scores["best"]["failed"] or scores["default"]["failed"]:
-        share = f"{scores['improvement']:.0%}"
-        line += f"; a failed run is worse than any score, so that the best wins {share} of all pairs of runs"
-    return line
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def in_words(summary: Mapping[str, Any], space: Space) -> str:
-    """The summary as Markdown."""
-    asked, spent = summary["request"], summary["spent"]
-    data = asked["protocol"]["dataset"]
-    extractors = asked["protocol"]["extractors"]
-    rows = {
-        "model": asked["model"],
-        "searched": "; ".join(f"{name} {where}" for name, where in space.items()),
-        "fixed": "; ".join(f"{name} {value}" for name, value in asked["fixed"].items()) or "nothing",
-        "objective": "; ".join(f"{direction} {name}" for name, direction in summary["objectives"].items()),
-        "sampler": f"{asked['sampler']}, seed {asked['sampler_seed']}; pruner {asked['pruner']}",
-        "budget": f"{spent['trials']} trials × {len(asked['seeds'])} seeds × {asked['steps']} steps, "
-        f"scored every {asked['eval_every']} on validation",
-        "data": f"{data['name']}: {data['n_train']} to train, {data['n_val']} to validate, "
-        f"{data['n_test']} to test; SHA-256 {data['sha256']}",
-        "extractors": "; ".join(f"{name}, SHA-256 {held['sha256']}" for name, held in extractors.items()),
-        "storage": summary["storage"],
-        "versions": "; ".join(f"{name} {number}" for name, number in summary["versions"].items()),
-    }
-    lines = [f"# Search {summary['study']}", "", "```text", *ending(summary), "```", "", "| | |", "|---|---|"]
-    cells = [(name, str(text).replace("|", "\\|")) for name, text in rows.items()]
-    return "\n".join([*lines, *(f"| {name} | {text} |" for name, text in cells)]) + "\n"

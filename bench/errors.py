@@ -1,4 +1,4 @@
-"""Wrong requests, said in one line."""
+"""Errors that users see as one line."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from difflib import get_close_matches
 
 
 class UsageError(Exception):
-    """The request was wrong. The message is one line that names the flag, the value and what is allowed."""
+    """The request is wrong. The message is one line that names the flag, the value and what is allowed."""
 
 
 class ChangedError(Exception):
-    """Code, data or weights are not what a run was planned with. The message is one line that names them."""
+    """Code, data or weights have changed since a run was planned. The message is one line that names them."""
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` where an option is close to ``word``, else an empty string."""
+    """``"; did you mean 'x'?"`` if an option is similar to ``word``, otherwise an empty string."""
     match = get_close_matches(word, list(options), n=1)
     return f"; did you mean {match[0]!r}?" if match else ""
 
@@ -26,9 +26,9 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: object) -> str:
-    """A text as one line that a terminal only shows: a control character becomes its escape, ``\\x1b``.
+    """A text as one line that is safe in a terminal: control characters are escaped, as in ``\\x1b``.
 
-    For whatever was read from files: records, names of folders, notes. Characters that turn the direction
-    of writing, and halves of surrogate pairs, are escaped too.
+    It is for all that comes from files: records, names of folders, notes. Characters that change the
+    direction of writing, and halves of surrogate pairs, are escaped, too.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

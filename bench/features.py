@@ -1,6 +1,6 @@
-"""Make the classifiers that score.
+"""Train the classifiers on whose features scores are computed.
 
-python -m bench.features train --dataset mnist        makes the classifier that is shipped
+python -m bench.features train --dataset mnist        trains the classifier that comes with the package
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bench.cli import Parser, chosen, run_main
 from bench.errors import UsageError
-from bench.scoring.extractors import SHIPPED
 
 
 def parser() -> Parser:
@@ -19,17 +18,17 @@ def parser() -> Parser:
     p.add_argument("command", type=chosen(("train",)), metavar="train")
     p.add_argument("--dataset", required=True, metavar="NAME", help="as for bench.run")
     p.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
-    p.add_argument("--offline", action="store_true", help="never touch the network")
+    p.add_argument("--offline", action="store_true", help="never use the network")
     p.add_argument(
         "--out",
         metavar="FILE",
-        help="FILE.safetensors and FILE.json are written; default, in a checkout: the shipped ones' place",
+        help="write FILE.safetensors and FILE.json; in a checkout the default is bench/scoring/weights",
     )
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make a classifier in the way in which the shipped ones were made."""
+    """Train a classifier in the same way as the classifiers that come with the package."""
     given = parser().parse(argv)
 
     from bench.data import datasets
@@ -46,16 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out(given: str | None, dataset: str) -> Path:
-    """Where the weights go, without suffix: an installed package is not written into."""
-    from bench.scoring.classifier import SHIPPED_NAMES
+    """The path of the weights, without suffix. Only a checkout has a default, not an installed package."""
+    from bench.scoring.classifier import SHIPPED, SHIPPED_NAMES
 
     if given is None:
-        if dataset in SHIPPED_NAMES and (SHIPPED.parents[1] / "pyproject.toml").exists():
+        if dataset in SHIPPED_NAMES and (SHIPPED.parents[2] / "pyproject.toml").exists():
             return SHIPPED / dataset
-        raise UsageError("--out: name a FILE; the package itself holds the shipped classifiers alone")
+        raise UsageError("--out: name a FILE; only digits and mnist in a checkout have a default")
     out = Path(given)
     if not out.name or out.is_dir():
-        raise UsageError(f"--out: {given!r} is not allowed; the name of a file")
+        raise UsageError(f"--out: {given!r} is not allowed; give the name of a file")
     return out.with_suffix("")
 
 

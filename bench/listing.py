@@ -1,4 +1,4 @@
-"""``--list``: what there is to choose from."""
+"""``--list``: the models, data sets and features to choose from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.scoring.extractors import NAMES
 
 
 def print_list() -> None:
-    """Models with paper, year, what data they need and hyperparameters with ranges; then data sets."""
+    """Print the models (year, paper, task, needs, hyperparameters with ranges), data sets and features."""
     print("models")
     for name in registry.names():
         factory = registry.get(name)

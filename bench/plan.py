@@ -6,7 +6,6 @@ Spec (the request) -> plan -> [Job] (plain data, one run each)
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -222,8 +221,6 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
         UsageError: naming the model, the data set and what would do.
     """
     from baselines import probe, registry
-    from baselines.gan import Gan
-    from baselines.training import settings
 
     factory = registry.get(model)
     if "label" in registry.card(factory).needs and not dataset.n_classes:
@@ -232,21 +229,15 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
             f"--models: {model} needs labels and data set {dataset.name!r} has none; "
             f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
         )
-    with settings.isolated() as changed:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                gan = factory(dataset.spec, **values)
-            if not isinstance(gan, Gan):
-                raise TypeError(f"its factory returns a {type(gan).__name__}, not a Gan")
-        except Exception as error:
-            raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {error}") from error
-        if gan.batch_size < 1:
-            raise UsageError(f"{flag}: {model} has a batch_size of {gan.batch_size}; 1 or more is allowed")
-    problems, more = probe.try_out(gan, dataset.spec, labelled="label" in registry.card(factory).needs)
-    if problems:
-        raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {problems[0]}")
-    _say_once(model, *registry.side_effects(factory), *changed, *more)
+    labelled = "label" in registry.card(factory).needs
+    try:
+        trial = probe.try_out(factory, dataset.spec, values, labelled=labelled)
+    except ValueError as error:
+        why = probe.first_line(error)
+        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {why}") from error
+    if trial.problems:
+        raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {trial.problems[0]}")
+    _say_once(model, *registry.side_effects(factory), *trial.changed)
 
 
 @cache

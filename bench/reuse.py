@@ -1,4 +1,4 @@
-"""Why a run is computed although one like it is on record: its code, data or weights changed since."""
+"""Report why a run is computed again: its code, data or weights have changed since an earlier run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.plan import Job
 from bench.store import records
 
 MOST_READ = 50
-"""Records that are looked at, the newest first."""
+"""How many records are read, the newest first."""
 
 ASKED = ("scored_on", "select", "precision", "d_acc_tolerance")
-"""Fields of a protocol that a flag sets; the others follow from code and data."""
+"""The fields of a protocol that a flag sets. The others follow from code and data."""
 
 
 def explain(todo: Sequence[Job], out: Path) -> list[str]:
-    """One line per configuration that is computed because something changed since an earlier run of it."""
+    """One line for each configuration that is computed again because something has changed."""
     first = {job.run_id: job for job in reversed(todo)}
     lines = [line for job in reversed(first.values()) if (line := _what_changed(job, out)) is not None]
     return list(dict.fromkeys(lines))
@@ -42,7 +42,7 @@ def _what_changed(job: Job, out: Path) -> str | None:
 
 
 def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
-    """Records of the same request with other code, data or weights; the newest first."""
+    """Records of the same request with other code, data or weights, the newest first."""
     data = datasets.FOLDER if job.source else f"{records.slug(job.dataset)}-"
     name = f"{records.slug(job.model)}-{data}*/seed-{job.seed}/run.json"
     paths = [path for path in (out / "runs").glob(name) if path.is_file()]
@@ -56,7 +56,7 @@ def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
 
 
 def _asked(run: Mapping[str, Any], data: str) -> str:
-    """What was asked for, without what may have changed behind it."""
+    """The request, without code, data and weights, which may have changed."""
     protocol = {key: run["protocol"][key] for key in ASKED} | {
         "extractors": sorted(run["protocol"]["extractors"])
     }
@@ -65,10 +65,11 @@ def _asked(run: Mapping[str, Any], data: str) -> str:
 
 
 def _date(record: records.Record, folder: Path) -> str:
-    """``24 Nov 10:31``, with the year where it is another one."""
-    said = record["environment"].get("time")
-    stamp = (
-        (folder / "run.json").stat().st_mtime if said is None else datetime.fromisoformat(said).timestamp()
-    )
+    """``24 Nov 10:31``, with the year if it is another one than now."""
+    recorded = record["environment"].get("time")
+    if recorded is None:
+        stamp = (folder / "run.json").stat().st_mtime
+    else:
+        stamp = datetime.fromisoformat(recorded).timestamp()
     then, now = time.localtime(stamp), time.localtime()
     return time.strftime("%d %b %H:%M" if then.tm_year == now.tm_year else "%d %b %Y %H:%M", then)

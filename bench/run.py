@@ -26,9 +26,9 @@ from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, Job, Place, Spec, plan, resolve
-from bench.protocols import PROTOCOLS, follow
 from bench.reuse import explain
 from bench.scoring.extractors import NAMES as FEATURES
+from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
 from bench.store.leases import holder, is_leased
 
@@ -269,10 +269,10 @@ def _runs(n: int) -> str:
 
 
 def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = False) -> int:
-    """Print the table, write the report on all that ``out`` holds, and say how the runs ended."""
-    from reports import build, environments, summary, tables
+    """Print the table, write the report on all runs in ``out``, and print how each failed run ended."""
+    from reports import build, environments, groups, load, tables
 
-    runs = summary.load(place.out)
+    runs = load(place.out)
     mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
     if len(mine) < len(jobs):
         lost = f"the records of {len(jobs) - len(mine)} of {len(jobs)} runs are missing or damaged"
@@ -282,16 +282,16 @@ def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = Fals
     bad = mine[mine["status"] != "finished"]
     code = 1 if len(bad) or len(mine) < len(jobs) else 0
     try:
-        groups = summary.groups(mine)
+        found = groups.groups(mine)
         if strict_environment:
-            environments.refuse_mixed(groups)
-        for group in groups:
+            environments.refuse_mixed(found)
+        for group in found:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
         folder = place.out / "report"
-        build.build(
-            [place.out], folder, ("markdown", "csv"), quick=True, strict_environment=strict_environment
-        )
+        formats = ("markdown", "csv")
+        strict = strict_environment
+        build.build([place.out], folder, formats, runs=runs, quick=True, strict_environment=strict)
         print(f"report: {printable(folder)}")
     except environments.MixedEnvironmentError as error:
         print(f"error: {error}; the runs are kept", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""How fast does this machine train and score: beside a textbook loop, and beside its own arithmetic?
+"""How fast does this machine train and score, compared with a textbook loop and with its own arithmetic?
 
     python -m bench.speed --models vanilla dcgan --json speed.json
 
-MNIST's shapes, random pixels. A seed-step is one training iteration of one seed. Every figure is a
-median over rounds in which all kinds of work take their turn, so that whatever else the machine is
-doing falls on all of them.
+The images have MNIST's shape and random pixels. A seed-step is one training iteration of one seed. Each
+figure is a median over rounds. In a round all kinds of work take turns, so that other programs slow all of
+them down alike.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,111 +25,57 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from torch import Tensor, nn
-
-    from baselines.gan import Gan
     from bench.execution.processes import Process
     from bench.execution.signals import Interrupt
 
 ROUNDS = 5
 LARGEST_STACK = 256
 SEEDS, STEPS = 5, 30_000
-"""The example of the advice: a comparison's usual seeds, MNIST's usual iterations."""
+"""The example in the advice: the usual number of seeds, and of iterations on MNIST."""
 PATIENCE = 1.0
-"""Seconds for idle workers to end. One that is amid a measurement has nothing to save."""
+"""Seconds in which workers must end. They have nothing to save."""
 
 
-# ------------------------------------------------------------------ the textbook loop
+# ------------------------------------------------------------------ workers
 
 
-def textbook(gan: Gan, images: Tensor, labels: Tensor, device: str) -> Iterator[dict[str, float]]:
-    """Train one seed as tutorials do: yields, after each iteration, what it logs.
+@dataclass(frozen=True)
+class Group:
+    """Worker processes that do the same work at the same time."""
 
-    torchvision's way from an image (C, H, W) to a tensor, a ``DataLoader``, ``zero_grad``, ``backward``,
-    PyTorch's default optimizers, losses read by ``.item()``, and as many threads as PyTorch takes.
-    """
-    import torch
-    from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision.transforms import Compose, Normalize, ToTensor
+    processes: Sequence[Process]
+    interrupt: Interrupt
 
-    from baselines.training.streams import draw
+    def run(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """What the work returns in each process.
 
-    to_tensor = Compose([ToTensor(), Normalize(0.5, 0.5)])
+        Raises:
+            SystemExit: it failed in one of them, or the command was interrupted.
+        """
+        for process in self.processes:
+            process.send((work, arguments))
+        return [self._result(process) for process in self.processes]
 
-    class Pixels(Dataset[Any]):
-        def __len__(self) -> int:
-            return len(images)
+    def member(self, k: int) -> Group:
+        """One of the processes, alone."""
+        return Group([self.processes[k]], self.interrupt)
 
-        def __getitem__(self, k: int) -> dict[str, Any]:
-            pixels = images[k].movedim(0, -1).squeeze(-1).numpy()
-            return {"image": to_tensor(Image.fromarray(pixels)), "label": labels[k]}
-
-    nets = {name: net.to(device) for name, net in gan.build().items()}
-    optimizers = {
-        name: getattr(torch.optim, type(optim).__name__)(nets[name].parameters(), **asdict(optim))  # type: ignore[call-overload]
-        for name, optim in gan.optim.items()
-    }
-    generator = torch.Generator(device)
-    step = torch.zeros((), dtype=torch.int64, device=device)
-    while True:
-        for loaded in DataLoader(Pixels(), gan.batch_size, shuffle=True, drop_last=True):
-            batch = {name: value.to(device) for name, value in loaded.items()} | {"step": step}
-            logged: dict[str, float] = {}
-            for update in gan.updates:
-                views = {name: TextbookNet(net, name == update.net) for name, net in nets.items()}
-                noise = draw(gan.noise, (gan.batch_size,), generator)
-                loss, logs = update.loss(views, batch, noise)
-                optimizers[update.net].zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizers[update.net].step()
-                if update.project is not None:
-                    with torch.no_grad():
-                        for param in nets[update.net].parameters():
-                            update.project(param)
-                logged |= {key: value.item() for key, value in logs.items()}
-            step += 1
-            yield logged
-
-
-class TextbookNet:
-    """A network in a tutorial: its answer is detached where another net learns from it as data."""
-
-    def __init__(self, module: nn.Module, learns: bool) -> None:
-        self.module, self.learns = module, learns
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        return self.answer(self.module.train(), inputs)
-
-    def eval(self, *inputs: Tensor) -> Any:
-        return self.answer(self.module.eval(), inputs)
-
-    def answer(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
-        answer = module(*inputs)
-        if self.learns or any(x.requires_grad for x in inputs):
-            return answer
-        return tuple(x.detach() for x in answer) if isinstance(answer, tuple) else answer.detach()
-
-
-def prepare_textbook(model: str, device: str) -> int:
-    """In a worker: get ready to time the loop; returns how many threads it has."""
-    from bench import workloads
-
-    loop = textbook(workloads.gan(model), *workloads.data("cpu"), device)
-
-    def iteration() -> float:
-        next(loop)
-        return 1
-
-    workloads.prepare("textbook", iteration)
-    return workloads.default_threads()
-
-
-# ------------------------------------------------------------------ the measurement
+    def _result(self, process: Process) -> Any:
+        while True:
+            if self.interrupt.signal is not None:
+                raise SystemExit(128 + self.interrupt.signal)
+            alive = process.is_alive()
+            for how, what in process.messages():
+                if how == "failed":
+                    raise SystemExit(f"error: in a worker: {what.strip()}")
+                return what
+            if not alive:
+                raise SystemExit(f"error: a worker {process.how_it_ended()}")
+            time.sleep(0.005)
 
 
 def serve(pipe: Connection) -> None:
-    """In a worker: do what is asked for, call by call, until told to end."""
+    """In a worker process: do what the parent sends, call by call, until it sends ``None``."""
     while (call := pipe.recv()) is not None:
         function, arguments = call
         try:
@@ -139,95 +85,70 @@ def serve(pipe: Connection) -> None:
 
 
 @contextmanager
-def workers(n: int, threads: int | None) -> Iterator[list[Process]]:
-    """So many idle workers; ``threads``: 1 as those of the runner, ``None`` for PyTorch's default."""
+def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[Group]:
+    """``n`` idle workers. ``threads``: 1, as for the runner's workers; ``None`` for PyTorch's default."""
     from bench.execution.processes import Process
 
     started: list[Process] = []
     try:
         for _ in range(n):
             started.append(Process(serve, threads))  # noqa: PERF401
-        yield started
+        yield Group(started, interrupt)
     finally:
         deadline = time.monotonic() + PATIENCE
-        for worker in started:
-            worker.send()
-            worker.wake()
-        for worker in started:
-            worker.end(deadline)
+        for process in started:
+            process.send()
+            process.wake()
+        for process in started:
+            process.end(deadline)
 
 
-def together(
-    group: Sequence[Process], interrupt: Interrupt, work: Callable[..., Any], *arguments: Any
-) -> list[Any]:
-    """What each worker returns of the same work, done at the same time."""
-    for worker in group:
-        worker.send((work, arguments))
-    return [_result(worker, interrupt) for worker in group]
-
-
-def _result(worker: Process, interrupt: Interrupt) -> Any:
-    while True:
-        if interrupt.signal is not None:
-            raise SystemExit(128 + interrupt.signal)
-        alive = worker.is_alive()
-        for how, what in worker.messages():
-            if how == "failed":
-                raise SystemExit(f"error: in a worker: {what.strip()}")
-            return what
-        if not alive:
-            raise SystemExit(f"error: a worker {worker.how_it_ended()}")
-        time.sleep(0.005)
+# ------------------------------------------------------------------ the measurement
 
 
 def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interrupt) -> dict[str, Any]:
-    """Every figure of one model; ``slots`` names the device of each of the runner's workers."""
+    """All figures of one model. ``slots`` names the device of each worker that the runner would start."""
     from bench import workloads as w
 
     device = slots[0]
-    with workers(len(slots), 1) as harness, workers(1, None) as plain:
-        first = harness[:1]
+    with workers(len(slots), 1, interrupt) as harness, workers(1, None, interrupt) as plain:
+        first = harness.member(0)
         figures: dict[str, Any] = {"workers": len(slots), "stack": 1}
-        [figures["environment"]] = together(first, interrupt, w.describe, device)
-        [figures["textbook_threads"]] = together(plain, interrupt, prepare_textbook, model, device)
-        figures |= together(first, interrupt, w.count, model)[0]
+        [figures["environment"]] = first.run(w.describe, device)
+        [figures["textbook_threads"]] = plain.run(w.prepare_textbook, model, device)
+        figures |= first.run(w.count, model)[0]
         if device != "cpu":
-            figures["stacks"] = sweep(first, interrupt, model, device, seconds / 20)
+            figures["stacks"] = sweep(first, model, device, seconds / 20)
             figures["stack"] = max(figures["stacks"], key=fastest)["stack"]
-        together(first, interrupt, w.prepare_training, "one", model, device, 1)
-        for worker, slot in zip(harness, slots, strict=True):
-            together([worker], interrupt, w.prepare_training, "placed", model, slot, figures["stack"])
-            together([worker], interrupt, w.prepare_products, model, slot, figures["stack"])
+        first.run(w.prepare_training, "one", model, device, 1)
+        for k, slot in enumerate(slots):
+            harness.member(k).run(w.prepare_training, "placed", model, slot, figures["stack"])
+            harness.member(k).run(w.prepare_products, model, slot, figures["stack"])
         turns = {
             "textbook": (plain, "textbook"),
             "one": (first, "one"),
-            "one_products": (first, "products"),
             "placed": (harness, "placed"),
-            "products": (harness, "products"),
             "square": (harness, "square"),
         }
+        if figures["products"]:
+            turns |= {"one_products": (first, "products"), "products": (harness, "products")}
         slice_s = seconds / ROUNDS / len(turns)
         rounds = [
-            {
-                name: sum(together(group, interrupt, w.time_it, work, slice_s))
-                for name, (group, work) in turns.items()
-            }
+            {name: sum(group.run(w.time_it, work, slice_s)) for name, (group, work) in turns.items()}
             for _ in range(ROUNDS)
         ]
-        [scores] = together(first, interrupt, w.time_scores, model, device)
+        [scores] = first.run(w.time_scores, model, device)
         return {**figures, **summary(rounds, figures["flops"]), **scores}
 
 
-def sweep(
-    worker: Sequence[Process], interrupt: Interrupt, model: str, device: str, seconds: float
-) -> list[dict[str, Any]]:
-    """Stacks of 1, 2, 4, … seeds until twice the size gains less than a tenth, or does not fit."""
+def sweep(worker: Group, model: str, device: str, seconds: float) -> list[dict[str, Any]]:
+    """Stacks of 1, 2, 4, … seeds, until one is less than 10 % faster than its half, or does not fit."""
     from bench import workloads
 
     rows: list[dict[str, Any]] = []
     size = 1
     while size <= LARGEST_STACK:
-        [row] = together(worker, interrupt, workloads.try_stack, model, device, size, seconds)
+        [row] = worker.run(workloads.try_stack, model, device, size, seconds)
         if row is None:
             break
         rows.append(row)
@@ -238,33 +159,38 @@ def sweep(
 
 
 def fastest(row: Mapping[str, Any]) -> float:
-    """Seed-steps/s of a stack, the better way."""
+    """Seed-steps/s of a stack, eager or as a CUDA graph, whichever is faster."""
     return float(max(row["eager"], row["captured"] or 0.0))
 
 
 def summary(rounds: Sequence[Mapping[str, float]], flops: int) -> dict[str, Any]:
-    """Medians over rounds: of rates, and of ratios of rates within a round.
+    """Medians over rounds: of rates, and of ratios of two rates of one round.
 
-    ``ceiling`` is what the workers would do if an iteration were its products alone.
+    ``ceiling`` is the rate of an iteration that consists of its products alone. It is left out where they
+    could not be counted.
     """
 
     def median(name: str, over: str | None = None) -> float:
         return statistics.median(row[name] / (row[over] if over else 1) for row in rounds)
 
-    return {
-        "seed_steps_per_s": {name: median(name) for name in ("textbook", "one", "placed")}
-        | {"ceiling": median("products")},
+    found = {
+        "seed_steps_per_s": {name: median(name) for name in ("textbook", "one", "placed")},
         "times_textbook": {name: median(name, "textbook") for name in ("one", "placed")},
-        "of_ceiling": {"one": median("one", "one_products"), "placed": median("placed", "products")},
-        "flops_per_s": {"products": flops * median("products"), "square": median("square")},
+        "of_ceiling": {},
+        "flops_per_s": {"square": median("square")},
     }
+    if flops:
+        found["seed_steps_per_s"]["ceiling"] = median("products")
+        found["of_ceiling"] = {"one": median("one", "one_products"), "placed": median("placed", "products")}
+        found["flops_per_s"]["products"] = flops * median("products")
+    return found
 
 
-# ------------------------------------------------------------------ what is said about it
+# ------------------------------------------------------------------ the text
 
 
 def table(model: str, figures: Mapping[str, Any]) -> str:
-    """The figures of one model, for people."""
+    """The figures of one model as text."""
     environment, rates = figures["environment"], figures["seed_steps_per_s"]
     placed = f"{figures['workers']} workers × {figures['stack']}"
     rows = [
@@ -278,20 +204,25 @@ def table(model: str, figures: Mapping[str, Any]) -> str:
         f"{'':32}{'seed-steps/s':>14}{'× textbook':>12}{'of ceiling':>12}",
     ]
     for key, name in rows:
-        times, share = figures["times_textbook"].get(key), figures["of_ceiling"].get(key)
+        if key not in rates:
+            continue
+        times, fraction = figures["times_textbook"].get(key), figures["of_ceiling"].get(key)
         lines.append(
             f"  {name:30}{rates[key]:14.1f}"
             + (f"{times:12.2f}" if times else f"{'':12}")
-            + (f"{share:12.0%}" if share else "")
+            + (f"{fraction:12.0%}" if fraction else "")
         )
     per_s = figures["flops_per_s"]
-    lines.append(
-        f"  an iteration has {figures['products']} products, {figures['flops'] / 1e9:.2f} GFLOP, "
-        f"which run at {per_s['products'] / 1e9:.0f} GFLOP/s in all; "
-        f"a large square one at {per_s['square'] / 1e9:.0f}"
-    )
+    square = f"a large square product runs at {per_s['square'] / 1e9:.0f} GFLOP/s"
+    if figures["products"]:
+        lines.append(
+            f"  an iteration has {figures['products']} products, {figures['flops'] / 1e9:.2f} GFLOP, "
+            f"which run at {per_s['products'] / 1e9:.0f} GFLOP/s in all; {square}"
+        )
+    else:
+        lines.append(f"  this version of PyTorch cannot count the products of an iteration; {square}")
     for row in figures.get("stacks", ()):
-        captured = f"{row['captured']:.0f}" if row["captured"] else "not to be had"
+        captured = f"{row['captured']:.0f}" if row["captured"] else "not possible"
         lines.append(
             f"  stack of {row['stack']:3}: {row['eager']:9.0f} seed-steps/s eager, "
             f"as a CUDA graph {captured}, {row['peak_memory_mb']:.0f} MB"
@@ -304,7 +235,7 @@ def table(model: str, figures: Mapping[str, Any]) -> str:
 
 
 def advice(figures: Mapping[str, Any]) -> str:
-    """How to place runs here, and how long the usual comparison takes then."""
+    """How to place runs on this machine, and how long the usual comparison then takes."""
     rates, n = figures["seed_steps_per_s"], figures["workers"]
     gain = rates["placed"] / rates["one"]
     minutes = SEEDS * STEPS / rates["placed"] / 60
@@ -323,8 +254,8 @@ def parser() -> Parser:
     p = Parser(prog="bench.speed", description=(__doc__ or "").partition("\n\n")[0])
     p.add_argument("--models", nargs="+", default=["vanilla"], metavar="MODEL", help="default: vanilla")
     p.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:0,1")
-    p.add_argument("--seconds", type=number(float, 1), default=30.0, metavar="S", help="a model; default 30")
-    p.add_argument("--json", metavar="FILE", help="write the figures there too; - prints them alone")
+    p.add_argument("--seconds", type=number(float, 1), default=30.0, metavar="S", help="a model (default 30)")
+    p.add_argument("--json", metavar="FILE", help="also write the figures to a file; - prints only them")
     return p
 
 

@@ -1,7 +1,7 @@
-"""What a worker process runs while :mod:`bench.speed` holds the watch: MNIST's shapes, random pixels.
+"""The work that :mod:`bench.speed` times in worker processes. Images have MNIST's shape and random pixels.
 
-Work is prepared under a name, and then timed by that name. A unit is a *seed-step*, one training
-iteration of one seed; or a floating-point operation, where that is said.
+Work is prepared under a name, and then timed by that name. Its unit is a *seed-step*, one training iteration
+of one seed, unless another unit is named.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from baselines import registry
 from baselines.gan import DataSpec, Gan
@@ -25,11 +23,13 @@ from baselines.training.capture import WARM_UP, Captured
 from baselines.training.trainer import Trainer
 from bench.data.datasets import Dataset, Images
 from bench.execution import environment
+from bench.products import Products
+from bench.textbook import textbook
 
 SHAPE, N_CLASSES, N_TRAIN, N_TEST = (1, 28, 28), 10, 60_000, 10_000
 
 Work = Callable[[], float]
-"""Does some work and waits for it to end; returns the units done."""
+"""Does some work, and returns how many units were done when it has ended."""
 
 _prepared: dict[str, Work] = {}
 
@@ -43,7 +43,7 @@ def time_it(name: str, seconds: float) -> float:
 
 
 def prepare(name: str, work: Work) -> None:
-    """Keep work under a name, warm."""
+    """Keep work under a name. It is done once, to warm up."""
     work()
     _prepared[name] = work
 
@@ -68,9 +68,10 @@ def prepare_training(name: str, model: str, device: str, stack: int, capture: bo
 
 
 def try_stack(model: str, device: str, stack: int, seconds: float) -> dict[str, Any] | None:
-    """Seed-steps/s of a stack, eager and as a CUDA graph, and the graph's peak memory.
+    """Seed-steps/s of a stack, eager and as a CUDA graph, and the peak memory of the graph.
 
-    ``None`` where the stack does not fit; the rate of a graph is ``None`` where it cannot be recorded.
+    The result is ``None`` where the stack does not fit into memory. The rate of the graph is ``None`` where
+    the model cannot be recorded as one.
     """
     row: dict[str, Any] = {"stack": stack}
     try:
@@ -85,34 +86,19 @@ def try_stack(model: str, device: str, stack: int, seconds: float) -> dict[str, 
     return row
 
 
+def prepare_textbook(model: str, device: str) -> int:
+    """Prepare the textbook loop; returns how many threads it has."""
+    loop = textbook(gan(model), *data("cpu"), device)
+
+    def iteration() -> float:
+        next(loop)
+        return 1
+
+    prepare("textbook", iteration)
+    return torch.get_num_threads()
+
+
 # ------------------------------------------------------------------ arithmetic
-
-
-class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every matrix product and convolution that is computed within it, backward too.
-
-    ``flops`` by PyTorch's formulas. Its own counter also follows modules, which ``torch.func.grad`` in a
-    loss does not allow.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
-        self.flops = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if (formula := flop_registry.get(func._overloadpacket)) is not None:
-            self.calls.append((func, args, kwargs))
-            self.flops += formula(*args, **kwargs, out_val=result)
-        return result
-
-    def __call__(self) -> None:
-        """Compute them again, on the same operands."""
-        with torch.no_grad():
-            for func, args, kwargs in self.calls:
-                func(*args, **kwargs)
 
 
 def count(model: str) -> dict[str, int]:
@@ -124,9 +110,10 @@ def count(model: str) -> dict[str, int]:
 
 
 def prepare_products(model: str, device: str, stack: int) -> None:
-    """The products of an iteration and nothing else, in its order and on its operands; and a large one.
+    """Prepare ``products`` and ``square``.
 
-    ``products`` in seed-steps, ``square`` in floating-point operations.
+    ``products``, in seed-steps: the products of an iteration and nothing else, in its order and on its
+    operands. ``square``, in floating-point operations: one large square product.
     """
     environment.set_up(device)
     trainer = Trainer(gan(model), *data(device), range(stack), capture=False)
@@ -151,11 +138,11 @@ def prepare_products(model: str, device: str, stack: int) -> None:
 
 
 def _captured(work: Callable[[], object], device: str) -> Callable[[], object]:
-    def nothing_to_tell(_: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    def without_logs(_: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
         work()
         return []
 
-    graph = Captured(nothing_to_tell, torch.device(device))
+    graph = Captured(without_logs, torch.device(device))
     return lambda: graph({})
 
 
@@ -165,7 +152,8 @@ def _captured(work: Callable[[], object], device: str) -> Callable[[], object]:
 def time_scores(model: str, device: str) -> dict[str, float]:
     """Seconds to score a generator on 10,000 samples with the classifier of MNIST.
 
-    ``score_s``: sampling, features and metrics, real features at hand; ``metrics_s``: metrics alone.
+    ``score_s``: sampling, features and metrics, with the features of real images given. ``metrics_s``:
+    metrics alone.
     """
     from bench.scoring import metrics
     from bench.scoring.evaluator import Evaluator
@@ -182,7 +170,7 @@ def time_scores(model: str, device: str) -> dict[str, float]:
         extractor = load_extractor("classifier", dataset, cache=Path(cache), device=device)
         evaluator = Evaluator(dataset, "test", {"classifier": extractor}, Path(cache), torch.device(device))
     trainer = Trainer(gan(model), *data(device), [0])
-    evaluator.evaluate(trainer.gan, trainer.nets(), seed=0)  # what depends on the real images is kept
+    evaluator.evaluate(trainer.gan, trainer.nets(), seed=0)  # computes what depends on the real images alone
     start = time.perf_counter()
     images = evaluator.evaluate(trainer.gan, trainer.nets(), seed=0).images
     scored = time.perf_counter() - start
@@ -192,7 +180,7 @@ def time_scores(model: str, device: str) -> dict[str, float]:
     return {"score_s": scored, "metrics_s": time.perf_counter() - start}
 
 
-# ------------------------------------------------------------------ what they share
+# ------------------------------------------------------------------ shared
 
 
 def gan(model: str) -> Gan:
@@ -206,11 +194,6 @@ def data(device: str) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (N_TRAIN, *SHAPE), dtype=torch.uint8, generator=rng)
     return images.to(device), torch.randint(N_CLASSES, (N_TRAIN,), generator=rng).to(device)
-
-
-def default_threads() -> int:
-    """Threads that PyTorch uses in this process unless told otherwise."""
-    return torch.get_num_threads()
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which of a group's configurations differ, and by how much it can be said."""
+"""Comparisons of a group's configurations: which differ, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bench.scoring.scores import Score
 from reports import stats
-from reports.summary import Group, Score
+from reports.groups import Group
 
 LEVEL = 0.05
 MOST_PAIRS = 500
-"""All pairs are compared up to this many: 32 configurations."""
+"""Up to so many pairs all are compared: those of 32 configurations."""
 
 
 def baseline_id(group: Group, baseline: str) -> str | None:
-    """The configuration that others are compared with: the one of that label, or the best of that model."""
+    """The configuration that others are compared with: the one with that label, or the best of that model."""
     match = group.summary[group.summary["label"] == baseline]
     if match.empty:
         match = group.summary[group.summary["model"] == baseline]
@@ -37,7 +38,7 @@ def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for extractor in group.extractors:
         for score in group.scores(extractor)[:1]:
-            name = f"metrics.{extractor}.{score.key}"
+            name = score.column(extractor)
             values = {run_id: group.outcomes(run_id, name, score) for run_id in labels}
             ids = [run_id for run_id in labels if np.isfinite(values[run_id]).any()]
             families = {
@@ -83,8 +84,8 @@ def _pair(a: NDArray[np.float64], b: NDArray[np.float64], score: Score, k: int) 
     better = score.better or "higher"
     interval = stats.improvement_ci(a, b, better=better)
     return {
-        "mean_a": float(a[np.isfinite(a)].mean()) * score.scale,
-        "mean_b": float(b[np.isfinite(b)].mean()) * score.scale,
+        "mean_a": float(a[np.isfinite(a)].mean()) * score.factor,
+        "mean_b": float(b[np.isfinite(b)].mean()) * score.factor,
         "improvement": stats.improvement(a, b, better=better),
         "improvement_low": interval.low,
         "improvement_high": interval.high,

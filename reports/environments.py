@@ -1,6 +1,6 @@
-"""In which environments the runs of a table were computed: what may shift their numbers by rounding.
+"""The environments in which the runs of a table were computed: they may shift numbers by rounding.
 
-Seeds of several environments share a row, since the distribution over seeds agrees; the table says so.
+Seeds of several environments share a row, since the distribution over seeds is the same; the table says so.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from reports.summary import Group, ranges
-from reports.text import listed
+from reports import words
+from reports.groups import Group
 
 MOST_ROWS = 6
 """Rows that a sentence names for one environment."""
@@ -24,7 +24,7 @@ class MixedEnvironmentError(Exception):
 
 
 def _device(value: object) -> str:
-    """``cuda:1 (NVIDIA H100)`` -> ``NVIDIA H100``: which of several alike does not matter."""
+    """``cuda:1 (NVIDIA H100)`` -> ``NVIDIA H100``: which of several equal devices does not matter."""
     match = re.fullmatch(r"\w+:\d+ \((.+)\)", str(value))
     return match[1] if match else "CPU" if value == "cpu" else str(value)
 
@@ -39,13 +39,13 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "environment.onednn_max_cpu_isa": ("ONEDNN_MAX_CPU_ISA", lambda value: f"ONEDNN_MAX_CPU_ISA {value}"),
     "environment.matmul": ("matmul precision", lambda value: f"matmul precision {value}"),
     "environment.threads": ("threads", lambda value: f"{value} thread{'s' * (value != 1)}"),
-    "cost.stack": ("stack size", lambda value: f"stacks of {value} seed{'s' * (value != 1)}"),
+    "cost.stack": ("stack size", lambda value: f"stacks of {value:g} seed{'s' * (value != 1)}"),
     "environment.commit": ("commit", lambda value: f"commit {str(value)[:19]}"),
 }
 """Column -> its name, and its value in words."""
 
 OVERRIDES = ("environment.aten_cpu_capability", "environment.onednn_max_cpu_isa")
-"""Variables that need not be set. A record that holds an instruction set holds them too."""
+"""Environment variables that may be unset. A record with an instruction set says whether they were."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Difference:
 
     name: str
     found: Mapping[str, Mapping[str, tuple[list[int], bool]]]
-    """Value -> label of a row -> its seeds that have this value, and whether they are all of the row's."""
+    """Value -> label of a row -> its seeds with this value, and whether these are all seeds of the row."""
     rows: int
     """Of the whole table."""
 
@@ -72,21 +72,17 @@ class Difference:
         return f"{who} were computed in {len(self.found)} environments: {self.values}."
 
 
-def _seeds(seeds: list[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}"
-
-
 def _who(rows: Mapping[str, tuple[list[int], bool]], alone: bool) -> str:
     parts = []
     for label, (seeds, all_of_it) in list(rows.items())[:MOST_ROWS]:
-        which = _seeds(seeds)
+        which = words.seeds(seeds)
         parts.append(which if alone else label if all_of_it else f"{label} {which}")
     left = len(rows) - len(parts)
     return "; ".join([*parts, *([f"{left} more rows"] if left else [])])
 
 
 def differences(group: Group) -> list[Difference]:
-    """The fields in which the group's runs differ. What a record does not say is no difference."""
+    """The fields in which the group's runs differ. A field that a record lacks is no difference."""
     labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
     n_seeds = group.runs.groupby("id").size()
     found = []
@@ -108,7 +104,7 @@ def differences(group: Group) -> list[Difference]:
 
 
 def _said(runs: pd.DataFrame, column: str, say: Callable[[Any], str]) -> pd.Series:
-    """A field of each run in words; None where the record does not say."""
+    """A field of each run in words; None where the record does not have it."""
     if column not in runs and column not in OVERRIDES:
         return pd.Series(None, index=runs.index, dtype=object)
     if column == "environment.commit" and "code.model" in runs and runs["code.model"].notna().all():
@@ -116,24 +112,21 @@ def _said(runs: pd.DataFrame, column: str, say: Callable[[Any], str]) -> pd.Seri
     values = runs[column] if column in runs else pd.Series(None, index=runs.index, dtype=object)
     unset = column in OVERRIDES and "environment.cpu_capability" in runs
     knows = runs["environment.cpu_capability"].notna() if unset else pd.Series(False, index=runs.index)
-    words = []
-    for value, known in zip(values, knows, strict=True):
-        if value is None or value != value:
-            words.append(f"{FIELDS[column][0]} not set" if known else None)
-        else:
-            whole = isinstance(value, float) and value.is_integer()  # a column with gaps holds floats
-            words.append(say(int(value) if whole else value))
-    return pd.Series(words, index=runs.index, dtype=object)
+    said = [
+        (f"{FIELDS[column][0]} not set" if known else None) if missing else say(value)
+        for value, missing, known in zip(values, values.isna(), knows, strict=True)
+    ]
+    return pd.Series(said, index=runs.index, dtype=object)
 
 
 def caption(found: Iterable[Difference]) -> str:
-    """What a table's caption says of them: nothing where there are none."""
-    names = listed([difference.name for difference in found])
+    """What a table's caption says of the differences; nothing where there are none."""
+    names = words.listed([difference.name for difference in found])
     return f" Not all runs were computed in one environment: they differ in {names}." if names else ""
 
 
 def of_rows(group: Group) -> list[str]:
-    """For each row of the group's summary its values of the fields that differ, each with its seeds."""
+    """For each row of the group's summary: its values of the fields that differ, each with its seeds."""
     found = differences(group)
     rows = []
     for label in group.summary["label"]:
@@ -142,7 +135,7 @@ def of_rows(group: Group) -> list[str]:
             for value, having in difference.found.items():
                 if label in having:
                     seeds, all_of_it = having[label]
-                    parts.append(value if all_of_it else f"{value} ({_seeds(seeds)})")
+                    parts.append(value if all_of_it else f"{value} ({words.seeds(seeds)})")
         rows.append(", ".join(parts))
     return rows
 

@@ -1,6 +1,6 @@
-"""The report folder: what a report wrote there, so that the next one leaves nothing older beside it.
+"""The report folder: which files a report wrote there, so that the next one renews or removes all of them.
 
-``files.json`` lists it. What is not on the list is somebody else's and stays as it is.
+``files.json`` lists them. Files that are not on the list belong to somebody else and stay as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILES: Mapping[str, tuple[str, ...]] = {
 """Format -> the files that it is written to."""
 
 QUICK = ("scores", "samples", "curves")
-"""The figures of a quick report; the names of those of other groups and extractors begin so too."""
+"""The figures of a quick report: names begin so for every group and extractor."""
 
 LATEX_HEAD = "% In the preamble: \\usepackage[T1]{fontenc} \\usepackage{textcomp,booktabs,graphicx}\n"
 
@@ -31,11 +31,11 @@ HEADS: Mapping[str, bytes] = {
     "table.tex": LATEX_HEAD.encode(),
     "report.html": b"<title>GAN benchmark report</title>",
 }
-"""By what the files of a report are known that was written before there was a list."""
+"""How the files of a report are recognised that was written before there was a list."""
 
 
 def held(out: Path) -> dict[str, str]:
-    """Name -> SHA-256, as it was written, of each file of an earlier report that is still there."""
+    """Name -> SHA-256 (at the time of writing) of each file of an earlier report that is still there."""
     path = out / LIST
     if not is_file(path):
         return {name: files.file_digest(out / name) for name in HEADS if _is_ours(out / name)}
@@ -47,7 +47,7 @@ def held(out: Path) -> dict[str, str]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether it is a file of its own: no link, and no pipe, whose reader would wait."""
+    """Whether it is a regular file: a link leads elsewhere, and who reads a pipe waits."""
     return path.is_file() and not path.is_symlink()
 
 
@@ -65,14 +65,14 @@ def formats(names: Iterable[str]) -> list[str]:
 
 
 def is_full(names: Iterable[str]) -> bool:
-    """Whether a figure is among these files that a quick report does not draw."""
+    """Whether these files hold a figure that only a full report draws."""
     return any(name.endswith((".png", ".pdf")) and not name.startswith(QUICK) for name in names)
 
 
 def close(out: Path, before: Mapping[str, str], written: Iterable[Path]) -> list[Path]:
-    """List what was written, and remove what an earlier report wrote and this one did not; returns that.
+    """List what was written, and remove the files of an earlier report that this one did not renew.
 
-    A file that was changed since it was written stays.
+    A file that was changed since it was written stays. Returns the removed ones.
     """
     now = {path.name: files.file_digest(path) for path in written}
     stale = [out / name for name in before if name not in now]

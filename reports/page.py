@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,15 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import printable
-from bench.store import records
+from bench.store.rows import flat
 from bench.version import VERSION
-from reports import tables, text, versions
+from reports import canvas, tables, text, versions
+from reports.groups import Group
 from reports.private import SHOW_ALL, Hider
-from reports.summary import Group, protocol_sentence
+from reports.sections import Section
+from reports.words import shown
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-DOTS_PER_INCH = 200
-"""Of the pictures; the page shows them a little larger than in print."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,16 @@ class Picture:
 
 def render(
     runs: pd.DataFrame,
-    groups: Sequence[Group],
-    compared: Mapping[int, pd.DataFrame],
+    sections: Sequence[Section],
     pictures: Sequence[Picture],
     skipped: Sequence[str],
     names: Mapping[int, Mapping[str, str]] | None = None,
     hide: Hider = SHOW_ALL,
 ) -> str:
-    """The page. ``names``: per group those that its figures cut short, and what they stand for.
+    """The page. ``names``: group number -> the names that its figures shorten, and what they stand for.
 
-    Whatever comes from a record is escaped; a policy in its head forbids everything else."""
+    Texts from records are escaped. Besides, a policy in the page's head forbids all that is not its own.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -70,20 +68,19 @@ def render(
         n_bad=int((runs["status"] != "finished").sum()),
         sections=[
             {
-                **_section(group, compared[group.number], pictures, hide),
-                "names": (names or {}).get(group.number, {}),
+                **_section(section, pictures, hide),
+                "names": (names or {}).get(section.group.number, {}),
             }
-            for group in groups
+            for section in sections
         ],
         searches=_shown(pictures, 0),
         skipped=skipped,
     )
 
 
-def _section(
-    group: Group, compared: pd.DataFrame, pictures: Sequence[Picture], hide: Hider
-) -> dict[str, Any]:
+def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict[str, Any]:
     """What the template shows of a group."""
+    group = section.group
     code = {
         run_id: version.name
         for _, mine in group.runs.groupby("model")
@@ -92,20 +89,19 @@ def _section(
     }
     return {
         "group": group,
-        "sentence": protocol_sentence(group),
-        "scores": tables.scores(group),
-        "training": tables.training(group),
-        "sources": tables.sources(group),
-        "against": tables.pairs(group, compared, "baseline"),
-        "pairs": tables.pairs(group, compared, "all pairs"),
+        "scores": section.scores,
+        "training": section.training,
+        "sources": section.sources,
+        "against": section.against,
+        "pairs": section.pairs,
         "pictures": _shown(pictures, group.number),
-        "protocol": {name: _text(value) for name, value in group.protocol.items()},
+        "protocol": {name: shown(value) for name, value in group.protocol.items()},
         "configurations": [
             {
                 "label": row["label"],
-                "hyperparameters": _distinct(group, row["id"], "hyperparameters."),
-                "parameters": _distinct(group, row["id"], "parameters."),
-                "environment": _distinct(group, row["id"], "environment."),
+                "hyperparameters": _distinct(group, row["id"], "hyperparameters"),
+                "parameters": _distinct(group, row["id"], "parameters"),
+                "environment": _environment(group, row["id"]),
                 "code": _files(group, row["id"]),
                 "version": code[row["id"]],
                 "command": command(group, row["id"], hide),
@@ -126,9 +122,9 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
 
 
 def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
-    """The command line that makes a configuration's runs again, every hyperparameter spelt out.
+    """The command that repeats a configuration's runs, with every hyperparameter named.
 
-    Runs that were scored on validation are a search's trials: only a search makes them.
+    Runs that were scored on validation are trials of a search: no command of their own repeats them.
     """
     if group.protocol.get("scored_on") == "val":
         return "# a trial of a search by python -m bench.tune: see summary.json in the study's folder"
@@ -149,32 +145,36 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
         words += ["--select", "best"]
     if (tolerance := group.protocol.get("d_acc_tolerance")) is not None:
         words += ["--d-acc-tolerance", str(tolerance)]
-    record = records.read_record(Path(first["folder"])) or {}  # a frame cannot tell None from a gap
-    if settings := record.get("hyperparameters"):
+    if settings := first["record"].get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
     return hide.paths(printable(shlex.join(words)))
 
 
 def _first_step(runs: pd.DataFrame) -> int | None:
-    """The step of the first evaluation, that is, the interval between them; None where there was none."""
-    for evals in runs.get("evals", []):
-        if isinstance(evals, list) and evals and isinstance(evals[0], dict):
-            step = evals[0].get("step")
-            if isinstance(step, int):
+    """The step of the first evaluation, which is the interval between them; None where there was none."""
+    for record in runs["record"]:
+        match record.get("evals"):
+            case [{"step": int(step)}, *_]:
                 return step
     return None
 
 
-def _distinct(group: Group, run_id: str, prefix: str) -> dict[str, str]:
-    """Name -> the values that a configuration's runs have below ``prefix``, each once."""
-    mine = group.of(run_id)
-    names = [str(name) for name in mine if str(name).startswith(prefix)]
-    values = {name: [_text(value) for value in mine[name] if not _is_gap(value)] for name in names}
-    if len(times := values.get("environment.time", [])) > 1:
-        values["environment.time"] = [f"{min(times)} to {max(times)}"]  # every run has its own
-    return {
-        name.removeprefix(prefix): " | ".join(dict.fromkeys(texts)) for name, texts in values.items() if texts
-    }
+def _distinct(group: Group, run_id: str, section: str) -> dict[str, str]:
+    """Name -> the values that a configuration's runs have in this section of their records, each once."""
+    values: dict[str, dict[str, None]] = {}
+    for record in group.of(run_id)["record"]:
+        for name, value in flat(record.get(section) or {}).items():
+            values.setdefault(name, {})[shown(value)] = None
+    return {name: " | ".join(texts) for name, texts in values.items()}
+
+
+def _environment(group: Group, run_id: str) -> dict[str, str]:
+    """The same of the environment, without what is unknown; of the times the first and the last."""
+    found = _distinct(group, run_id, "environment")
+    times = found.get("time", "").split(" | ")
+    if len(times) > 1:
+        found["time"] = f"{min(times)} to {max(times)}"
+    return {name: text for name, text in found.items() if text != "null"}
 
 
 def _files(group: Group, run_id: str) -> dict[str, str]:
@@ -189,22 +189,11 @@ def _files(group: Group, run_id: str) -> dict[str, str]:
     }
 
 
-def _is_gap(value: Any) -> bool:
-    """Whether a frame's cell stands for a key that the record lacks."""
-    return isinstance(value, float) and value != value
-
-
 def _flag(value: Any) -> str:
     """A hyperparameter as ``--set`` reads it."""
-    return (
-        ",".join(map(_text, value)) if isinstance(value, list) else "none" if value is None else _text(value)
-    )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)  # a column with gaps holds floats
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    if value is None:
+        return "none"
+    return ",".join(map(shown, value)) if isinstance(value, list) else shown(value)
 
 
 def _hash(text: str) -> str:
@@ -217,5 +206,5 @@ def _inline(path: Path) -> str:
 
 
 def _width(path: Path) -> int:
-    """CSS pixels at which a picture is shown: from the PNG's header."""
-    return round(int.from_bytes(path.read_bytes()[16:20]) / DOTS_PER_INCH * 110)
+    """CSS pixels at which a picture is shown, a little larger than in print: from the PNG's header."""
+    return round(int.from_bytes(path.read_bytes()[16:20]) / canvas.DOTS_PER_INCH * 110)

@@ -1,10 +1,10 @@
-"""What a report that is passed on does not tell: names of machines, and where on them the runs lay."""
+"""What a published report leaves out: names of machines, and the paths of folders on them."""
 
 from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,27 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import printable
-from bench.store.records import slug
+from bench.store.records import Record, slug
+from reports.runs import frame
 
 PATH = re.compile(r"(?:file:/*|(?<![\w./~-]))/(?!/)[^\s'\"<>|:;,()\[\]{}]+")
-"""An absolute path within a text; of ``https://host/page`` and ``and/or`` nothing."""
+"""An absolute path within a text, but nothing of ``https://host/page`` and ``and/or``."""
 
 HIDDEN_HOST = "(a machine)"
 
 
 @dataclass(frozen=True)
 class Hider:
-    """Shortens texts; without names of roots it leaves them as they are."""
+    """Shortens texts. Without ``roots`` it leaves them as they are."""
 
     roots: Mapping[str, str] | None = None
-    """A results folder as it may stand in a text -> its name in the report; longer ones first."""
+    """A results folder as a text may spell it -> its name in the report; longer spellings first."""
     hosts: Sequence[str] = ()
     slugs: Mapping[str, str] = field(default_factory=dict)
-    """A data set's path as it stands in names of run folders -> what takes its place."""
+    """A data set's path as names of run folders spell it -> its replacement."""
 
     def paths(self, text: str) -> str:
-        """The text without absolute paths: of each its last part, or its part from a root's name on."""
+        """The text with each absolute path cut to its last part, or to its part from a root's name on."""
         if self.roots is None:
             return text
         for spelling, name in self.roots.items():
@@ -52,7 +53,7 @@ SHOW_ALL = Hider()
 
 
 def hider(runs: pd.DataFrame, roots: Sequence[Path]) -> Hider:
-    """What hides these results folders, and the machines that computed the runs."""
+    """The hider for these results folders and for the machines that computed the runs."""
     hosts = {platform.node()}
     if "environment.host" in runs:
         hosts |= {host for host in runs["environment.host"] if isinstance(host, str)}
@@ -62,7 +63,7 @@ def hider(runs: pd.DataFrame, roots: Sequence[Path]) -> Hider:
 
 
 def _root_names(roots: Sequence[Path]) -> dict[str, str]:
-    """Each root as it may stand in a text -> the name that it gets; longer ones first."""
+    """Each spelling of a root -> the name that it gets; longer spellings first."""
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
     for root in roots:
@@ -79,34 +80,67 @@ def _root_names(roots: Sequence[Path]) -> dict[str, str]:
 
 
 def without_machine(runs: pd.DataFrame, hide: Hider) -> pd.DataFrame:
-    """The runs as they may be published, with no absolute path but in ``folder``, which is not shown."""
-    kept = {"id", "status", "model", "folder", "protocol", "dataset", "protocol.dataset.name"}
+    """The runs as they may be published. Only ``folder``, which no report shows, still has absolute paths."""
     names = {name: _dataset(name, sha) for name, sha in _datasets(runs)}
-    changed: dict[str, Any] = {}
-    for column in map(str, runs.columns):
-        if column not in kept and not pd.api.types.is_numeric_dtype(runs[column]):
-            shorten = hide.prose if column == "reason" else hide.paths
-            changed[column] = [_each(shorten, value) for value in runs[column]]
-    for column in {"dataset", "protocol.dataset.name"} & set(runs):
-        changed[column] = [hide.paths(names.get(name, name)) for name in map(str, runs[column])]
-    found = runs.assign(**changed).drop(columns=["environment.host", "environment.source"], errors="ignore")
-    found = found.rename(columns=lambda name: hide.paths(str(name)))
-    return found.loc[:, ~found.columns.duplicated()]
+    hide = _Cached(hide.roots, hide.hosts, hide.slugs)
+    records = [_hidden(record, hide, names) for record in runs["record"]]
+    return frame(records, list(runs["folder"]), list(runs["protocol"]))
 
 
-def _each(shorten: Callable[[str], str], value: Any) -> Any:
+@dataclass(frozen=True)
+class _Cached(Hider):
+    """Shortens each text once: most texts are the same in all records."""
+
+    done: dict[str, str] = field(default_factory=dict)
+
+    def paths(self, text: str) -> str:
+        if text not in self.done:
+            self.done[text] = super().paths(text)
+        return self.done[text]
+
+
+KEPT = ("id", "status", "model")
+"""Keys of a record whose texts are not shortened."""
+
+
+def _hidden(record: Record, hide: Hider, datasets: Mapping[str, str]) -> Record:
+    found: Record = {key: value if key in KEPT else _each(hide, value) for key, value in _named(record)}
+    if "reason" in found:
+        found["reason"] = _each(hide, record["reason"], prose=True)
+    found["dataset"] = hide.paths(datasets.get(record["dataset"], record["dataset"]))
+    match record.get("protocol"):
+        case {"dataset": {"name": str(name)}}:
+            found["protocol"]["dataset"]["name"] = hide.paths(datasets.get(name, name))
+    if code := record.get("code"):
+        found["code"] = {key: _files(hide, value) for key, value in _named(code)}
+    if environment := found.get("environment"):
+        found["environment"] = {k: v for k, v in environment.items() if k not in ("host", "source")}
+    return found
+
+
+def _each(hide: Hider, value: Any, *, prose: bool = False) -> Any:
     """The same in lists and objects."""
     if isinstance(value, str):
-        return shorten(value)
+        return hide.prose(value) if prose else hide.paths(value)
     if isinstance(value, list):
-        return [_each(shorten, item) for item in value]
+        return [_each(hide, item, prose=prose) for item in value]
     if isinstance(value, dict):
-        return {shorten(str(key)): _each(shorten, item) for key, item in value.items()}
+        return {key: _each(hide, item, prose=prose) for key, item in _named(value)}
     return value
 
 
+def _named(entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries whose key is a name. Nothing of this harness writes a path as a key."""
+    return ((key, value) for key, value in entries.items() if not PATH.search(key))
+
+
+def _files(hide: Hider, value: Any) -> Any:
+    """Files with their digests: here a key may be a path."""
+    return {hide.paths(file): sha for file, sha in value.items()} if isinstance(value, dict) else value
+
+
 def _datasets(runs: pd.DataFrame) -> set[tuple[str, str]]:
-    """Name and hash of each data set that is named by a folder's path."""
+    """Name and hash of each data set whose name is a folder's path."""
     columns = runs.reindex(columns=["dataset", "protocol.dataset.sha256"]).itertuples(index=False)
     return {(name, str(sha)) for name, sha in columns if name.startswith("folder:")}
 

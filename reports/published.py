@@ -1,4 +1,4 @@
-"""Figures from papers, to stand beside ours only where they were measured alike in every field."""
+"""Scores from papers. A table shows them only where they were measured as ours in every field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bench.protocols import PROTOCOLS
+from bench.scoring.protocols import PROTOCOLS
 
 LUCIC = PROTOCOLS["lucic2018"]
 
@@ -51,18 +51,18 @@ PROTOCOL: Mapping[str, Any] = {
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
     "protocol.pixels": "not rounded",
 }
-"""How they scored, by the names of our records (the paper's text and their code)."""
+"""How the paper scored, in the columns of our records (by its text and its code)."""
 
 OURS = {
     "protocol.features": "Inception of 2015, grey repeated over 3 channels, bilinear resize",
     "protocol.pixels": "rounded to 8 bits",
 }
-"""What our records leave unsaid: torch-fidelity takes 8-bit images."""
+"""What our records do not say: torch-fidelity takes 8-bit images."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A field of the protocol in which a run is not what the paper did."""
+    """A field of the protocol in which a run differs from the paper."""
 
     name: str
     ours: Any
@@ -75,7 +75,7 @@ class Difference:
 BATCHES = Difference("batches", "drawn with replacement", "shuffled epochs")
 NOISE = Difference("z of a generator update", "fresh", "that of the discriminator update before")
 SLOPES = Difference("slopes", "per pixel in [-1, 1]", "per pixel in [0, 1], never below 0.01")
-"""A penalty that asks for a slope of 1 asks for 2 in their units."""
+"""A slope of 1 in our units is one of 2 in theirs, so a penalty on it is another penalty."""
 
 CODE: Mapping[str, tuple[Difference, ...]] = {
     "mmgan": (BATCHES, NOISE),
@@ -85,7 +85,7 @@ CODE: Mapping[str, tuple[Difference, ...]] = {
     "wgan_gp": (BATCHES, SLOPES),
     "dragan": (BATCHES, NOISE, SLOPES),
 }
-"""Our name of the model -> where its code here is not theirs (google/compare_gan, 2018) under any flag."""
+"""Our name of the model -> how our code always differs from theirs (google/compare_gan, 2018)."""
 
 
 def figure(dataset: str, model: str) -> tuple[float, float] | None:
@@ -98,7 +98,8 @@ def compare(run: Mapping[str, Any]) -> list[Difference]:
 
     A field that the run lacks differs. What no flag can change (``CODE``) comes last.
     """
-    present, model = _present(run), str(run.get("model"))
+    present = {name: value for name, value in run.items() if value is not None}
+    model = str(run.get("model"))
     scored = f"protocol.extractors.{EXTRACTOR}.sha256" in present
     ours = {**OURS, **present} if scored else present
     theirs = {**PROTOCOL, **{f"hyperparameters.{key}": value for key, value in LUCIC.settings(model).items()}}
@@ -111,7 +112,7 @@ def compare(run: Mapping[str, Any]) -> list[Difference]:
 
 
 def _training(run: Mapping[str, Any]) -> list[Difference]:
-    """The length of the training: as they do, in discriminator updates."""
+    """The length of training, counted in discriminator updates as in the paper."""
     dataset = str(run.get("dataset"))
     n_critic = max(1, _whole(run.get("hyperparameters.n_critic")))
     updates = _whole(run.get("steps")) * n_critic
@@ -122,11 +123,3 @@ def _training(run: Mapping[str, Any]) -> list[Difference]:
 
 def _whole(value: Any) -> int:
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
-
-
-def _present(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in run.items()
-        if not (value is None or (isinstance(value, float) and math.isnan(value)))
-    }

@@ -1,4 +1,4 @@
-"""What ``bench.tune`` left behind: how good a configuration a search finds with how many trials."""
+"""The searches that ``bench.tune`` left in a results folder: how good they are with how many trials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CURVE = ["trials", "expected", "low", "high"]
 
 @dataclass(frozen=True)
 class Search:
-    """One study, as far as it can be compared with others."""
+    """One study: what is needed to compare it with others."""
 
     label: str
     """Model and sampler."""
@@ -26,9 +26,9 @@ class Search:
     dataset: str
     objective: str
     alike: str
-    """Hash of what must agree for two searches to share a figure: steps, seeds, protocol, objectives."""
+    """Hash of what must be equal for two searches to share a figure: steps, seeds, protocol, objectives."""
     curve: pd.DataFrame
-    """``trials``, the ``expected`` best validation score of so many, ``low`` and ``high`` of its band."""
+    """``trials``, the ``expected`` best validation score of so many, and its band, ``low`` to ``high``."""
 
 
 def load(roots: Iterable[Path]) -> tuple[list[Search], list[str]]:

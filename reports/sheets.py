@@ -10,11 +10,11 @@ import pandas as pd
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 ACTIVE = re.compile(r"(^|;)(?=\s*[=+\-@\t\r\n＝＋－＠])")
-"""Where a spreadsheet would begin a formula; a semicolon begins a cell in some countries."""
+"""Where a formula would begin in a spreadsheet; in some countries a semicolon separates cells."""
 
 
 def harmless(value: Any) -> Any:
-    """A cell's value; a text that a spreadsheet would run gets an apostrophe in front."""
+    """A cell's value. A text that a spreadsheet would run gets an apostrophe in front; objects are JSON."""
     if isinstance(value, dict):
         return json.dumps(value)
     if not isinstance(value, str) or NUMBER.fullmatch(value):

@@ -1,8 +1,8 @@
 """Statistics over training seeds.
 
-The unit is the training seed: every function takes one number per seed. A NaN is refused, not
-skipped. Where two models are compared, a run that failed is an infinity of the worse sign: worse than any
-score. Everything random takes a ``seed``.
+The unit is the training seed: every function takes one number per seed. A NaN raises ValueError; it is not
+skipped. Where two models are compared, a failed run is an infinity of the worse sign: worse than any score.
+Everything random takes a ``seed``.
 
 Letters: n seeds of a model, k comparisons.
 """
@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Better = Literal["lower", "higher"]
+from bench.scoring.scores import Better
 
 RESAMPLES = 9_999
 FEWEST_FOR_INTERVAL = 5
@@ -47,7 +46,7 @@ def _sample(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _outcomes(values: ArrayLike) -> NDArray[np.float64]:
-    """Like :func:`_sample`, but infinities are welcome."""
+    """Like :func:`_sample`, but infinities are allowed."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.size == 0 or np.isnan(x).any():
         raise ValueError("expected one number per seed, and at least one")
@@ -126,13 +125,13 @@ class Variance:
     """Where a score's spread comes from, as standard deviations in the score's unit."""
 
     training: float
-    """Between training seeds, freed of the sampling part; 0 where sampling explains all of it."""
+    """Between training seeds, without the sampling part; 0 where sampling explains all of it."""
     sampling: float
     """Between sample draws of one checkpoint."""
 
 
 def variance_components(draws: Sequence[ArrayLike]) -> Variance:
-    """Split the spread of ``draws`` (one row of sample draws per training seed) in two.
+    """Split the spread of ``draws`` (one row of sample draws per training seed) into its two sources.
 
     One-way random effects, by the analysis of variance: within a row the draws differ by sampling
     only; the row means differ by training and by sampling / (draws per row). Rows may differ in
@@ -203,8 +202,8 @@ def smallest_p(n_a: int, n_b: int) -> float:
 def holm(p_values: ArrayLike, family: int | None = None) -> NDArray[np.float64]:
     """Holm's (1979) adjusted p-values (k,) of a family of comparisons; a NaN stays and does not count.
 
-    ``family``: of so many comparisons, where the given ones were picked after looking (those with the best
-    model, say). The others count as if they had shown nothing, which never rejects more.
+    ``family``: the number of all comparisons, where the given ones were picked after looking at the data (for
+    example those with the best model). The others count as if their p were 1, which never rejects more.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
@@ -223,7 +222,7 @@ def improvement(a: ArrayLike, b: ArrayLike, *, better: Better) -> float:
 def improvement_ci(a: ArrayLike, b: ArrayLike, *, better: Better, confidence: float = 0.95) -> Interval:
     """Score interval of :func:`improvement` (Newcombe 2006, Statistics in Medicine 25:559, method 5).
 
-    The bounds are the theta for which the observed value lies z standard errors away, with Hanley
+    The bounds are the values of theta from which the observed value is z standard errors away, with Hanley
     & McNeil's (1982) variance at theta. Unlike a bootstrap it does not collapse to a point when
     every run of one model beats every run of the other. A single seed on either side: NaN.
     """
@@ -272,8 +271,8 @@ def seeds_needed(a: ArrayLike, b: ArrayLike, *, power: float = 0.8, level: float
 def _t_test_size(effect: float, power: float, level: float) -> float:
     """Smallest n per group whose two-sided t-test reaches ``power`` at this effect (Cohen's d).
 
-    Of effects below 0.01 by the normal distribution, which is the same there to six digits: the search
-    would go on to numbers that no noncentral t distribution is known for.
+    Effects below 0.01 use the normal distribution, which agrees there to six digits: for so large an n the
+    noncentral t distribution cannot be computed.
     """
     if effect < 1e-150:
         return math.inf
@@ -307,7 +306,7 @@ def _t_test_power(effect: float, n: int, level: float) -> float:
 
 
 def profile(values: ArrayLike, thresholds: ArrayLike, *, better: Better) -> NDArray[np.float64]:
-    """Share of runs at least as good as each threshold (Dolan & More 2002; Agarwal et al. 2021).
+    """Fraction of runs at least as good as each threshold (Dolan & More 2002; Agarwal et al. 2021).
 
     A NaN is a run without a score: it counts, and is never good enough.
     """

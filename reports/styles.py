@@ -1,4 +1,4 @@
-"""How each configuration is drawn, alike in every figure of a report: name, colour, line and marker."""
+"""The style of each configuration, the same in every figure of a report: name, colour, line and marker."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.groups import Group
 from reports.searches import Search
-from reports.summary import Group
 
 COLORS = (0, 1, 2, 3, 4, 5, 7, 9)
-"""Of seaborn's ten for the colour-blind: without the light pink and the yellow, which fade on white."""
+"""Of seaborn's ten colours for the colour-blind all but light pink and yellow: they fade on white."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
@@ -20,8 +20,8 @@ LONGEST = 28
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a configuration is drawn: its short name, the whole of it, and what any two are told apart by."""
+class Style:
+    """How a configuration is drawn: its name in figures, its whole name, colour, line and marker."""
 
     label: str
     whole: str
@@ -29,12 +29,23 @@ class Look:
     line: Any
     marker: str
 
+    @property
+    def curve(self) -> dict[str, Any]:
+        """For ``plot``: colour, line and name."""
+        return {"color": self.color, "linestyle": self.line, "label": self.label}
 
-def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Look]:
-    """A look per configuration (id) and search (its name in :func:`named`), for all figures of a report.
+    @property
+    def dots(self) -> dict[str, Any]:
+        """For ``scatter``: colour and marker, with a thin edge."""
+        thin = {"alpha": 0.8, "edgecolor": "0.2", "linewidth": 0.3}
+        return {"color": self.color, "marker": self.marker, **thin}
 
-    ``searches``: those of each figure. What has the same name in several groups looks the same. Any two of
-    colour, line and marker are one of a kind up to 18 names. Numbers of short names follow the tables.
+
+def styles(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -> dict[str, Style]:
+    """A style per configuration (id) and search (its name in :func:`named`), for all figures of a report.
+
+    ``searches``: those of each figure. The same name in several groups has the same style. Among up to 18
+    names any two differ in at least two of colour, line and marker. Numbers of short names follow the tables.
     """
     import seaborn
 
@@ -43,7 +54,7 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
     models: dict[str, str] = {}  # whole name -> model
     for group in groups:
         by_id = group.summary.sort_values("id")
-        names |= zip(by_id["id"], _told_apart(by_id["label"]), strict=True)
+        names |= zip(by_id["id"], _unique(by_id["label"]), strict=True)
         for run_id, model in zip(group.summary["id"], group.summary["model"], strict=True):
             models.setdefault(names[run_id], model)
     order = sorted(models)
@@ -55,7 +66,7 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
     short = _short(models)
     place = {whole: k for k, whole in enumerate(order)}
     return {
-        key: Look(
+        key: Style(
             short[whole],
             whole,
             palette[COLORS[place[whole] % len(COLORS)]],
@@ -67,12 +78,12 @@ def looks(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) ->
 
 
 def named(searches: Sequence[Search]) -> dict[str, Search]:
-    """The searches of a figure by names that tell them apart."""
-    return dict(zip(_told_apart(search.label for search in searches), searches, strict=True))
+    """The searches of a figure by unique names."""
+    return dict(zip(_unique(search.label for search in searches), searches, strict=True))
 
 
-def _told_apart(names: Iterable[str]) -> list[str]:
-    """Names, with a number for the second and further of a kind."""
+def _unique(names: Iterable[str]) -> list[str]:
+    """The names made unique: the second of a name and all further ones get a number."""
     seen = Counter[str]()
     found = []
     for name in names:
@@ -82,7 +93,7 @@ def _told_apart(names: Iterable[str]) -> list[str]:
 
 
 def _short(models: Mapping[str, str]) -> dict[str, str]:
-    """Whole name -> one that fits: the model alone where it does not, numbered where several read alike."""
+    """Whole name -> a name that fits: if too long the model alone, and numbered where several are equal."""
     short = {}
     for whole, model in models.items():
         text = _drawable(whole)

@@ -1,15 +1,15 @@
-"""A table as plain values, and as markdown, LaTeX or plain text. ``page`` shows the same values as HTML."""
+"""A table as plain values, and as markdown, LaTeX or plain text. ``page`` shows the same values in HTML."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from bench.scoring.scores import Better
 from bench.store.records import slug
-from reports.stats import Better
 
 NOT_SEPARATED = "†"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A named row. ``kind`` is ``model``, or ``reference`` for what is no contestant."""
+    """A named row. ``kind`` is ``model``, or ``reference`` for what models are read against."""
 
     name: str
     kind: str
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """References first, then models; ``notes`` explain marks and gaps."""
+    """Reference rows first, then models; ``notes`` explain marks and gaps."""
 
     title: str
     caption: str
@@ -61,14 +61,14 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     head: str = "Model"
-    """Of the column of row names."""
+    """The head of the column of row names."""
 
 
 # ---------------------------------------------------------------- as text
 
 
 def spans(table: Table) -> list[tuple[str, int]]:
-    """The upper row of heads: each group of columns with its width."""
+    """The upper row of heads: each group of columns, and how many columns it has."""
     return [(name, len(list(members))) for name, members in groupby(column.group for column in table.columns)]
 
 
@@ -136,7 +136,7 @@ def _in_encoding(text: str, encoding: str) -> str:
 
 
 def _encodable(table: Table, encoding: str) -> Table:
-    """The table in characters that this encoding has: before it is aligned, since some become longer."""
+    """The table in characters that this encoding has. Some become longer, so it is aligned afterwards."""
     return replace(
         table,
         columns=tuple(
@@ -170,20 +170,20 @@ def _aligned(table: Table) -> list[str]:
 
 
 def legend(table: Table, best: str = "Bold", second: str = "underlined") -> list[str]:
-    """What the marks of the first two mean, where there are any."""
+    """What the marks of the best and the second mean, where there are any."""
     ranked = any(cell.rank for row in table.rows for cell in row.cells)
     return [f"{best}: best; {second}: second."] if ranked else []
 
 
 PAGE = 120
-"""Characters in a line of print that can still be read."""
+"""Characters in the longest line of print that can still be read."""
 
 LONG_NAME = 40
 """Characters beyond which print breaks a row's name."""
 
 
 def fitted(table: Table, width: int = PAGE) -> list[Table]:
-    """The table; where it is wider than so many characters, several with its columns shared out."""
+    """The table, or where it is wider than ``width`` characters several with some of its columns each."""
     names = [len(row.name) for row in table.rows]
     room = width - min(LONG_NAME, max(names, default=0))
     parts: list[list[int]] = [[]]
@@ -286,7 +286,7 @@ LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is; what plain pdflatex has no glyph for appears as its code point."""
+    """Text that LaTeX prints as it is. A character that plain pdflatex lacks appears as its code point."""
 
     def one(character: str) -> str:
         if character in LATEX:
@@ -305,11 +305,6 @@ def escape_markdown(text: str) -> str:
 
 def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them: ``a, b and c``."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def join(tables: Iterable[Table], render: Callable[[Table], str]) -> str:

@@ -1,4 +1,4 @@
-"""Versions of a model's code: which runs were made by which, and the files in which they differ."""
+"""Versions of a model's code: which runs each version made, and in which files they differ."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 import pandas as pd
 
 from bench.store.records import digest
-from reports.text import listed
+from bench.store.rows import HOW
+from reports.words import listed
 
 PARTS = ("code.model", "code.training")
-"""Columns that hold a mapping of files to digests: together they are a version of a model's code."""
+"""Columns of the model's and the trainer's files: together they are a version of a model's code."""
 
 SCORING = "code.scoring"
-"""The same of the code behind the scores, which is a part of the protocol."""
-
-HOW = "code.how"
+"""The column of the files behind the scores. They are a part of the protocol."""
 
 MOST_FILES = 8
 """Files that a note names."""
@@ -35,18 +34,8 @@ class Version:
     """The configurations that it made."""
 
 
-def problem(name: str, value: Any) -> str | None:
-    """What is wrong with a record's entry on its code, or None."""
-    if name in {*PARTS, SCORING}:
-        mapping = isinstance(value, dict) and all(isinstance(sha, str) for sha in value.values())
-        return None if mapping else f"{name} is not a mapping of files to digests"
-    if name == HOW and not isinstance(value, str):
-        return f"{name} is not a word"
-    return None
-
-
 def versions(runs: pd.DataFrame) -> list[Version]:
-    """The versions among the runs of one model in one group, the newest first where that can be told."""
+    """The versions among the runs of one model in one group, the newest first where it is known."""
     if not any(part in runs for part in PARTS):
         return [Version("", {}, frozenset(runs["id"]))]
     files: dict[str, dict[str, str]] = {}
@@ -88,7 +77,7 @@ def _newest(times: Mapping[str, Iterable[datetime | None]]) -> str | None:
 
 
 def files_that_differ(a: Mapping[str, str], b: Mapping[str, str]) -> str:
-    """The files of which two fingerprints have different versions, or only one has any."""
+    """The files whose digests differ in two fingerprints, or that only one of them has."""
     names = sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
     if not names:
         return "nothing that is on record"
@@ -97,7 +86,7 @@ def files_that_differ(a: Mapping[str, str], b: Mapping[str, str]) -> str:
 
 
 def notes(runs: pd.DataFrame) -> list[str]:
-    """For a group's table: how its versions of a model differ, and whose source could not be read."""
+    """Notes below a table: how versions of a model differ, and whose source could not be read."""
     found = []
     for model, mine in runs.groupby("model"):
         first, *others = versions(mine)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("GAN_BENCH_TEST_DATA") or Path(__file__).resolve().parents[1] / "data")
+"""Where the original MNIST files are, if they are on this machine: in ``MNIST/raw`` below it."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +26,12 @@ def nothing_goes_on() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A writable folder that holds the original MNIST files; the test is skipped where there are none."""
-    if not (SHARED / "MNIST" / "raw").is_dir():
-        pytest.skip("the MNIST files are not on this machine")
+    if not (DATA / "MNIST" / "raw").is_dir():
+        pytest.skip(f"the MNIST files are not in {DATA} (GAN_BENCH_TEST_DATA names another folder)")
     root = tmp_path_factory.mktemp("data")
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for file in (SHARED / "MNIST" / "raw").iterdir():
+    for file in (DATA / "MNIST" / "raw").iterdir():
         shutil.copyfile(file, raw / file.name)
     return root
 

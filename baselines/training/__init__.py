@@ -1,1 +1,1 @@
-"""How a model is trained: one iteration, the loop around it, and its random streams."""
+"""Training: one iteration, the loop around it, optimizers, and random streams."""

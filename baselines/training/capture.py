@@ -1,4 +1,4 @@
-"""A training iteration as a CUDA graph: hundreds of launches recorded once, replayed as one."""
+"""CUDA graphs: an iteration's hundreds of kernel launches are recorded once and replayed as one launch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 Function = Callable[[dict[str, Tensor]], list[tuple[str, Tensor]]]
 
 WARM_UP = 3
-"""Calls before the recording."""
+"""Calls without a graph before the recording."""
 
 
 class Captured:
-    """``function``, and all that it does to other tensors on the GPU, in one launch.
+    """``function`` as a CUDA graph, with everything it does to tensors on the GPU.
 
-    The first calls run as written, on a stream of their own: they count like any other, and let
-    libraries allocate and choose what they may not while one records. Then the function is recorded,
-    and from there on replayed with its arguments copied to where the recording reads them. It may not
-    look at a value on the host, nor at anything of Python's that changes.
+    The first calls run without a graph, on a stream of their own, so that libraries can allocate memory and
+    choose algorithms, which is not allowed during a recording. These calls are normal iterations. Then the
+    function is recorded. From then on each call copies its arguments to where the recording reads them, and
+    replays it. The function may not read tensor values on the host, nor depend on Python values that change.
 
-    A function that cannot be recorded goes on as written, with a warning; ``replays`` says which.
+    If a function cannot be recorded, it runs without a graph, with a warning. ``replays`` tells which is so.
     """
 
     def __init__(self, function: Function, device: torch.device) -> None:

@@ -1,7 +1,9 @@
-"""What may differ between the seeds of one stack: the numbers of its optimizers and losses.
+"""Which hyperparameters may differ between the lanes of one stack.
 
-A learning rate, a beta, the weight of a penalty: a hyperparameter that ends in ``Gan.optim`` or in a
-keyword of a ``partial`` loss, and nowhere else. ``conformance`` checks the "nowhere else".
+A stack trains several runs together; a *lane* is one run's slice of it, along the first axis of its tensors.
+Lanes may differ in seed, and in numbers of optimizers and losses: a learning rate, a beta, the weight of a
+penalty. Such a hyperparameter is used in ``Gan.optim`` or in a keyword of a ``partial`` loss, and nowhere
+else. ``conformance`` checks that.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ from baselines.gan import DataSpec, Gan, Loss
 
 
 def keywords(loss: Loss) -> dict[str, float]:
-    """The numbers that a ``partial`` loss was given by name."""
+    """The float keywords of a ``partial`` loss."""
     given = loss.keywords if isinstance(loss, partial) else {}
     return {name: value for name, value in given.items() if isinstance(value, float)}
 
 
 def differing(losses: Sequence[Loss], device: torch.device) -> dict[str, Tensor]:
-    """The numbers in which the losses of S lanes differ: (S,) each."""
+    """The keywords in which the losses of S lanes differ, as a tensor (S,) each."""
     lanes = [keywords(loss) for loss in losses]
     return {
         name: torch.tensor([lane[name] for lane in lanes], device=device)
@@ -35,7 +37,7 @@ def differing(losses: Sequence[Loss], device: torch.device) -> dict[str, Tensor]
 def may_differ(
     factory: Callable[..., Gan], data: DataSpec, hyper: Mapping[str, Any], name: str, value: Any
 ) -> bool:
-    """Whether a seed with ``value`` for the hyperparameter ``name`` can train beside one with ``hyper``."""
+    """Whether runs with ``hyper``, and with ``value`` for the hyperparameter ``name``, can be one stack."""
     if value == hyper[name] or not isinstance(value, float):
         return bool(value == hyper[name])
     return _numbers(factory(data, **hyper)) != _numbers(factory(data, **{**hyper, name: value}))
@@ -44,7 +46,7 @@ def may_differ(
 def stackable(
     factory: Callable[..., Gan], data: DataSpec, a: Mapping[str, Any], b: Mapping[str, Any]
 ) -> bool:
-    """Whether seeds with these two sets of hyperparameters can train as one stack."""
+    """Whether runs with these two sets of hyperparameters can be one stack."""
     return all(may_differ(factory, data, a, name, b[name]) for name in a)
 
 

@@ -1,8 +1,8 @@
-"""What holds for a whole process, and changes numbers: PyTorch's settings and the global random streams.
+"""Process-wide state that changes numbers: PyTorch's settings and the global random streams.
 
-A model file may change them, on purpose or by the way, when it is imported, built or trained. The next
-model of the same process would then give other numbers than alone. So they are put back, and whoever
-changed them is named.
+A model file may change it when it is imported, built or trained. The next model in the same process would
+then give other numbers than it gives alone. So the settings are restored, and the model that changed them is
+named.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ SETTINGS: tuple[Setting, ...] = (
     *_autocast("cpu"),
     *_autocast("cuda"),
     Setting("autocast's cache", torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    # From the general to the special: what is unset takes its value from what is above it.
+    # General settings first: a setting that is unset takes its value from a more general one.
     _of(_backends, "fp32_precision", "torch.backends.fp32_precision"),
     _of(_backends.mkldnn, "fp32_precision", "mkldnn.fp32_precision"),
     _of(_backends.cudnn, "fp32_precision", "cudnn.fp32_precision"),
@@ -130,48 +130,49 @@ SETTINGS: tuple[Setting, ...] = (
 
 Values = Mapping[str, Any]
 MIXED = "mixed"
-"""Of the float32 matmul precision, where what it sums up differs; each of that has a setting of its own."""
+"""Value of a setting that combines several others, where these differ. Each of them is in the list, too."""
 
 
 def read() -> Values:
-    """All settings as they are now."""
+    """The current value of every setting."""
     return {setting.name: _value(setting) for setting in SETTINGS}
 
 
 def _value(setting: Setting) -> Any:
     try:
         return setting.get()
-    except RuntimeError:  # PyTorch does not say where its old and new switches contradict each other
+    except RuntimeError:  # PyTorch raises where its old and its new switches contradict each other
         return MIXED
 
 
 def put(values: Values) -> list[str]:
-    """Make all settings these, and say what they were: ``grad mode is False, not True``."""
+    """Set all settings. Returns the ones that were different: ``grad mode is False, not True``."""
     found, changed = read(), []
     for setting in SETTINGS:
         now, wanted = _value(setting), values[setting.name]
         if now != wanted:
             if wanted != MIXED:
                 setting.put(wanted)
-            if now == found[setting.name]:  # else putting back another one moved it
+            if now == found[setting.name]:  # else restoring another setting changed this one
                 changed.append(f"{setting.name} is {now}, not {wanted}")
     return changed
 
 
 FRESH = read()
-"""As they were before any model was imported: importing a model through the registry imports this first."""
+"""The values before any model was imported: the registry imports this module before it imports a model."""
 
 
 ONE_THREAD = {**FRESH, "the number of threads": 1}
 
 
 def start_afresh() -> None:
-    """All settings as in a fresh process, and the global random streams at a fixed place."""
+    """Restore the settings of a fresh process, and seed the global random streams with 0."""
     put(FRESH)
-    _seed()
+    seed()
 
 
-def _seed() -> None:
+def seed() -> None:
+    """Seed the global random streams with 0."""
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
@@ -179,7 +180,7 @@ def _seed() -> None:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Behind the block, all settings as before."""
+    """Restore all settings when the block ends."""
     before = read()
     try:
         yield
@@ -189,15 +190,15 @@ def kept() -> Iterator[None]:
 
 @contextmanager
 def isolated(values: Values = ONE_THREAD) -> Iterator[list[str]]:
-    """Within the block, these settings and global random streams at a fixed place; behind it, all as before.
+    """Run a block with these settings and with global random streams seeded with 0; then restore everything.
 
-    The list then names the settings that the block changed.
+    The list is filled when the block ends: it names the settings that the block changed.
     """
     before = read()
     streams = torch.get_rng_state(), np.random.get_state(), random.getstate()
     changed: list[str] = []
     put(values)
-    _seed()
+    seed()
     try:
         yield changed
     finally:

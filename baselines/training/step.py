@@ -1,7 +1,7 @@
-"""One loss as a pure function of tensors, for one seed or, through ``vmap``, for a stack of seeds.
+"""A loss as a pure function of tensors, for one seed or, with ``vmap``, for a stack of seeds.
 
-The seeds of a stack are independent: the losses are mapped over a leading seed axis and summed, so
-that one backward pass gives each seed its own gradient.
+The seeds of a stack are independent. The loss is mapped over a leading seed axis, and the results are summed.
+So one backward pass gives each seed its own gradient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Logs = Mapping[str, Tensor]
 
 
 class BoundNet:
-    """A network bound to tensors: the :class:`~baselines.gan.Net` that losses are given."""
+    """A network with given parameters and buffers: the :class:`~baselines.gan.Net` that losses receive."""
 
     def __init__(self, training: nn.Module, evaluating: nn.Module, tensors: dict[str, Tensor]) -> None:
         self.training, self.evaluating, self.tensors = training, evaluating, tensors
@@ -37,7 +37,7 @@ class BoundNet:
 def call(module: nn.Module, tensors: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """``module(*inputs)`` with these parameters and buffers in place of its own.
 
-    What ``torch.func.functional_call`` does, with the places looked up once and not at each call.
+    The same as ``torch.func.functional_call``, but the places of the tensors are looked up only once.
     """
     places = _places.get(module) or _places.setdefault(module, _find_places(module))
     own = [held[key] for held, key, _ in places]
@@ -57,7 +57,7 @@ _places: WeakKeyDictionary[nn.Module, list[Place]] = WeakKeyDictionary()
 
 
 def _find_places(module: nn.Module) -> list[Place]:
-    """Every place of a parameter or buffer; one that layers share has several, and its first name."""
+    """The places of all parameters and buffers. A shared tensor has several places, and its first name."""
     names: dict[Tensor, str] = {}
     return [
         (held, key, names.setdefault(tensor, f"{path}.{key}" if path else key))
@@ -69,7 +69,7 @@ def _find_places(module: nn.Module) -> list[Place]:
 
 
 class Bf16Net(BoundNet):
-    """A network that computes in bfloat16 and answers in float32."""
+    """A network that computes in bfloat16 and returns float32."""
 
     def __call__(self, *inputs: Tensor) -> Any:
         with self.autocast(inputs):
@@ -79,20 +79,21 @@ class Bf16Net(BoundNet):
         with self.autocast(inputs):
             return _to_float32(super().eval(*inputs))
 
-    @staticmethod
-    def autocast(inputs: tuple[Tensor, ...]) -> torch.autocast:
-        """Without the cache of weights, which a CUDA graph cannot renew."""
-        return torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False)
+    def autocast(self, inputs: tuple[Tensor, ...]) -> torch.autocast:
+        """Autocast without its cache of weights, because a CUDA graph cannot update that cache."""
+        devices = (tensor.device.type for tensor in (*inputs, *self.tensors.values()))
+        return torch.autocast(next(devices, "cpu"), torch.bfloat16, cache_enabled=False)
 
 
 def _to_float32(output: Any) -> Any:
     if isinstance(output, tuple):
         return tuple(map(_to_float32, output))
-    return output.float() if output.dtype == torch.bfloat16 else output
+    is_bf16 = isinstance(output, Tensor) and output.dtype == torch.bfloat16
+    return output.float() if is_bf16 else output
 
 
 class DataBatch(Mapping[str, Tensor]):
-    """The examples at ``index`` (B,), gathered and scaled to [-1, 1] when they are read."""
+    """The examples at ``index`` (B,), gathered when they are read. Images are scaled to [-1, 1]."""
 
     def __init__(
         self, images: Tensor, labels: Tensor | None, index: Tensor, step: Tensor | None = None
@@ -134,13 +135,12 @@ def loss_function(
     stacked: bool,
     bf16: bool = False,
 ) -> Callable[[Tensors, dict[str, Tensor], Tensor, dict[str, Tensor]], tuple[Tensor, Logs]]:
-    """``loss`` as a function of (tensors, draw, step, numbers), of one seed or of S seeds stacked in front.
+    """``loss`` as a function of (tensors, draw, step, numbers), for one seed, or for S on a leading axis.
 
-    ``numbers`` take the place of the loss's own keywords in the lanes that have other ones.
+    ``numbers`` replace keywords of the loss: those in which the lanes of a stack differ.
 
-    Returns the loss () or (S,), and its logs, likewise.
+    The function returns the loss and its logs, of shape () or (S,).
     """
-
     bound = Bf16Net if bf16 else BoundNet
 
     def one_seed(

@@ -1,7 +1,7 @@
-"""Randomness, one stream per seed, drawn in chunks.
+"""Random numbers of training: one stream per seed, drawn in chunks.
 
-A stream depends on its seed alone: never on the seeds that train beside it, on the worker or on
-the number of steps. K iterations, U updates in each, B examples.
+A stream depends only on its seed, not on the other seeds of the stack, the worker or the number of steps.
+K iterations in a chunk, U updates in an iteration, B examples in a batch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from baselines.gan import Noise, Uniform
 
 CHUNK = 2**20
-"""Numbers drawn at once, about; at most 64 iterations' worth."""
+"""About how many numbers are drawn at once. A chunk has at most 64 iterations."""
 
 
 def derive(seed: int, purpose: str) -> int:
-    """A 63-bit seed of its own for each purpose ("init", "train", …) of a run's seed."""
+    """A 63-bit seed for one purpose ("init", "train", …) of a run with this seed."""
     digest = hashlib.sha256(f"{purpose}/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 def draw(noise: Mapping[str, Noise], size: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
-    """Every declared noise once: (*size, *shape) each."""
+    """One draw of every declared noise: (*size, *shape) each."""
     out = {}
     for name, kind in noise.items():
         shape = (*size, *kind.shape)
@@ -41,8 +41,8 @@ def draw(noise: Mapping[str, Noise], size: tuple[int, ...], generator: torch.Gen
 class Stream:
     """The batches and the noise that one seed trains on.
 
-    ``state`` is the generator's state before the current chunk: with it and a position in the
-    chunk, a stream goes on exactly where it was.
+    ``state`` is the generator's state before the current chunk. With it and the position in the chunk, a
+    stream continues exactly.
     """
 
     def __init__(

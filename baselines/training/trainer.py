@@ -1,10 +1,10 @@
-"""The hot loop: a stack of seeds of one model, trained together.
+"""The training loop: a stack of seeds of one model, trained together.
 
-On a CPU a stack holds one seed (stacking does not pay there); on a GPU many. What a seed computes
-and what its ``state_dict`` holds do not depend on the stack that it trains in, but for the order of
-floating-point sums.
+On a GPU a stack holds many seeds. On a CPU it holds one, because stacking is slower there. The numbers of a
+seed and its ``state_dict`` do not depend on its stack, except for the order of floating-point sums.
 
-S seeds, K iterations in a chunk, U updates in an iteration, B examples in a batch.
+S seeds, K iterations in a chunk, U updates in an iteration, B examples in a batch. A lane is one seed's slice
+of the stack.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.training import settings
 from baselines.training.capture import Captured
 from baselines.training.lanes import differing
+from baselines.training.optim import make_grouped
 from baselines.training.step import BoundNet, Tensors, loss_function
 from baselines.training.streams import Stream, derive
 
@@ -29,16 +30,16 @@ State = dict[str, Any]
 
 
 class Trainer:
-    """Build, advance, look, save.
+    """Trains a stack of seeds: builds the networks, advances them, and saves and restores their state.
 
     Args:
         gan: the model.
         images: the training set (N, C, H, W), uint8, on the device that trains.
         labels: (N,) int64 on the same device, or ``None``.
-        seeds: one lane each.
-        lanes: the model of each lane, where they differ in a learning rate or the like (``lanes.py``).
+        seeds: one for each lane.
+        lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
-        bf16: training computes networks in bfloat16; weights, losses and optimizers stay float32.
+        bf16: networks compute in bfloat16 in training. Weights, losses and optimizers stay float32.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Trainer:
         for name in gan.optim:
             optims = [lane.optim[name] for lane in gans]
             self.groups[name] = self._groups(name, optims)
-            self.optimizers[name] = make_optimizer(optims[: len(self.groups[name])], self.groups[name])
+            self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gans[0].updates
@@ -103,23 +104,20 @@ class Trainer:
     # ------------------------------------------------------------ training
 
     def advance(self, n_steps: int) -> dict[str, np.ndarray]:
-        """Train every lane for ``n_steps`` more iterations; returns what they logged, (n_steps, S) each."""
+        """Train every lane for ``n_steps`` more iterations. Returns their logs by name, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
         iterate = self._graph or self._iterate
         for _ in range(n_steps):
             for key, value in iterate(self._next_draw()):
                 rows[key].append(value)
         self.step += n_steps
-        logged = {  # (n_steps · logs per step, S) -> (n_steps, S)
-            key: torch.stack(values).reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
-            for key, values in rows.items()
-        }
+        logged = {key: self._means(torch.stack(values), n_steps) for key, values in rows.items()}
         for key, block in logged.items():
             self._logs[key].append(block)
         return logged
 
     def _iterate(self, draw: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-        """One iteration: each update in turn sees the parameters that the one before left."""
+        """One iteration: the updates in order, each with the parameters that the previous one left."""
         logged: list[tuple[str, Tensor]] = []
         for u, update in enumerate(self.gan.updates):
             params = list(self.params[update.net].values())
@@ -135,7 +133,7 @@ class Trainer:
         return logged
 
     def _descend(self, net: str, grads: Sequence[Tensor]) -> None:
-        """One optimizer step, in place, of all lanes at once or of each with its own numbers."""
+        """One optimizer step in place, for all lanes at once or for each with its own numbers."""
         groups = self.groups[net]
         for lane, group in enumerate(groups):
             for param, grad in zip(group, grads, strict=True):
@@ -143,8 +141,14 @@ class Trainer:
                 param.grad = own.contiguous()  # fused optimizers read memory in the parameter's order
         self.optimizers[net].step()
 
+    def _means(self, values: Tensor, n_steps: int) -> np.ndarray:
+        """The mean over the logs of each step: (n_steps · logs per step, S) -> (n_steps, S)."""
+        values = values if values.is_floating_point() else values.float()  # counts have no mean in PyTorch
+        means: np.ndarray = values.reshape(n_steps, -1, len(self.seeds)).mean(1).cpu().numpy()
+        return means
+
     def _next_draw(self) -> dict[str, Tensor]:
-        """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) for a stack."""
+        """Indices and noise of the next iteration: (U, B, …), or (U, S, B, …) in a stack."""
         if self._position == len(self._chunk["index"]):
             self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
             self._position = 0
@@ -153,24 +157,24 @@ class Trainer:
 
     @property
     def captured(self) -> bool:
-        """Whether iterations are replayed as a CUDA graph."""
+        """Whether iterations are replays of a CUDA graph."""
         return self._graph is not None and self._graph.replays
 
     def _unrecorded(self) -> Captured | None:
         return Captured(self._iterate, self.device) if self.capture else None
 
-    # ------------------------------------------------------------ looking
+    # ------------------------------------------------------------ reading
 
     def history(self, lane: int = 0) -> dict[str, np.ndarray]:
-        """What the losses logged: per name one float32 per iteration."""
+        """What the losses logged, by name: one number per iteration, (step,)."""
         return {key: np.concatenate(blocks)[:, lane] for key, blocks in self._logs.items()}
 
     def nets(self, lane: int = 0) -> Nets:
-        """One seed's networks as they are now, for sampling and judging."""
+        """One seed's networks with their current weights, for sampling and judging."""
         return bind(self.modules, self.weights(lane))
 
     def weights(self, lane: int = 0) -> Tensors:
-        """One seed's parameters and buffers, detached and shared with the training."""
+        """One seed's parameters and buffers: detached, but not copied, so training changes them."""
         return {
             name: {
                 key: self._lane(value.detach(), lane)
@@ -182,7 +186,7 @@ class Trainer:
     # ------------------------------------------------------------ saving
 
     def state_dict(self, lane: int = 0) -> State:
-        """All that one seed needs to go on exactly: nothing of it depends on the stack's size."""
+        """Everything that one seed needs to continue exactly. It does not depend on the stack's size."""
         return {
             "step": self.step,
             "weights": {
@@ -196,9 +200,13 @@ class Trainer:
         }
 
     def load_state_dict(self, states: Sequence[State]) -> None:
-        """Go on from the ``state_dict`` of each lane; all must be at the same step."""
+        """Continue from the ``state_dict`` of each lane.
+
+        Raises:
+            ValueError: there is not one state per seed, or they are at different steps.
+        """
         if len({state["step"] for state in states}) != 1 or len(states) != len(self.seeds):
-            raise ValueError("a stack goes on from one state per seed, all at the same step")
+            raise ValueError("a stack continues from one state per seed, all at the same step")
         with torch.no_grad():
             for name in self.modules:
                 for key, tensor in (self.params[name] | self.buffers[name]).items():
@@ -211,7 +219,7 @@ class Trainer:
             stream.rewind(state["stream"].cpu()) for stream, state in zip(self.streams, states, strict=True)
         ]
         self._chunk, self._position = self._stack_chunks(chunks), states[0]["position"]
-        self._graph = self._unrecorded()  # the old one would go on with the optimizers' old state
+        self._graph = self._unrecorded()  # the old graph would use the optimizers' old state
         self._logs.clear()
         for key in states[0]["history"]:
             lanes = [state["history"][key].cpu().numpy() for state in states]
@@ -239,14 +247,14 @@ class Trainer:
 
     @staticmethod
     def _merged(field: str, lanes: Sequence[Tensor]) -> Tensor:
-        """One lane's value as it is; several stacked, but for the count of steps, which they share."""
+        """The values of several lanes stacked; of one lane, or of the step count that all share, a copy."""
         shared = len(lanes) == 1 or (field == "step" and not lanes[0].ndim)
         return lanes[0].clone() if shared else torch.stack(tuple(lanes))
 
     # ------------------------------------------------------------ stacking
 
     def _seen_by(self, update: Update) -> Tensors:
-        """What an update's loss sees: live parameters of its own network, the others frozen."""
+        """The tensors of an update's loss. Only the parameters of its own network require gradients."""
         return {
             name: {
                 key: value if name == update.net else value.detach()
@@ -257,7 +265,7 @@ class Trainer:
         }
 
     def _groups(self, name: str, optims: Sequence[Optimizer]) -> list[list[Tensor]]:
-        """What the optimizer of a network moves: each parameter whole, or a group of slices per lane."""
+        """The parameters of an optimizer: each as a whole, or, if optimizers differ, one group per lane."""
         whole = [param.detach() for param in self.params[name].values()]
         if all(optim == optims[0] for optim in optims):
             return [whole]
@@ -274,28 +282,18 @@ class Trainer:
         return tensor[lane] if self.stacked else tensor
 
 
-def make_optimizer(optims: Sequence[Optimizer], groups: Sequence[Sequence[Tensor]]) -> torch.optim.Optimizer:
-    """One optimizer whose groups of parameters each keep their own numbers."""
-    first, *others = (optim.make(group) for optim, group in zip(optims, groups, strict=True))
-    for other in others:
-        if type(other) is not type(first):
-            raise ValueError("the lanes of a stack share one kind of optimizer")
-        first.add_param_group(other.param_groups[0])
-    return first
-
-
 def build(gan: Gan, seed: int, device: torch.device) -> dict[str, nn.Module]:
-    """The networks of one seed, initialised on the CPU from its own stream."""
+    """The networks of one seed, initialised on the CPU with the seed's own random stream."""
     with settings.kept(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         nets = gan.build()
     for net in nets.values():
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.num_batches_tracked = None  # a counter that vmap cannot change; unused here
+                module.num_batches_tracked = None  # vmap cannot update this counter, and nothing reads it
     return {name: net.to(device) for name, net in nets.items()}
 
 
 def bind(modules: Mapping[str, tuple[nn.Module, nn.Module]], weights: Tensors) -> Nets:
-    """Networks over the given weights of one seed."""
+    """Networks with the given weights of one seed."""
     return {name: BoundNet(*pair, weights[name]) for name, pair in modules.items()}

@@ -1,8 +1,8 @@
-"""Data sets with fixed splits: what the models are trained on and scored against.
+"""Data sets with fixed splits: what models are trained on and scored against.
 
-The split is part of the data: official where there is an official one, else a fixed random
-choice. Every data set carries a hash of its content, so that two records that name the same
-hash were measured on the same pixels, labels and splits, wherever they were computed.
+The split is part of the data: the official one where there is one, otherwise a fixed random choice. Every
+data set has a hash of its content. Two records with the same hash were measured on the same pixels, labels
+and splits.
 
 Letters beside arrays: N images, C channels, H height, W width.
 """
@@ -21,17 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.folder import read_folder
-from bench.data.torchvision_sets import CLASSES, read_torchvision
+from bench.data.torchvision_sets import CLASSES, provide, read_torchvision
 from bench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from baselines.gan import DataSpec
 
 NAMES = ("digits", *CLASSES)
-"""The data sets by name. Beside them, ``folder:PATH``, and ``auto``, which :func:`resolve` turns into one."""
+"""The data sets by name. There are also ``folder:PATH``, and ``auto``, for which :func:`resolve` chooses a
+name."""
 
 FOLDER = "folder-"
-"""What the name of a folder's data set begins with, in records."""
+"""In records, names of data sets that come from folders begin with this."""
 
 DEFAULT_STEPS: Mapping[str, int] = {"digits": 3_000} | dict.fromkeys(CLASSES, 30_000)
 MAX_TEST = 10_000
@@ -40,7 +41,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images (N, C, H, W) uint8 and their labels (N,) int64, counted from 0; ``None``: no labels."""
+    """Images (N, C, H, W) uint8, and their labels (N,) int64, counted from 0, or ``None``."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
@@ -54,18 +55,18 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set, split. ``val`` is there only where it was asked for; it was then taken out of ``train``."""
+    """A data set in splits. ``val`` exists only where it was asked for; it is then taken out of ``train``."""
 
     name: str
-    """One of :data:`NAMES`. That of a folder ends in eight digits of a hash of its images and labels, so
-    that the same images are the same data set wherever they lie."""
+    """One of :data:`NAMES`; or, for a folder, ``folder-`` and eight digits of a hash of its images and
+    labels, so that the same images are the same data set in any folder."""
     train: Images
     val: Images | None
     test: Images
     n_classes: int
-    """0 where there are no labels."""
+    """0 without labels."""
     sha256: str
-    """Of shapes, pixels, labels and splits, not of the name."""
+    """The hash of shapes, pixels, labels and splits, but not of the name."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,17 +76,17 @@ class Dataset:
 
     @property
     def spec(self) -> DataSpec:
-        """What a model is told."""
+        """What a model's factory is given."""
         from baselines.gan import DataSpec
 
         return DataSpec(*self.shape, n_classes=self.n_classes)
 
     def content_sha256(self) -> str:
-        """The hash of what is in memory now: ``sha256``, unless somebody changed it."""
+        """The hash of what is in memory now. It differs from ``sha256`` if something has changed the data."""
         return _sha256(train=self.train, val=self.val, test=self.test)
 
     def describe(self) -> dict[str, Any]:
-        """What a record says of the data."""
+        """What a record says about the data."""
         return {
             "name": self.name,
             "sha256": self.sha256,
@@ -98,27 +99,29 @@ class Dataset:
 
 
 def default_steps(name: str) -> int:
-    """Training iterations where none are asked for."""
+    """The default number of training iterations."""
     return DEFAULT_STEPS.get(name, 30_000)
 
 
 def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | None]:
-    """What :func:`load` is to be given and, for ``auto``, a sentence that says why.
+    """The name to give to :func:`load` and, for ``auto``, a sentence that reports the choice, and why.
 
-    ``auto`` is MNIST where its files are in ``data_root`` or can be downloaded to it, else digits.
-    A folder's path becomes absolute, so that it means the same in any process. UsageError where there is
-    no such data set.
+    ``auto`` is MNIST where its files are in ``data_root`` or can be downloaded there, otherwise digits. The
+    files are checked but not decoded. The path of a folder becomes absolute, so that it has the same meaning
+    in any process.
+
+    Raises:
+        UsageError: there is no such data set.
     """
     if name == "auto":
         try:
-            load("mnist", data_root=data_root, offline=offline)
-        except UsageError as error:
-            why = str(error).removeprefix("--dataset 'mnist': ")
-            return "digits", f"--dataset auto is digits here, because MNIST cannot be had: {why}"
+            provide("mnist", data_root, offline=offline)
+        except (UsageError, OSError, MemoryError) as error:
+            return "digits", f"--dataset auto is digits here, because MNIST is not available: {error}"
         return "mnist", f"--dataset auto is MNIST here, from {data_root}"
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
-        usable = path and "\0" not in path  # what is none is refused when it is read
+        usable = path and "\0" not in path  # other paths are refused when they are read
         return f"folder:{os.path.realpath(path)}" if usable else name, None
     if name not in NAMES:
         options = ("auto", *NAMES)
@@ -132,9 +135,11 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
 def load(name: str, *, data_root: Path, offline: bool = False, holdout: bool = False) -> Dataset:
     """Load a data set with its fixed splits.
 
-    ``holdout`` takes a validation split as large as the test split out of the training split: what
-    is chosen by looking at scores (a hyperparameter, a step) is chosen there. UsageError, one line,
-    where the data is missing, damaged or cannot be used.
+    ``holdout`` takes a validation split, as large as the test split, out of the training split. Whatever is
+    chosen by scores (a hyperparameter, a step) is chosen on it.
+
+    Raises:
+        UsageError: the data is missing, damaged or cannot be used. The message is one line.
     """
     asked, _ = resolve(name, data_root=data_root, offline=offline)
     try:
@@ -164,12 +169,12 @@ def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Imag
 
 
 def _split(images: Images, n: int) -> tuple[Images, Images]:
-    """(the others, n images): a fixed random choice in which each class has its share, rounded up or down."""
-    # NumPy promises that this stream never changes, which it does not of its newer generators.
+    """(all others, n images). The choice is random but fixed, and keeps the proportions of the classes."""
+    # NumPy promises that this stream never changes. It does not promise this of its newer generators.
     order = np.random.RandomState(SPLIT_SEED).permutation(len(images))
     if images.labels is not None:
         order = order[np.argsort(images.labels[order], kind="stable")]
-    # Evenly spaced places in a shuffled list that is grouped by class.
+    # Every (N / n)-th of a list that is grouped by class and shuffled within each class.
     chosen = np.zeros(len(images), dtype=bool)
     chosen[order[(2 * np.arange(n) + 1) * len(images) // (2 * n)]] = True
     return images[np.flatnonzero(~chosen)], images[np.flatnonzero(chosen)]

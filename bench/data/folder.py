@@ -1,4 +1,8 @@
-"""A folder of images as a data set. The files are not trusted."""
+"""A folder of images as a data set.
+
+The files may come from anywhere. So nothing in them is executed, only a few decoders read them, and sizes are
+checked before anything is decoded.
+"""
 
 from __future__ import annotations
 
@@ -18,28 +22,33 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's other decoders stay shut; some of them start programs."""
+"""The formats that are read. Pillow's other decoders are not used: some of them start programs."""
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MIN_IMAGES = 46
-"""Of which a fifth, rounded up, is test: the 10 that scores need, since IS is a mean over ten splits."""
+"""A fifth of them, rounded up, is the test split. Scores need 10 images there: IS is a mean over ten
+splits."""
 MAX_PIXELS = 1024 * 1024
-"""Of one image. It is checked before anything is decoded."""
+"""The most pixels of one image."""
 PIXEL_BYTES = 6
-"""Of a pixel that is not compressed, at most: three colours of 16 bits."""
+"""The most bytes of a pixel that is not compressed: three colours of 16 bits."""
 MAX_EXTRA = 2**20
-"""Bytes of a file beyond its pixels: comments, colour profiles, thumbnails."""
+"""The most bytes of a file beside its pixels: comments, colour profiles, thumbnails."""
+ORIENTATION = 0x0112
+"""The EXIF tag that says how an image is to be turned. 1 to 8 are defined; 0 is common, and means nothing."""
 
 
 def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Images (N, C, H, W) in the order of their relative paths, and their labels (N,).
 
-    The sub-folders are the classes, in alphabetic order, where each image lies in exactly one
-    sub-folder and there are at least two; else the images have no labels. Files whose suffix is not
-    an image's are not read, nor what is hidden: files and folders whose name begins with a dot. Images are
-    turned as their EXIF orientation says. UsageError where an image is broken, is a link or a device,
-    differs from the first in size or mode, is neither L nor RGB, has transparent pixels, several pages or
-    frames, more than ``MAX_PIXELS`` or more than ``MAX_EXTRA`` beside them, and where there are fewer than
-    ``MIN_IMAGES``.
+    Where each image lies in one sub-folder of ``path``, and there are at least two of them, the sub-folders
+    are the classes, in alphabetic order. Otherwise the images have no labels. Files with other suffixes than
+    ``SUFFIXES`` are ignored, and so are hidden files and folders, whose names begin with a dot. Images are
+    turned as their EXIF orientation says.
+
+    Raises: UsageError: there are fewer than ``MIN_IMAGES`` images; or one is damaged, is a link or a device,
+        has another size or mode than the first, is neither L nor RGB, has transparent pixels, several pages
+        or frames, an EXIF orientation that cannot be read, more than ``MAX_PIXELS`` pixels, or more than
+        ``MAX_EXTRA`` bytes beside them. The message names the file.
     """
     root = Path(path)
     if not path or not root.is_dir():
@@ -53,13 +62,13 @@ def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]
 
 
 def _names(root: Path) -> Iterator[str]:
-    """The images' paths below root, with slashes."""
+    """The paths of the images, relative to ``root``, with slashes."""
 
     def stop(error: OSError) -> None:
         raise error
 
     for folder, folders, files in os.walk(root, onerror=stop):
-        folders[:] = filter(_is_shown, folders)  # the others are not walked into
+        folders[:] = filter(_is_shown, folders)  # os.walk does not enter the others
         for path in (Path(folder, name) for name in [*folders, *filter(_is_shown, files)]):
             name = path.relative_to(root).as_posix()
             if path.is_symlink():
@@ -95,29 +104,38 @@ def _kind(image: NDArray[np.uint8]) -> str:
 
 def _image(root: Path, name: str) -> NDArray[np.uint8]:
     """One image (C, H, W)."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     file = _bytes(root, name)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they do not name the file; what matters is looked at here
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 if problem := _problem(image, len(file.getbuffer())):
                     raise UsageError(f"{name!r} {problem}")
-                image.verify()  # the checksums, where the format has them
+                image.verify()  # checks the checksums, in formats that have them
             with Image.open(file, formats=FORMATS) as image:
+                if not _has_orientation(image):
+                    raise UsageError(
+                        f"{name!r} has an EXIF orientation that cannot be read; save it without EXIF data"
+                    )
                 pixels = np.asarray(ImageOps.exif_transpose(image))
     except UsageError:
         raise
+    except UnidentifiedImageError as error:
+        raise UsageError(
+            f"{name!r} is damaged, or has a format that is not read; {', '.join(FORMATS)} are read"
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UsageError(f"{name!r} has too many pixels: {error}") from error
-    except Exception as error:  # decoders raise whatever comes to their mind
+    except Exception as error:  # a decoder can raise anything
         raise UsageError(f"{name!r} is a broken image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
 
 
 def _bytes(root: Path, name: str) -> io.BytesIO:
-    """The whole file, if that is not too large for any image."""
+    """The whole file, unless it is larger than any image that is allowed."""
     most = MAX_PIXELS * PIXEL_BYTES + MAX_EXTRA
     with (root / name).open("rb") as file:
         data = file.read(most + 1)
@@ -127,7 +145,7 @@ def _bytes(root: Path, name: str) -> io.BytesIO:
 
 
 def _problem(image: Image.Image, n_bytes: int) -> str | None:
-    """Why an image is refused that is not decoded yet."""
+    """Why an image is refused; ``None`` where nothing is wrong. Its pixels are not decoded yet."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         return f"has {width}x{height} pixels; at most {MAX_PIXELS:,} are allowed"
@@ -142,6 +160,23 @@ def _problem(image: Image.Image, n_bytes: int) -> str | None:
     except EOFError:
         return None
     return "has several pages or frames; keep one"
+
+
+def _has_orientation(image: Image.Image) -> bool:
+    """Whether the EXIF data say how to turn the image, or say nothing about it. Damaged data do neither."""
+    from PIL import Image
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            if "exif" not in image.info:
+                return image.getexif().get(ORIENTATION, 0) in range(9)
+            exif = Image.Exif()  # image.getexif() would hide some damage
+            exif.load(image.info["exif"])
+            found = exif.get(ORIENTATION)
+        except Exception:  # a decoder can raise anything
+            return False
+    return not warned if found is None else found in range(9)
 
 
 def _labels(names: list[str]) -> NDArray[np.int64] | None:

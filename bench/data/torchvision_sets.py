@@ -1,7 +1,7 @@
-"""Published data sets through torchvision, which knows where they are and their MD5 sums.
+"""Published data sets, by torchvision, which knows their addresses and MD5 sums.
 
-What this adds: damage is found also where torchvision does not look, nothing half-written is ever
-in place, and no server can make us wait for ever.
+This file adds three things: it also finds damage where torchvision does not look, it never leaves
+half-written files, and it waits for no server for long.
 """
 
 from __future__ import annotations
@@ -31,51 +31,70 @@ Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images (N, C, H, W) and labels (N,)."""
 
 NETWORK_S = 10.0
-"""How long a server may stay silent."""
+"""Seconds without an answer after which a server counts as unreachable."""
+
+
+def provide(name: str, root: Path, *, offline: bool) -> None:
+    """Make sure that the files of a data set lie in ``root``, undamaged. Nothing is decoded.
+
+    Missing files are unpacked and, unless ``offline``, downloaded.
+
+    Raises:
+        UsageError: a file is damaged, or it is missing and cannot be downloaded.
+    """
+    (_provide_cifar if name == "cifar10" else _provide_mnist)(_source(name), root, offline)
 
 
 def read_torchvision(name: str, root: Path, *, offline: bool) -> tuple[Part, Part]:
-    """(train, test) as the authors split them.
+    """(train, test) as the authors split them. The files are provided first, as by :func:`provide`."""
+    provide(name, root, offline=offline)
+    return (_read_cifar if name == "cifar10" else _read_mnist)(_source(name), root)
 
-    What ``root`` lacks is unpacked there and, unless ``offline``, downloaded.
-    UsageError where a file is damaged, or missing and not to be had.
-    """
+
+def _source(name: str) -> Any:
+    """torchvision's class."""
     from torchvision import datasets
 
-    return (_cifar if name == "cifar10" else _mnist)(getattr(datasets, CLASSES[name]), root, offline)
+    return getattr(datasets, CLASSES[name])
 
 
-def _mnist(source: Any, root: Path, offline: bool) -> tuple[Part, Part]:
-    """MNIST and its look-alikes: four packed files, whose MD5 torchvision knows, and the same unpacked."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
+def _provide_mnist(source: Any, root: Path, offline: bool) -> None:
+    """MNIST and its look-alikes: four packed files, whose MD5 torchvision knows, and these unpacked."""
     raw = f"{source.__name__}/raw"
     packed = {f"{raw}/{file}": md5 for file, md5 in source.resources}
     unpacked = [path.removesuffix(".gz") for path in packed]
-    _provide(source, root, packed, [*packed, *unpacked], offline)
+    _fetch(source, root, packed, [*packed, *unpacked], offline)
     for (path, md5), content in zip(packed.items(), unpacked, strict=True):
         _check(root / path, md5)
-        # torchvision trusts an unpacked file blindly. A packed one ends in the CRC-32 of its content.
+        # torchvision does not check unpacked files. A packed file ends in the CRC-32 of its content.
         crc = int.from_bytes((root / path).read_bytes()[-8:-4], "little")
         if zlib.crc32((root / content).read_bytes()) != crc:
             raise UsageError(f"{root / content} is damaged; delete it, and it will be unpacked again")
 
+
+def _read_mnist(source: Any, root: Path) -> tuple[Part, Part]:
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    raw = root / source.__name__ / "raw"
+
     def part(prefix: str) -> Part:
-        images = read_image_file(str(root / raw / f"{prefix}-images-idx3-ubyte")).numpy()
-        labels = read_label_file(str(root / raw / f"{prefix}-labels-idx1-ubyte")).numpy()
+        images = read_image_file(str(raw / f"{prefix}-images-idx3-ubyte")).numpy()
+        labels = read_label_file(str(raw / f"{prefix}-labels-idx1-ubyte")).numpy()
         return images[:, None], labels
 
     return part("train"), part("t10k")
 
 
-def _cifar(source: Any, root: Path, offline: bool) -> tuple[Part, Part]:
-    """CIFAR-10: one archive. torchvision knows the MD5 of each file in it, too."""
+def _provide_cifar(source: Any, root: Path, offline: bool) -> None:
+    """CIFAR-10: one archive. torchvision knows the MD5 of the archive and of each file in it."""
     files = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
     unpacked = {f"{source.base_folder}/{file}": md5 for file, md5 in files}
-    _provide(source, root, {source.filename: source.tgz_md5}, unpacked, offline)
+    _fetch(source, root, {source.filename: source.tgz_md5}, unpacked, offline)
     for path, md5 in unpacked.items():
         _check(root / path, md5)
 
+
+def _read_cifar(source: Any, root: Path) -> tuple[Part, Part]:
     def part(train: bool) -> Part:
         data = source(root, train=train)
         return np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.array(data.targets, np.int64)
@@ -92,13 +111,11 @@ def _check(path: Path, md5: str) -> None:
         )
 
 
-def _provide(
-    source: Any, root: Path, packed: Mapping[str, str], wanted: Iterable[str], offline: bool
-) -> None:
-    """Have torchvision download and unpack what ``root`` lacks.
+def _fetch(source: Any, root: Path, packed: Mapping[str, str], wanted: Iterable[str], offline: bool) -> None:
+    """Let torchvision download and unpack the files that ``root`` lacks.
 
-    That happens in a folder of its own, from where whole files are renamed into place: an interruption
-    leaves no half file behind, and several processes may do it at once.
+    This happens in a temporary folder, from which whole files are renamed into place. So an interruption
+    leaves no half-written file, and several processes may do it at the same time.
     """
     wanted = [path for path in wanted if not (root / path).exists()]
     if not wanted:
@@ -110,7 +127,7 @@ def _provide(
     if absent and offline:
         raise UsageError(f"{absent[0]} is missing; put it there, or drop --offline to download it")
     if absent and not (source := _reachable(source)):
-        raise UsageError(f"{absent[0]} is missing, and no server that has it answers; put it there")
+        raise UsageError(f"{absent[0]} is missing, and no server that has it answers; put it there yourself")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=root, prefix=".fetch-") as folder, _patience():
@@ -129,7 +146,7 @@ def _provide(
 
 
 def _reachable(source: Any) -> Any:
-    """The torchvision class, left with the mirrors that answer; ``None`` where no server does."""
+    """The torchvision class with only those mirrors that answer; ``None`` where no server answers."""
     if not hasattr(source, "mirrors"):
         return source if _answering([source.url]) else None
     file = source.resources[0][0]
@@ -138,7 +155,7 @@ def _reachable(source: Any) -> Any:
 
 
 def _answering(urls: list[str]) -> list[str]:
-    """Those that answer in time. They are asked in threads, because a name look-up knows no time limit."""
+    """The addresses that answer in time. Each is asked in a thread: a name look-up has no time limit."""
     from torchvision.datasets.utils import USER_AGENT
 
     answered = set()
@@ -159,7 +176,7 @@ def _answering(urls: list[str]) -> list[str]:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Let connections that torchvision opens fail after ``NETWORK_S`` of silence; it sets no limit itself."""
+    """Within the block, connections fail after ``NETWORK_S`` without data. torchvision sets no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_S)
     try:

@@ -34,6 +34,8 @@ State = dict[str, Any]
 def write(folder: Path, state: Mapping[str, Any]) -> None:
     """Write a run's newest checkpoint; the one that was newest is kept."""
     newest, before = (folder / name for name in CHECKPOINTS)
+    with suppress(FileNotFoundError):
+        files.refuse_others(before)
     if newest.exists():
         newest.replace(before)
     save(newest, state)

@@ -88,7 +88,7 @@ def keep_jobs(
     alive = sum(not ended for ended in known.values())
     if alive:
         print(
-            f"{alive} {'job' if alive == 1 else 'jobs'} of an earlier command in {engine.name} go on with it"
+            f"{alive} {'job' if alive == 1 else 'jobs'} of an earlier command in {engine.name} work on this"
         )
     over = {job for job, ended in known.items() if ended}
     spare += n - alive

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from bench.errors import printable
 from bench.plan import Job
+from bench.scoring.scores import FID, IS, KID, PSNR
 from bench.store.files import read_json
 
 EVERY = 0.5
@@ -34,10 +35,10 @@ LINE_EVERY = 15.0
 MOST_LINES = 16
 """Workers that are shown one by one."""
 
-HEADLINE = (("psnr", "PSNR"), ("fid", "FID"))
+HEADLINE = (PSNR, FID)
 """The score that a run is shown by: PSNR in super-resolution, else FID."""
 
-IN_TABLE = (*HEADLINE, ("isc_mean", "IS"), ("kid_mean", "KID"))
+IN_TABLE = (*HEADLINE, IS, KID)
 
 
 class Run:
@@ -89,11 +90,11 @@ class Run:
         return ", ".join([at, *self._last_scores()])
 
     def losses(self) -> list[str]:
-        """``D 0.69``, ``G 0.71``."""
+        """``D loss 0.69``, ``G loss 0.71``."""
         found = self.shown.get("losses")
         losses = found if isinstance(found, dict) else {}
         return [
-            f"{name.partition('_')[0].upper():.8} {value:.3g}"
+            f"{name.partition('_')[0].upper():.8} loss {value:.3g}"
             for name, value in losses.items()
             if isinstance(value, int | float)
         ]
@@ -224,14 +225,14 @@ def score_table(runs: Iterable[Run]) -> list[Table]:
         if common := set.intersection(*map(set, evals)):
             step = max(common)
             rows.append((seeds[0].job, step, [found[step] for found in evals]))
-    keys = [(key, label) for key, label in IN_TABLE if any(_values(key, metrics) for _, _, metrics in rows)]
+    scores = [each for each in IN_TABLE if any(_values(each.name, metrics) for _, _, metrics in rows)]
     if not rows:
         return []
     table = Table(box=None, pad_edge=False)
-    for head in ("model", "data set", "step", "seeds", *(label for _, label in keys)):
+    for head in ("model", "data set", "step", "seeds", *(score.short for score in scores)):
         table.add_column(head, justify="left" if head in ("model", "data set") else "right")
     for job, step, metrics in rows:
-        cells = [_mean_std(_values(key, metrics)) for key, _ in keys]
+        cells = [_mean_std(_values(score.name, metrics)) for score in scores]
         table.add_row(printable(job.model), printable(job.dataset), str(step), str(len(metrics)), *cells)
     return [table]
 
@@ -255,9 +256,9 @@ def _mean_std(values: Sequence[float]) -> str:
 def _headline(metrics: object) -> list[str]:
     """The score that a run is shown by, as a text, or nothing."""
     if isinstance(metrics, dict):
-        for key, label in HEADLINE:
-            for value in _values(key, [metrics]):
-                return [f"{label} {value:.2f}"]
+        for score in HEADLINE:
+            for value in _values(score.name, [metrics]):
+                return [f"{score.short} {value:.2f}"]
     return []
 
 

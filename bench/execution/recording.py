@@ -33,7 +33,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     result["parameters"] = records.count_parameters(stack.trainer)
     result["environment"] = environment.describe(stack.place.device) | {"source": lane.job.source or None}
     result["evals"] = lane.evals
-    result["floor"] = evaluator.floor()
+    result["floor"] = evaluator.real_data_baseline()
     result["d_accuracy"] = _judge(stack, history, lane)
     if lane.diverged_at is None:
         _score(stack, k, evaluator, result)
@@ -60,7 +60,8 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
     if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
         final = stack.evaluated(evaluator, nets, lane)
     result["metrics"] = final.metrics
-    result["d_accuracy"]["heldout"] = final.d_accuracy
+    if final.d_accuracy is not None:
+        result["d_accuracy"]["heldout"] = final.d_accuracy
     if lane.best is not None and lane.best_weights is not None:
         at_best = bind(stack.trainer.modules, lane.best_weights)
         scores = stack.evaluated(evaluator, at_best, lane).metrics
@@ -77,7 +78,12 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
 
 
 def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
-    """The D-accuracy criterion: on the training accuracies, or for critics on those held out."""
+    """The D-accuracy criterion: on the training accuracies, or for critics on those held out.
+
+    Empty for a model without a discriminator.
+    """
+    if lane.gan.discriminate is None:
+        return {}
     tolerance = stack.job.protocol["d_acc_tolerance"]
     if lane.gan.threshold is not None:
         return criterion.judge(history, tolerance) | {"threshold": lane.gan.threshold}

@@ -193,7 +193,7 @@ class RunTask:
         for k, lane in enumerate(self.stack.lanes):
             recording.record(self.stack, k, self.attempts(lane.folder) + 1)
             (lane.folder / ATTEMPTS).unlink(missing_ok=True)
-        training.put_back(self.stack.job.model)
+        self.stack.report_changes()
         return True
 
     def _give_back_others(self) -> None:

@@ -21,7 +21,7 @@ from bench.execution.signals import Interrupt
 from bench.execution.worker import Source, work
 from bench.plan import Place
 from bench.store.files import UnwritableError
-from bench.store.leases import give_up, holder
+from bench.store.leases import give_up, holder, is_leased, is_mine
 
 PATIENCE = 30.0
 """Seconds for all workers together to end after an error."""
@@ -92,8 +92,11 @@ def supervise(
 
 
 def _waited_for(workers: Sequence[Worker]) -> Path | None:
-    """What all workers wait for."""
-    return workers[0].waiting if all(worker.waiting for worker in workers) else None
+    """What all workers wait for, where another command computes it."""
+    folder = workers[0].waiting
+    if folder is None or not all(worker.waiting for worker in workers) or not is_leased(folder):
+        return None
+    return None if is_mine(folder) else folder
 
 
 class Worker:

@@ -21,6 +21,7 @@ import torch
 
 from baselines import registry
 from baselines.gan import Gan, Nets
+from baselines.training import settings
 from baselines.training.step import Tensors
 from baselines.training.trainer import Trainer
 from bench import fingerprint
@@ -87,6 +88,7 @@ class Stack:
         self.meter = environment.energy_j(place.device)
         self.slice = 1
         self.n_evaluated = 0
+        self.changed: dict[str, None] = {}
         self.saved_at, self.saved_step = time.monotonic(), None if len(jobs) > 1 else 0
 
     @property
@@ -129,10 +131,22 @@ class Stack:
     # ------------------------------------------------------------ training
 
     def train(self, stop: Stop) -> None:
-        """Train to the next evaluation and score it, or as far as ``stop`` allows."""
+        """Train to the next evaluation and score it, or as far as ``stop`` allows.
+
+        What a model changes for the whole process meanwhile is put back, and what it draws from the global
+        random streams begins anew: whose turn it was before does not matter.
+        """
+        settings.seed()
         n = self.n_evaluated
         while not self.done and self.n_evaluated == n and not stop():
             self.advance()
+        self.changed |= dict.fromkeys(environment.put_back())
+
+    def report_changes(self) -> None:
+        """Say what the model changed in training for the whole process."""
+        if self.changed:
+            what = "; ".join(self.changed)
+            print(f"{self.job.model} changed, in training, the whole process: {what}", file=sys.stderr)
 
     def advance(self) -> None:
         """Train a slice of iterations, and do what is due then."""
@@ -295,13 +309,6 @@ def _begun(jobs: Sequence[Job], place: Place) -> Iterator[Stack]:
         stack.check()
         stack.resume(states)
         yield stack
-
-
-def put_back(model: str) -> None:
-    """Put back what a model changed in training for the whole process, and say what that was."""
-    if changed := environment.put_back():
-        what = "; ".join(changed)
-        print(f"{model} changed, in training, the whole process: {what}", file=sys.stderr)
 
 
 def _first_fid(metrics: Mapping[str, Mapping[str, float]]) -> float:

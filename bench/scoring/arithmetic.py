@@ -16,14 +16,14 @@ SCORING = {
     "cudnn.allow_tf32": False,
     **dict.fromkeys(("cudnn.conv.fp32_precision", "cudnn.rnn.fp32_precision"), "none"),
 }
-"""True float32 on one thread: sums that threads share are rounded in another order."""
+"""True float32 on one thread. Several threads would add numbers in another order, and round differently."""
 
 
 @contextmanager
 def scoring() -> Iterator[None]:
-    """Within the block, the same arithmetic in every process, however many threads it has.
+    """Within the block, use the same arithmetic in every process, however many threads it has.
 
-    Features and scores are computed in here, and classifiers trained.
+    Features and scores are computed, and classifiers are trained, in such a block.
     """
     with settings.isolated(SCORING), _blas().limit(limits=1, user_api="blas"):
         yield
@@ -31,5 +31,8 @@ def scoring() -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """NumPy's linear algebra, whose threads no setting of PyTorch reaches. Finding it takes milliseconds."""
+    """The threads of NumPy's linear algebra, which PyTorch's settings do not reach.
+
+    Finding them takes milliseconds, so it is done once.
+    """
     return ThreadpoolController()

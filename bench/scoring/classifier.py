@@ -1,10 +1,11 @@
-"""The ``classifier`` extractor: a small convolutional network that learnt the data's own classes.
+"""The ``classifier`` extractor: a small convolutional network that was trained on the data's own classes.
 
-Those of ``digits`` and ``mnist`` are shipped in ``bench/scoring/weights``, so that figures from two
-machines are comparable. For other labelled data one is trained on first use and kept in the cache.
+The classifiers of ``digits`` and ``mnist`` come with the package, in ``bench/scoring/weights``, so that
+scores from two machines are comparable. For other data with labels, a classifier is trained on first use and
+kept in the cache.
 
-A classifier learns from the training split alone. The shipped ones learnt from the whole of it, so
-also from the examples that ``holdout`` makes the validation split of; the test split they never saw.
+A classifier is trained on the training split alone. The shipped ones were trained on all of it, which
+includes the examples that ``holdout`` takes for validation. They never saw the test split.
 
 Letters beside tensors: N images, B images of a batch, C channels, H height, W width, K classes.
 """
@@ -26,9 +27,10 @@ from bench import fingerprint
 from bench.data.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.scoring import arithmetic
-from bench.scoring.extractors import SHIPPED, Extractor
+from bench.scoring.features import Extractor
 from bench.store import cache as entries
 
+SHIPPED = Path(__file__).parent / "weights"
 SHIPPED_NAMES = ("digits", "mnist")
 
 FEATURE_DIM = 64
@@ -36,12 +38,16 @@ STEPS = 4000
 BATCH_SIZE = 128
 LR = 5e-3
 
-SAY_EVERY = 5.0
-"""Seconds between lines on how far a training is."""
+REPORT_EVERY = 5.0
+"""Seconds between two lines that report the progress of a training."""
 
 
 def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
-    """This data set's classifier; the features are what its last layer sees."""
+    """The classifier of this data set. Its features are the input of its last layer.
+
+    Raises:
+        UsageError: the data set has no labels, or the shipped weights are damaged.
+    """
     refuse_unlabelled(dataset)
     if dataset.name in SHIPPED_NAMES:
         tensors, record = _shipped(dataset.name)
@@ -58,13 +64,13 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
 
 
 def is_ready(dataset: Dataset, cache: Path) -> bool:
-    """Whether :func:`extractor` finds this data set's classifier, instead of training it."""
+    """Whether the classifier of this data set exists already. Otherwise :func:`extractor` trains it."""
     refuse_unlabelled(dataset)
     return dataset.name in SHIPPED_NAMES or _own_folder(dataset, cache).exists()
 
 
 def refuse_unlabelled(dataset: Dataset) -> None:
-    """UsageError where the data set has no classes."""
+    """Raise a UsageError if the data set has no labels."""
     if not dataset.n_classes:
         raise UsageError(
             f"--features classifier: data set {dataset.name!r} has no labels to learn from; "
@@ -73,7 +79,10 @@ def refuse_unlabelled(dataset: Dataset) -> None:
 
 
 def network(channels: int, n_classes: int) -> nn.Sequential:
-    """``trunk``: images (B, C, H, W) in [-1, 1], from 8x8 on -> features (B, 64); ``head``: logits (B, K)."""
+    """``trunk``: images (B, C, H, W) in [-1, 1] -> features (B, 64). ``head``: features -> logits (B, K).
+
+    Images have at least 8x8 pixels.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out, stride in (
         (channels, 16, 1),
@@ -92,14 +101,15 @@ def network(channels: int, n_classes: int) -> nn.Sequential:
 
 
 def scaled(images: Tensor) -> Tensor:
-    """uint8 (B, C, H, W) -> float32 in [-1, 1], in the memory order that convolutions like."""
+    """uint8 (B, C, H, W) -> float32 in [-1, 1], in the memory format in which convolutions are fastest."""
     return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
-    """The weights of a classifier of the training split: the same bits in any process of one machine.
+    """Train a classifier on the training split; returns its weights.
 
-    On the CPU and on one thread, whatever else runs there: other weights would be another protocol.
+    The weights are the same to the bit in every process of one machine, because they are trained on the CPU
+    with one thread. (The hash of the weights is part of a run's protocol.)
 
     AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one-cycle learning rate (Smith 2018,
     arXiv:1803.09820); each batch is shifted at random by up to a fourteenth of its width.
@@ -116,11 +126,11 @@ def _train(dataset: Dataset, steps: int) -> dict[str, Tensor]:
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     rng = torch.Generator().manual_seed(0)
-    said = time.monotonic()
+    reported = time.monotonic()
     for step in range(steps):
-        if time.monotonic() - said > SAY_EVERY:
+        if time.monotonic() - reported > REPORT_EVERY:
             print(f"classifier of {dataset.name}: step {step} of {steps}", file=sys.stderr, flush=True)
-            said = time.monotonic()
+            reported = time.monotonic()
         chosen = torch.randint(len(images), (BATCH_SIZE,), generator=rng)
         dy, dx = torch.randint(2 * pad + 1, (2,), generator=rng).tolist()
         shifted = F.pad(images[chosen], [pad] * 4)[:, :, dy : dy + height, dx : dx + width]
@@ -133,7 +143,7 @@ def _train(dataset: Dataset, steps: int) -> dict[str, Tensor]:
 
 
 def trained(dataset: Dataset) -> entries.Entry:
-    """Train a classifier, measure it on the test split, and say how it was made."""
+    """Train a classifier; returns its weights, and a record of its test accuracy and of how it was made."""
     tensors = train(dataset)
     net = _trained_network(dataset, tensors)
     images, labels = _tensors(dataset.test)
@@ -161,8 +171,7 @@ def _shipped(name: str) -> entries.Entry:
         return entries.read(SHIPPED / name)
     except (entries.DamagedError, FileNotFoundError) as error:
         raise UsageError(
-            f"--features classifier: the weights that come with this package cannot be used ({error}); "
-            "install it again"
+            f"--features classifier: the weights in this package cannot be used ({error}); install it again"
         ) from error
 
 
@@ -171,13 +180,13 @@ def _own_folder(dataset: Dataset, cache: Path) -> Path:
 
 
 def _own(dataset: Dataset, cache: Path) -> entries.Entry:
-    """The classifier of this very data that is kept; else a new one, which is then kept."""
-    folder = _own_folder(dataset, cache)
-    entry = entries.kept(folder)
-    if entry is None:
+    """The classifier of this data set from the cache. Where there is none, it is trained and kept."""
+
+    def compute() -> entries.Entry:
         print(f"training a classifier of {dataset.name} for the scores: once, minutes", file=sys.stderr)
-        entry = entries.keep(folder, *trained(dataset))
-    return entry
+        return trained(dataset)
+
+    return entries.cached(_own_folder(dataset, cache), compute)
 
 
 def _trained_network(dataset: Dataset, tensors: dict[str, Tensor]) -> nn.Sequential:

@@ -1,23 +1,23 @@
-"""Is the discriminator near one half? The judgement of the seed article, made precise.
+"""Is the accuracy of the discriminator near one half? A precise form of the seed article's rule.
 
-A generator that has won leaves its discriminator guessing: half of the real and half of the fake images
-are told right. The mean of the two accuracies alone does not say so: a discriminator that calls everything
-real also averages one half. Hence, with r and f the accuracies on real and on fake images,
+When the generator has won, its discriminator can only guess: it is right on half of the real images and on
+half of the fakes. The mean of the two accuracies alone does not show this, because a discriminator that calls
+everything real has a mean of one half, too. Hence, with r and f the accuracies on real and on fake images,
 
     in the band:   |(r + f) / 2 - 1/2| <= tolerance   and   |r - f| <= max_gap        (bounds included)
 
 Training is judged on moving means. For n iterations let the window be w = ceil(n / 10), and let r_t and
 f_t be the means over the iterations t - w + 1 … t, for t = w … n:
 
-- ``near_half``: the band holds at t = n, that is, on average over the last tenth of training;
-- ``near_half_since``: the smallest t such that the band holds at t, t + 1, …, n. It exists exactly when
-  ``near_half`` holds, lies between w and n, and counts iterations from 1.
+- ``near_half``: r_n and f_n are in the band, that is, the average over the last tenth of training is;
+- ``near_half_since``: the smallest t such that the averages are in the band at t, t + 1, …, n. It exists
+  exactly when ``near_half`` holds, lies between w and n, and counts iterations from 1.
 
 A window with a value that is not finite is never in the band.
 
-Caveat: near one half is necessary for an equilibrium, not sufficient for good samples. A discriminator
-that is too weak, or that learns too slowly, is near one half beside a poor generator: read it beside the
-scores.
+Caveat: near one half is necessary for an equilibrium, but not sufficient for good samples. A discriminator
+that is too weak, or that learns too slowly, is near one half even when the generator is poor. So read it
+together with the scores.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ MAX_GAP = 0.30
 """Largest difference between the accuracies on reals and on fakes."""
 
 ROUNDING = 1e-9
-"""Slack for decimal bounds: 0.65 is within 0.15 of one half."""
+"""Tolerance for the rounding of decimal bounds: 0.65 is within 0.15 of one half."""
 
 
 def near_half(
     acc_real: ArrayLike, acc_fake: ArrayLike, tolerance: float = TOLERANCE, max_gap: float = MAX_GAP
 ) -> bool:
-    """Whether the last tenth of these per-iteration accuracies, (n,) each, is in the band on average.
+    """Whether the average over the last tenth of these accuracies, (n,) each, is in the band.
 
-    Single numbers are a history of one: so held-out accuracies are judged by the same rule.
+    A single number counts as a history of one iteration, so held-out accuracies are judged by the same rule.
     """
     return bool(_in_band(_array(acc_real), _array(acc_fake), tolerance, max_gap)[-1:].any())
 
@@ -53,13 +53,13 @@ def judge(
 ) -> dict[str, Any]:
     """Judge a run by ``d_acc_real`` and ``d_acc_fake`` of every iteration, (n,) each.
 
-    Returns ``train``: the mean ``real`` and ``fake`` accuracy over the last tenth, and ``balanced``, the
-    mean of the two; ``near_half``; ``near_half_since``, or None. Where the last tenth is not finite, or the
-    history empty, the three accuracies are None and the run is not near half.
+    Returns ``train`` (the mean ``real`` and ``fake`` accuracy over the last tenth, and ``balanced``, the mean
+    of the two), ``near_half``, and ``near_half_since`` or None. Where the last tenth is not finite, or the
+    history is empty, the three accuracies are None and the run is not near half.
     """
     real, fake = _array(history["d_acc_real"]), _array(history["d_acc_fake"])
     in_band = _in_band(real, fake, tolerance, max_gap)
-    steady = int(np.logical_and.accumulate(in_band[::-1]).sum())  # windows in the band, from the end
+    steady = int(np.logical_and.accumulate(in_band[::-1]).sum())  # windows in the band, counted from the end
     w = _window(len(real))
     train = _accuracy(_mean(real[-w:]), _mean(fake[-w:]))
     return {
@@ -72,8 +72,8 @@ def judge(
 def accuracy(scores_real: ArrayLike, scores_fake: ArrayLike, threshold: float) -> dict[str, float]:
     """Accuracy of a discriminator whose scores (N,), (M,) above ``threshold`` mean "real".
 
-    Shares in [0, 1] told right: ``real``, ``fake`` and their mean, ``balanced``. A score that equals the
-    threshold means "fake"; NaN is wrong on either side.
+    Returns fractions in [0, 1]: ``real``, ``fake`` and their mean, ``balanced``. A score that equals the
+    threshold means "fake". NaN is wrong on both sides.
     """
     real, fake = _scores(scores_real, "real"), _scores(scores_fake, "fake")
     return _accuracy(_mean(real > threshold), _mean(fake <= threshold))
@@ -82,21 +82,24 @@ def accuracy(scores_real: ArrayLike, scores_fake: ArrayLike, threshold: float) -
 def best_threshold(scores_real: ArrayLike, scores_fake: ArrayLike) -> float:
     """The threshold with the best balanced accuracy on these scores (N,), (M,).
 
-    For critics, whose scores have no natural threshold. Candidates are the finite scores themselves, as
-    they part the scores in every possible way but "all real", which is never better than "all fake".
-    Ties go to the smallest difference between the accuracies on reals and on fakes, then to the lowest
-    score. Raises ValueError where no score is finite.
+    This is for critics, whose scores have no natural threshold. The candidates are the finite scores
+    themselves: they divide the scores in every possible way but "all real", which is never better than "all
+    fake". Among equals, the smallest difference between the accuracies on reals and on fakes wins, then the
+    lowest score.
+
+    Raises:
+        ValueError: no score is finite.
     """
     real, fake = _scores(scores_real, "real"), _scores(scores_fake, "fake")
     candidates = np.unique(np.concatenate([real, fake]))
     candidates = candidates[np.isfinite(candidates)]
     if not len(candidates):
         raise ValueError("a threshold needs at least one finite score")
-    # NaN sorts last: leave it out of the counts, and in the denominators.
+    # NaN is left out of the counts, but not out of the denominators.
     known_real, known_fake = np.sort(real[~np.isnan(real)]), np.sort(fake[~np.isnan(fake)])
     right_real = len(known_real) - np.searchsorted(known_real, candidates, side="right")
     right_fake = np.searchsorted(known_fake, candidates, side="right")
-    # Counts over the common denominator N·M are exact, so that ties are ties.
+    # Counts over the common denominator N·M are whole numbers, so equal accuracies compare as equal.
     right_real, right_fake = right_real * len(fake), right_fake * len(real)
     best = np.lexsort((candidates, np.abs(right_real - right_fake), -right_real - right_fake))[0]
     return float(candidates[best])

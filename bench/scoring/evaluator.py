@@ -1,11 +1,12 @@
-"""Sample a generator, score the samples, and ask its discriminator.
+"""Sample a generator, score the samples, and measure the accuracy of its discriminator.
 
-N examples of the reference split; as many fakes, asked for the same conditions (labels, low-res
-input) as the reference examples, so that class frequencies are those of the split.
+There are as many fakes as examples in the reference split, N, and the generator is given the same conditions
+(labels, low-resolution input) as the reference examples have. So class frequencies are those of the split.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +22,9 @@ from baselines.training.streams import derive, draw
 from bench.data.datasets import Dataset, Images
 from bench.scoring import criterion, metrics
 from bench.scoring.conditional import conditional_scores
-from bench.scoring.extractors import Extractor, Features, real_features
+from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.superresolution import bicubic, restoration_scores
+from bench.store import cache as entries
 
 SAMPLE_BATCH = 500
 CLASSIFIER = "classifier"
@@ -31,27 +33,27 @@ CLASSIFIER = "classifier"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one generator and discriminator got."""
+    """The scores of one generator and discriminator."""
 
     metrics: dict[str, dict[str, float]]
     """Extractor -> score -> value."""
-    d_accuracy: dict[str, float]
-    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes."""
+    d_accuracy: dict[str, float] | None
+    """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes. ``None``: no discriminator."""
     images: Tensor
     """The fakes (N, C, H, W), uint8."""
 
 
 class NonFiniteSamplesError(Exception):
-    """The generator made NaN or infinite pixels."""
+    """The generator returned NaN or infinite pixels."""
 
 
 class OutputError(Exception):
-    """A model gave something else than an image, or a score, for each example. The message says what."""
+    """A model did not return one image, or one score, per example. The message says what it returned."""
 
 
 @dataclass
 class Evaluator:
-    """Scores generators against one split of one data set."""
+    """Scores generators against one split (``test`` or ``val``) of one data set."""
 
     dataset: Dataset
     split: str
@@ -74,24 +76,34 @@ class Evaluator:
     def __len__(self) -> int:
         return len(self.reference)
 
-    def floor(self) -> dict[str, dict[str, float]]:
-        """The same scores for real data: as many training images against the split."""
-        n = min(len(self), len(self.dataset.train))
-        chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(self.dataset.train))[:n]
-        images = torch.from_numpy(self.dataset.train.images[np.sort(chosen)])
-        return {
-            name: self._scores(name, real_features(extractor, images, self.cache), seed=0)
-            for name, extractor in self.extractors.items()
-        }
+    def real_data_baseline(self) -> dict[str, dict[str, float]]:
+        """Extractor -> score -> value, of real images: N training images against the split.
+
+        The scores are computed once per protocol and kept in the cache: they are the same for every run.
+        """
+        return {name: self._baseline(extractor) for name, extractor in self.extractors.items()}
+
+    def _baseline(self, extractor: Extractor) -> dict[str, float]:
+        def compute() -> entries.Entry:
+            n = min(len(self), len(self.dataset.train))
+            chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(self.dataset.train))[:n]
+            images = torch.from_numpy(self.dataset.train.images[np.sort(chosen)])
+            features = real_features(extractor, images, self.cache)
+            return {}, {"scores": self._scores(extractor.name, features, seed=0)}
+
+        key = hashlib.sha256(f"{cache_key(extractor)} {self.dataset.sha256} {self.split}".encode())
+        _, record = entries.cached(self.cache / "baselines" / key.hexdigest(), compute)
+        scores: dict[str, float] = record["scores"]
+        return scores
 
     def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
-        """Sample, score and judge, with noise of the run's seed: the same at every step.
+        """Sample, score and judge. The noise depends on the run's seed alone: it is the same at every step.
 
-        ``conditional``: the model listens to labels, and is scored on that too.
+        With ``conditional``, the model uses labels, and its conditional scores are computed, too.
 
         Raises:
-            NonFiniteSamplesError: the generator's pixels are not numbers.
-            OutputError: the model does not give an image and a score for each example.
+            NonFiniteSamplesError: the generator's pixels are not finite.
+            OutputError: the model does not return one image and one score per example.
         """
         with torch.inference_mode():
             fakes = self.sample(gan, nets, seed)
@@ -104,7 +116,7 @@ class Evaluator:
     def draws(
         self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int, *, conditional: bool = False
     ) -> dict[str, dict[str, list[float]]]:
-        """Extractor -> score -> its value in ``n`` sample draws, of which ``first`` is the first."""
+        """Extractor -> score -> its values in ``n`` draws of samples. ``first`` is the first draw."""
         with torch.inference_mode():
             more = [
                 self._score(to_uint8(self.sample(gan, nets, seed, k)).cpu(), seed, conditional=conditional)
@@ -119,9 +131,9 @@ class Evaluator:
         }
 
     def samples(self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int) -> Tensor:
-        """``n`` fakes (n, C, H, W), uint8: those that were scored, then those of further draws.
+        """``n`` fakes (n, C, H, W), uint8: first those that were scored, then those of further draws.
 
-        A generator without noise (super-resolution) has one image for each of the split, and no more.
+        A generator without noise (super-resolution) has only one image per example of the split.
         """
         found = [first.images]
         with torch.inference_mode():
@@ -130,11 +142,11 @@ class Evaluator:
         return torch.cat(found)[:n]
 
     def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
-        """N fakes (N, C, H, W) in [-1, 1]; other ones for every ``draw_number``.
+        """N fakes (N, C, H, W) in [-1, 1]. Each ``draw_number`` has its own noise.
 
         Raises:
-            OutputError: they are not.
-            NonFiniteSamplesError: they are not numbers.
+            OutputError: the generator's output has another shape.
+            NonFiniteSamplesError: its pixels are not finite.
         """
         purpose = f"eval-{draw_number}" if draw_number else "eval"
         generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
@@ -177,9 +189,13 @@ class Evaluator:
             enlarged.append(to_uint8(bicubic(low, height // low.shape[-2])).cpu())
         return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
 
-    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float]:
+    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float] | None:
+        discriminate = gan.discriminate
+        if discriminate is None:
+            return None
+
         def judged(rows: Tensor, batch: Batch) -> Tensor:
-            return _checked("discriminate", gan.discriminate(nets, batch), (len(rows),))
+            return _checked("discriminate", discriminate(nets, batch), (len(rows),))
 
         real = torch.cat([judged(rows, batch) for rows, batch in self._batches()])
         fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()])

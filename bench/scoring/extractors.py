@@ -1,74 +1,25 @@
-"""From images to features: what the scores are computed on.
+"""The extractors by name. Scores are computed on the features that they give.
 
 ``classifier`` (:mod:`bench.scoring.classifier`) knows the data's own classes; ``inception-v3-compat``
 (:mod:`bench.scoring.inception`) gives the features of published FIDs.
-
-Letters beside tensors: N images, B images of a batch, C channels, H height, W width, D features, K classes.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import fingerprint
 from bench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from bench.data.datasets import Dataset
+    from bench.scoring.features import Extractor
 
 NAMES = ("classifier", "inception-v3-compat")
-SHIPPED = Path(__file__).parent / "weights"
 TO_BE_TRAINED = "to be trained"
-"""In a dry run, in place of a hash: the weights of a classifier that there is not yet."""
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes."""
-
-    features: Tensor
-    logits: Tensor
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-
-@dataclass(frozen=True, eq=False)
-class Extractor:
-    """Turns images into features. An image's features do not depend on the batch it comes in."""
-
-    name: str
-    sha256: str
-    """Of the file of weights."""
-    info: Mapping[str, Any]
-    """For the record."""
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
-    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K)."""
-    device: torch.device
-    batch_size: int
-
-    def __call__(self, images: Tensor, batch_size: int | None = None) -> Features:
-        """Features of uint8 images (N, C, H, W), which may lie on any device."""
-        import torch
-
-        from bench.scoring.arithmetic import scoring
-
-        if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
-            raise ValueError(f"images must be uint8 (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
-        with torch.inference_mode(), scoring():
-            parts = [
-                self.forward(batch.to(self.device))
-                for batch in torch.split(images, batch_size or self.batch_size)
-            ]
-            features, logits = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
-        return Features(features, logits)
+"""In a dry run, in place of a hash: the weights of a classifier that does not exist yet."""
 
 
 def load_extractor(
@@ -80,11 +31,11 @@ def load_extractor(
     inception_weights: Path | None = None,
     offline: bool = False,
 ) -> Extractor:
-    """The extractor for this data set, ready. A classifier may be trained here, once, for minutes.
+    """The extractor of this name for a data set. It takes minutes where a classifier must be trained first.
 
     Raises:
-        UsageError: there is no such extractor, it cannot serve these images, or its weights are
-            damaged or not to be had.
+        UsageError: there is no such extractor, it does not take these images, or its weights are
+            damaged, missing or cannot be downloaded.
     """
     import torch
 
@@ -103,8 +54,10 @@ def load_extractor(
 
 
 def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:
-    """What a protocol says of an extractor, made ready by the way; without ``train``, unless it is a
-    classifier that is still :data:`TO_BE_TRAINED`.
+    """What a protocol says of an extractor: the hash of its weights, and the number of features.
+
+    The extractor is loaded, so a classifier that does not exist yet is trained here. Without ``train``
+    it is not, and its hash is :data:`TO_BE_TRAINED`.
 
     Raises:
         UsageError: as for :func:`load_extractor`.
@@ -115,22 +68,5 @@ def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options
         if not classifier.is_ready(dataset, cache):
             return {"sha256": TO_BE_TRAINED, "feature_dim": classifier.FEATURE_DIM}
     extractor = load_extractor(name, dataset, cache=cache, **options)
-    said = {key: extractor.info[key] for key in ("feature_dim", "official") if key in extractor.info}
-    return {"sha256": extractor.sha256, **said}
-
-
-def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features:
-    """Features of real images (N, C, H, W), kept in the cache by the hash of weights and pixels."""
-    from bench.store import cache as entries
-
-    code = fingerprint.short(fingerprint.scoring_code())
-    setting = f"{code} {extractor.sha256} {extractor.device.type} {tuple(images.shape)}\n"
-    key = hashlib.sha256(setting.encode())
-    key.update(images.cpu().contiguous().numpy().data)
-    folder = cache / "features" / key.hexdigest()
-    entry = entries.kept(folder)
-    if entry is None:
-        computed = extractor(images)
-        entry = entries.keep(folder, {"features": computed.features, "logits": computed.logits}, {})
-    tensors, _ = entry
-    return Features(tensors["features"], tensors["logits"])
+    info = {key: extractor.info[key] for key in ("feature_dim", "official") if key in extractor.info}
+    return {"sha256": extractor.sha256, **info}

@@ -1,4 +1,5 @@
-"""The ``inception-v3-compat`` extractor: torch-fidelity's Inception v3, whose FIDs are the published kind."""
+"""The ``inception-v3-compat`` extractor: torch-fidelity's Inception v3, on which published FIDs are
+computed."""
 
 from __future__ import annotations
 
@@ -10,27 +11,35 @@ from urllib.request import urlopen
 
 import torch
 from torch import Tensor
-from torch_fidelity import feature_extractor_inceptionv3 as source
+from torch_fidelity import FeatureExtractorInceptionV3
 
 from bench.data.datasets import Dataset
 from bench.errors import UsageError
-from bench.scoring.extractors import Extractor
+from bench.scoring.features import Extractor
 from bench.store.files import write_atomic
 
+RELEASES = "https://github.com/toshas/torch-fidelity/releases/download"
+URL = f"{RELEASES}/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+"""The official weights: those that torch-fidelity downloads."""
+
 OFFICIAL = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""SHA-256 of the weights that torch-fidelity downloads. Their name ends in its first eight digits."""
+"""Their SHA-256."""
 
 NETWORK_S = 15.0
-"""How long a server may stay silent."""
+"""Seconds without an answer after which a download fails."""
 
 FLAG = "--features inception-v3-compat"
 
 
 def extractor(dataset: Dataset, device: torch.device, given: Path | None, offline: bool) -> Extractor:
-    """2048 pooled features and 1008 logits without bias, of weights that were given or are downloaded.
+    """2048 pooled features, and 1008 logits without bias.
 
-    Images of one channel become three equal ones. Weights that are not the official ones are used
-    when they fit, and the record says so.
+    The weights are the ``given`` file, or else the official ones, which are downloaded if need be. Other
+    weights than the official ones are used if they fit, and the record says so. Grey images become three
+    equal channels.
+
+    Raises:
+        UsageError: the images have neither 1 nor 3 channels, or there are no weights to use.
     """
     channels = dataset.shape[0]
     if channels not in (1, 3):
@@ -39,9 +48,10 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
         )
     data = _official(offline) if given is None else _given(given)
     try:
-        # torch-fidelity unpickles whatever it gets: first show that these bytes hold nothing but tensors.
+        # torch-fidelity unpickles any file, which can execute code. So check first that it holds only
+        # tensors.
         torch.load(io.BytesIO(data), weights_only=True)
-        net = source.FeatureExtractorInceptionV3(
+        net = FeatureExtractorInceptionV3(
             "inception-v3-compat",
             ["2048", "logits_unbiased"],
             feature_extractor_weights_path=io.BytesIO(data),
@@ -51,7 +61,7 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
             f"--inception-weights: {given} does not hold torch-fidelity's Inception v3 "
             f"({type(error).__name__})"
         ) from error
-    net.to(device, memory_format=torch.channels_last)  # two thirds of the time on a CPU
+    net.to(device, memory_format=torch.channels_last)  # on a CPU it takes a third less time
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = net(images.expand(-1, 3, -1, -1))
@@ -69,9 +79,10 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
 
 
 def _batch_size(device: torch.device) -> int:
-    """Images that surely fit: 32 MB of activations each, in a quarter of the GPU's memory.
+    """How many images fit into a quarter of the GPU's memory, at 32 MB of activations for each.
 
-    Of all its memory, not of what is free just now: rounding may depend on it, and a run must not.
+    This counts all of the memory, not what is free now: the batch size can change rounding, and a run must
+    not depend on what else uses the GPU.
     """
     if device.type == "cpu":
         return 32
@@ -87,23 +98,22 @@ def _given(path: Path) -> bytes:
 
 
 def _official(offline: bool) -> bytes:
-    """The official weights from where torch-fidelity keeps them; downloaded to there if need be."""
-    url: str = source.URL_INCEPTION_V3
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    remedy = f"put the file from {url} there, or name it by --inception-weights"
+    """The official weights. They lie where torch-fidelity keeps them, and are downloaded if need be."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rpartition("/")[2]
+    remedy = f"put the file from {URL} there, or name it by --inception-weights"
     if path.exists():
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != OFFICIAL:
             raise UsageError(f"{FLAG}: {path} is damaged; delete it, then {remedy}")
         return data
     if offline:
-        raise UsageError(f"{FLAG}: {path} is missing, and --offline forbids to download it; {remedy}")
+        raise UsageError(f"{FLAG}: {path} is missing, and --offline forbids downloads; {remedy}")
     try:
-        with urlopen(url, timeout=NETWORK_S) as reply:
+        with urlopen(URL, timeout=NETWORK_S) as reply:
             data = bytes(reply.read())
     except (OSError, HTTPException) as error:
         raise UsageError(f"{FLAG}: {path} is missing and cannot be downloaded ({error}); {remedy}") from error
     if hashlib.sha256(data).hexdigest() != OFFICIAL:
-        raise UsageError(f"{FLAG}: what the server sent is not the official file; {remedy}")
+        raise UsageError(f"{FLAG}: the server sent something that is not the official file; {remedy}")
     write_atomic(path, lambda temporary: temporary.write_bytes(data))
     return data

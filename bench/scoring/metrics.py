@@ -1,9 +1,8 @@
 """Scores of generated images, from features alone.
 
-FID (Heusel et al. 2017, arXiv:1706.08500), IS (Salimans et al. 2016, arXiv:1606.03498), KID (Bińkowski
-et al. 2018, arXiv:1801.01401) by torch-fidelity's own functions; precision and recall (Kynkäänniemi et
-al. 2019, arXiv:1904.06991) by the same arithmetic in blocks, which takes a fifth of the time and a
-twentieth of the memory; mode coverage for data with classes.
+FID, IS and KID are torch-fidelity's (:mod:`bench.scoring.fidelity`). Precision and recall (Kynkäänniemi et
+al. 2019, arXiv:1904.06991) use torch-fidelity's arithmetic in blocks, which takes a fifth of the time and a
+twentieth of the memory. Mode coverage is for data with classes.
 
 Letters beside tensors: N images, D features, K classes.
 """
@@ -18,24 +17,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.scoring import fidelity
 from bench.scoring.arithmetic import scoring
-from bench.scoring.extractors import Features
+from bench.scoring.features import Features
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
-"""Or N, where that is less."""
+"""Or N, where N is smaller."""
 ISC_SPLITS = 10
 PRC_K = 3
 BLOCK = 1000
-"""Rows of a distance matrix that are in memory at once."""
+"""Rows of a distance matrix that are computed at once."""
 
 
 class ScoreError(Exception):
-    """These features have no scores: too few images, or not finite. The message says which."""
+    """These features have no scores: there are too few, or some are not finite. The message says which."""
 
 
 def protocol(n: int) -> dict[str, int]:
-    """The settings behind the scores of n images against n, for the record."""
+    """The settings of the scores of n images against n, for the record."""
     return {
         "kid_subset_size": min(KID_SUBSET_SIZE, n),
         "kid_subsets": KID_SUBSETS,
@@ -47,49 +47,42 @@ def protocol(n: int) -> dict[str, int]:
 def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
     """``fid``, ``isc_mean``, ``isc_std``, ``kid_mean``, ``kid_std``, ``precision``, ``recall``.
 
-    ``seed`` chooses KID's subsets and IS's splits. What depends on ``real`` alone is computed once
-    and kept while the process lives. The scores are finite wherever they are defined at all:
+    ``seed`` chooses the subsets of KID and the splits of IS. What depends on ``real`` alone is computed once
+    per process. The scores are finite wherever they are defined:
 
-    - all samples alike: FID is that of a point mass, IS is 1, recall is 0 unless real images
-      coincide with them;
-    - fewer images than features, singular covariances: FID's trace of a square root takes what
-      rounding turns negative as zero;
-    - one class only: IS is 1;
-    - up to 1,000 images: each of KID's subsets is all of them, so that its deviation says nothing.
+    - all samples are equal: FID is that of a point mass, IS is 1, and recall is 0 unless real images
+      are equal to them;
+    - there are fewer images than features, so that covariances are singular: rounding can make eigenvalues
+      negative, and FID's trace of a square root takes these as zero;
+    - there is one class only: IS is 1;
+    - there are at most 1,000 images: each subset of KID holds all of them, so its deviation has no meaning.
 
-    ScoreError where there are fewer than 10 images on a side (IS and the neighbours need them), or a
-    feature, a logit or, through overflow, a score is not finite.
+    Raises:
+        ScoreError: a side has fewer than 10 images (IS has ten splits, and points need neighbours); or a
+            feature, a logit or, through overflow, a score is not finite.
     """
     for side, given in (("real", real), ("generated", fake)):
         _check(side, given)
-    # Late, as it takes a second and a plan needs the protocol alone.
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-    from torch_fidelity.metric_isc import isc_features_to_metric
-    from torch_fidelity.metric_kid import kid_features_to_metric
-
     with scoring(), np.errstate(over="ignore", invalid="ignore"):
-        moments = fid_features_to_statistics(fake.features)
-        fid = fid_statistics_to_metric(moments, _real_moments(real), verbose=False)
-        # Beyond e^-700 a probability's share is nothing, and its logarithm would become infinite.
+        fid = fidelity.fid(fidelity.moments(fake.features), _real_moments(real))
+        # Below e^-700 a probability adds nothing, but its logarithm would become infinite.
         logits = fake.logits.double()
         logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-700)
-        isc = isc_features_to_metric(logits, splits=ISC_SPLITS, shuffle=True, rng_seed=seed)
-        kid = kid_features_to_metric(
+        isc_mean, isc_std = fidelity.isc(logits, splits=ISC_SPLITS, seed=seed)
+        kid_mean, kid_std = fidelity.kid(
             fake.features,
             real.features,
-            kid_subsets=KID_SUBSETS,
-            kid_subset_size=min(KID_SUBSET_SIZE, len(fake), len(real)),
-            rng_seed=seed,
-            verbose=False,
+            subsets=KID_SUBSETS,
+            subset_size=min(KID_SUBSET_SIZE, len(fake), len(real)),
+            seed=seed,
         )
         precision, recall = _precision_recall(fake.features, real.features, _real_radii(real))
     scores = {
-        # Rounding makes a perfect match negative; NaN stays what it is.
-        "fid": float(np.maximum(0, fid["frechet_inception_distance"])),
-        "isc_mean": isc["inception_score_mean"],
-        "isc_std": isc["inception_score_std"],
-        "kid_mean": kid["kernel_inception_distance_mean"],
-        "kid_std": kid["kernel_inception_distance_std"],
+        "fid": float(np.maximum(0, fid)),  # rounding can make a perfect match negative; NaN stays NaN
+        "isc_mean": isc_mean,
+        "isc_std": isc_std,
+        "kid_mean": kid_mean,
+        "kid_std": kid_std,
         "precision": precision,
         "recall": recall,
     }
@@ -102,13 +95,14 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
 def mode_coverage(logits: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
     """How many classes the samples cover, and how far their class histogram is from the real one.
 
-    ``logits`` (N, K) are a classifier's of the samples, ``labels`` (M,) those of the real images.
+    ``logits`` (N, K) are the classifier's for the samples, ``labels`` (M,) those of the real images.
 
-    - ``modes``: classes to which the classifier assigns a share of the samples of at least a tenth of
-      the class's share in the real data. A single stray sample, or a classifier's error, covers nothing.
+    - ``modes``: the number of classes that are covered. A class is covered when the classifier sees it at
+      least a tenth as often among the samples as it occurs among the real images. So a single stray
+      sample, or an error of the classifier, covers nothing.
     - ``mode_kl``: the Kullback-Leibler divergence of the generated class histogram from the real one,
-      in nats: 0 where they agree, ln K where a balanced set of K classes collapses to one. A class that
-      the real images lack counts as half an image, so that the divergence is finite.
+      in nats: 0 where they are equal, ln K where a balanced set of K classes collapses to one. A class
+      without real images counts as half an image, so that the divergence is finite.
     """
     n_classes = logits.shape[1]
     fake = np.bincount(logits.argmax(dim=1).cpu().numpy(), minlength=n_classes)
@@ -130,12 +124,8 @@ def _check(side: str, given: Features) -> None:
 
 
 @lru_cache(maxsize=4)
-def _real_moments(real: Features) -> dict[str, Any]:
-    """Mean and covariance, for FID."""
-    from torch_fidelity.metric_fid import fid_features_to_statistics
-
-    moments: dict[str, Any] = fid_features_to_statistics(real.features)
-    return moments
+def _real_moments(real: Features) -> Any:
+    return fidelity.moments(real.features)
 
 
 @lru_cache(maxsize=4)
@@ -144,8 +134,8 @@ def _real_radii(real: Features) -> Tensor:
 
 
 def _radii(features: Tensor) -> Tensor:
-    """Each point's distance to its k-th nearest other, (N, D) -> (N,)."""
-    # The nearest is the point itself: k + 1.
+    """The distance of each point to its k-th nearest neighbour, (N, D) -> (N,)."""
+    # k + 1, as the nearest point is the point itself.
     return torch.cat(
         [
             torch.cdist(block, features).topk(PRC_K + 1, largest=False).values[:, -1]
@@ -155,9 +145,9 @@ def _radii(features: Tensor) -> Tensor:
 
 
 def _precision_recall(fake: Tensor, real: Tensor, real_radii: Tensor) -> tuple[float, float]:
-    """The share of fakes within a real image's ball, and of real images within a fake's ball.
+    """The fraction of fakes (N, D) in some real image's ball, and of real images (M, D) in some fake's ball.
 
-    A point's ball reaches its k-th nearest neighbour on its own side. (N, D), (M, D), (M,).
+    The ball of a point reaches to its k-th nearest neighbour on its own side.
     """
     precise = []
     recalled = torch.zeros(len(real), dtype=torch.bool)

@@ -16,14 +16,14 @@ from bench.store import files
 
 ROWS = COLUMNS = 10
 MIN_SIDE = 560
-"""Pixels: small images are enlarged by a whole factor until the grid is about this wide."""
+"""Pixels. Small images are enlarged by a whole factor, so that the grid is about this wide."""
 
 
 def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
-    """Write a PNG of 10 × 10 samples; the same noise for every model, seed and step.
+    """Write a PNG of 10 × 10 samples. The noise is the same for every model, seed and step.
 
-    Where the data has labels each column asks for one class, in order (unconditional models do not
-    listen). Super-resolution: low resolution, bicubic, restored, original, ten examples.
+    Where the data has labels, each column asks for one class, in order; unconditional models ignore that.
+    For super-resolution there are ten examples of four images: low resolution, bicubic, restored, original.
     """
     with torch.inference_mode():
         rows = grid_examples(evaluator.labels, len(evaluator))  # (rows, columns)
@@ -41,7 +41,7 @@ def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
 
 
 def grid_examples(labels: Tensor | None, n: int) -> Tensor:
-    """Reference examples (rows, columns) whose conditions the grid asks for: one class a column."""
+    """The reference examples (rows, columns) whose conditions the grid asks for: one class per column."""
     if labels is None:
         columns = min(n, COLUMNS)
         return torch.arange(min(n // columns, ROWS) * columns).reshape(-1, columns)

@@ -1,9 +1,9 @@
 """Scores of restored images against the originals, by scikit-image, on uint8 pixels.
 
-SSIM is that of Wang et al. 2004: windows of 11×11 that lie within the image, Gaussian weights with σ = 1.5,
-population covariance. Images with a side below 11 pixels have windows of 7×7 with equal weights, or as large
-as fit. Both scores are means over all channels and count every pixel, where Ledig et al. 2016 score the
-luminance alone, without four pixels at each border.
+SSIM is that of Wang et al. 2004: windows of 11×11 within the image, Gaussian weights with σ = 1.5, population
+covariance. Where a side has fewer than 11 pixels, windows are 7×7, or the largest that fit, with equal
+weights. Both scores are means over all channels and all pixels. Ledig et al. 2016 score the luminance alone,
+and leave out four pixels at each border.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor
 Pixels = NDArray[np.uint8]
 
 BEST_PSNR = 10 * np.log10(255**2 * 12)
-"""59 dB: what a mean squared error of 1/12, that of rounding to whole numbers, would have. An image that
-is restored exactly counts as this, not as infinity."""
+"""59 dB: the PSNR of a mean squared error of 1/12, which is the error of rounding to whole numbers. An image
+that is restored exactly counts as this, not as infinity."""
 
 
 def bicubic(low: Tensor, scale: int) -> Tensor:
-    """(B, C, L, M) -> (B, C, L·r, M·r) in [-1, 1]: the baseline to beat."""
+    """Enlarge images (B, C, L, M) by ``scale`` r -> (B, C, L·r, M·r) in [-1, 1]: the baseline to beat."""
     size = (low.shape[-2] * scale, low.shape[-1] * scale)
     return F.interpolate(low, size, mode="bicubic").clamp(-1, 1)
 
 
 def restoration_scores(restored: Pixels, bicubic: Pixels, original: Pixels) -> dict[str, float]:
-    """PSNR (dB) and SSIM of images (N, C, H, W), means over images, beside bicubic interpolation's."""
+    """PSNR (dB) and SSIM of images (N, C, H, W), means over images, and those of bicubic interpolation."""
     psnr, ssim = _scores(restored, original)
     psnr_bicubic, ssim_bicubic = _scores(bicubic, original)
     return {"psnr": psnr, "ssim": ssim, "psnr_bicubic": psnr_bicubic, "ssim_bicubic": ssim_bicubic}
@@ -48,7 +48,7 @@ def _scores(images: Pixels, originals: Pixels) -> tuple[float, float]:
 
 
 def _window(side: int) -> dict[str, Any]:
-    """SSIM's window for images whose shorter side is this many pixels."""
+    """The window of SSIM for images whose shorter side has so many pixels."""
     if side >= 11:
         return {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     largest_odd = side - 1 + side % 2

@@ -1,4 +1,4 @@
-"""What a search may optimise: scores on the validation split, by name."""
+"""What a search may optimise: scores on the validation split, by name (``scores.OBJECTIVES``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UsageError
+from bench.scoring.scores import ACCURACY_GAP, OBJECTIVES, TRAIN_S
 
 if TYPE_CHECKING:
     from baselines.gan import Card
@@ -14,45 +15,26 @@ if TYPE_CHECKING:
 Direction = Literal["minimize", "maximize"]
 
 DIRECTIONS: Mapping[str, Direction] = {
-    "fid": "minimize",
-    "kid_mean": "minimize",
-    "isc_mean": "maximize",
-    "precision": "maximize",
-    "recall": "maximize",
-    "modes": "maximize",
-    "mode_kl": "minimize",
-    "cond_accuracy": "maximize",
-    "class_fid": "minimize",
-    "psnr": "maximize",
-    "ssim": "maximize",
-    "d_accuracy_gap": "minimize",
-    "train_s": "minimize",
+    name: "minimize" if score.better == "lower" else "maximize" for name, score in OBJECTIVES.items()
 }
-"""Scores of the first extractor that has them; ``d_accuracy_gap``: distance of the held-out balanced D
-accuracy from one half; ``train_s``: seconds of training."""
-
-
-NEEDS: Mapping[str, tuple[str, str]] = {
-    "psnr": ("task", "super-resolution"),
-    "ssim": ("task", "super-resolution"),
-    "cond_accuracy": ("needs", "label"),
-    "class_fid": ("needs", "label"),
-}
-"""Objectives that not every model has: a field of its card, and what that is or holds."""
+"""Objective -> its direction, in Optuna's words."""
 
 
 def refuse(model: str, card: Card, objectives: Sequence[str]) -> None:
-    """Refuse objectives that a model will not have.
+    """Refuse objectives that a model cannot have.
 
     Raises:
         UsageError: naming the first.
     """
     for name in objectives:
-        if name not in NEEDS:
+        need = OBJECTIVES[name].needs
+        if need == "label" and "label" not in card.needs:
+            why = "it needs labels, which this model is not given"
+        elif need == "super-resolution" and card.task != need:
+            why = "it needs super-resolution, which is not this model's task"
+        else:
             continue
-        field, what = NEEDS[name]
-        if what not in getattr(card, field):
-            raise UsageError(f"--objective: {model} has no {name!r}, which is of models with {field} {what}")
+        raise UsageError(f"--objective: {model} has no {name!r}: {why}")
 
 
 def mean_scores(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> tuple[float, ...]:
@@ -64,17 +46,17 @@ def score(entry: Mapping[str, Any], name: str) -> float:
     """One objective in one evaluation.
 
     Raises:
-        UsageError: this run has no such score.
+        UsageError: the evaluation has no such score.
     """
-    if name == "d_accuracy_gap":
+    if name == ACCURACY_GAP.name:
         return abs(float(entry["d_accuracy"]["balanced"]) - 0.5)
-    if name == "train_s":
+    if name == TRAIN_S.name:
         return float(entry["train_s"])
     for scores in entry["metrics"].values():
         if name in scores:
             return float(scores[name])
-    scored = {"d_accuracy_gap", "train_s"}.union(*entry["metrics"].values())
-    known = ", ".join(key for key in DIRECTIONS if key in scored)
+    scored = {ACCURACY_GAP.name, TRAIN_S.name}.union(*entry["metrics"].values())
+    known = ", ".join(key for key in OBJECTIVES if key in scored)
     raise UsageError(f"--objective: these runs have no {name!r}; they have {known}")
 
 

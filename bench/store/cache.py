@@ -1,8 +1,8 @@
-"""Tensors on disk that can be trusted: whole, checked, and safe to load.
+"""A cache of computed results: tensors and plain data on disk, with checksums.
 
-``<stem>.safetensors`` holds the tensors; ``<stem>.json`` holds what is recorded of them, with the first
-file's SHA-256 and a checksum of its own. A cache keeps such a pair in a folder of its own, which is
-renamed into place when both are written.
+``<stem>.safetensors`` holds the tensors. ``<stem>.json`` holds the plain data, the SHA-256 of the first file,
+and a checksum of its own. A cache entry is a folder with such a pair. It is written under a temporary name
+and renamed when it is whole, so that several processes can use one cache. Loading an entry executes no code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,26 @@ from bench.store.files import UnreadableError, reading, set_aside, write_atomic,
 from bench.store.records import sealed
 
 Entry = tuple[dict[str, Tensor], dict[str, Any]]
-"""Tensors by name, and their record."""
+"""Tensors by name, and plain data."""
 
 
 class DamagedError(Exception):
-    """A file that is there but is not what was written."""
+    """A file exists but does not hold what was written."""
 
 
 def write(stem: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write both files; the record gains ``sha256``."""
+    """Write both files. ``sha256`` is added to the record."""
     data = save(dict(tensors))
     write_atomic(stem.with_suffix(".safetensors"), lambda temporary: temporary.write_bytes(data))
     write_json(stem.with_suffix(".json"), sealed({**record, "sha256": hashlib.sha256(data).hexdigest()}))
 
 
 def read(stem: Path) -> Entry:
-    """What :func:`write` wrote.
+    """Read what :func:`write` wrote.
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        DamagedError: one of them changed since.
+        DamagedError: a checksum of one of them does not match.
     """
     data = stem.with_suffix(".safetensors").read_bytes()
     text = stem.with_suffix(".json").read_bytes()
@@ -60,11 +60,21 @@ def read(stem: Path) -> Entry:
     return load(data), record
 
 
-def kept(folder: Path) -> Entry | None:
-    """What a cache keeps in this folder, if anything. Damage is set aside and said aloud.
+def cached(folder: Path, compute: Callable[[], Entry]) -> Entry:
+    """The entry in this folder. Where there is none, or a damaged one, it is computed and kept.
 
     Raises:
-        UnreadableError: it cannot be read, or the folder is a link.
+        UnreadableError: the entry cannot be read, or the folder is a link.
+    """
+    entry = kept(folder)
+    return keep(folder, *compute()) if entry is None else entry
+
+
+def kept(folder: Path) -> Entry | None:
+    """The entry in this folder, if there is one. A damaged entry is moved aside, with a line on stderr.
+
+    Raises:
+        UnreadableError: the entry cannot be read, or the folder is a link.
     """
     if folder.is_symlink():
         raise UnreadableError(errno.EINVAL, "is a link, not a folder", str(folder))
@@ -75,16 +85,13 @@ def kept(folder: Path) -> Entry | None:
         with reading(stem.with_suffix(".safetensors"), math.inf), reading(stem.with_suffix(".json")):
             return read(stem)
     except (DamagedError, FileNotFoundError) as error:
-        with suppress(FileNotFoundError):  # another process was first
+        with suppress(FileNotFoundError):  # another process moved it aside first
             print(f"{printable(error)}; moved to {set_aside(folder)}, computing it again", file=sys.stderr)
         return None
 
 
 def keep(folder: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Entry:
-    """Put an entry in place, whole; returns what is there then.
-
-    Where another process was first, that is its entry.
-    """
+    """Put an entry in place, unless another process was faster. Returns the entry that is there then."""
     temporary = folder.with_name(f".{folder.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         write(temporary / "tensors", tensors, record)

@@ -122,12 +122,16 @@ class Leases:
                     os.utime(lease)  # to "now": see above; unlike touch, it makes no file
 
 
+def is_mine(folder: Path) -> bool:
+    """Whether the lease on a folder is this process's, or that of a worker of it."""
+    found = _read(folder / f"lease-{_newest(folder)}")
+    return found.get("host") == here() and found.get("pid") == os.getpid()
+
+
 def give_up(folder: Path) -> None:
     """Remove this process's leases on a folder: the worker that took them is gone."""
-    newest = _newest(folder)
-    found = _read(folder / f"lease-{newest}") if newest else {}
-    if found.get("host") == here() and found.get("pid") == os.getpid():
-        _remove(folder, newest)
+    if is_mine(folder):
+        _remove(folder, _newest(folder))
 
 
 def _remove(folder: Path, newest: int) -> None:

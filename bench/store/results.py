@@ -1,6 +1,6 @@
-"""A results folder: the run folders in it, and all their records as one frame.
+"""A results folder: the run folders in it, and the records of all runs.
 
-Only regular files are opened, and no links below ``runs``: those lead elsewhere, and pipes make one wait.
+Only regular files are opened, and no links below ``runs``: a link leads elsewhere, and a pipe makes one wait.
 """
 
 from __future__ import annotations
@@ -8,18 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import printable
+from bench.store import rows
 from bench.store.files import UnreadableError, refuse_others, writing
 from bench.store.records import Record, RecordError, read_record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAMED = re.compile(
     r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
@@ -29,7 +27,7 @@ NAMED = re.compile(
 
 
 def others(folder: Path) -> list[UnreadableError]:
-    """What stands in a run's folder in place of one of its files: links, pipes, devices, folders."""
+    """An error for each link, pipe, device or folder that stands in place of one of a run's files."""
     found = []
     with suppress(OSError), os.scandir(folder) as entries:
         for name in sorted(each.name for each in entries if not each.is_file(follow_symlinks=False)):
@@ -42,7 +40,7 @@ def others(folder: Path) -> list[UnreadableError]:
 
 
 def old_name(folder: Path) -> Path:
-    """Where a run's folder can be kept, beside it: ``old-seed-0-1``. No report looks there."""
+    """A free name beside a run's folder, to keep it under: ``old-seed-0-1``. Reports skip such folders."""
     n = 1
     while os.path.lexists(old := folder.with_name(f"old-{folder.name}-{n}")):
         n += 1
@@ -53,7 +51,7 @@ OLD = re.compile(r"old-seed-\d+-\d{1,9}")
 
 
 def clear_out(folder: Path) -> Path:
-    """Move all that a run's folder holds, but for claims, to where it is kept; returns that folder."""
+    """Move what a run's folder holds, except claims, to :func:`old_name`; returns that folder."""
     old = old_name(folder)
     with writing(old):
         old.mkdir()
@@ -72,9 +70,9 @@ class Found:
 
 
 def scan(roots: Iterable[Path]) -> Iterator[Found | RecordError | UnreadableError]:
-    """Every run.json below ``<root>/runs``, in a stable order; of what does not count the error.
+    """Every record below ``<root>/runs``, in a stable order, or the error where one does not count.
 
-    So too of what stands beside a record in place of a file.
+    There is an error, too, for whatever stands beside a record in place of a file.
     """
     for root in roots:
         for folder in _folders(root / "runs"):
@@ -91,7 +89,7 @@ def scan(roots: Iterable[Path]) -> Iterator[Found | RecordError | UnreadableErro
 
 
 def _folders(runs: Path) -> Iterator[Path | UnreadableError]:
-    """The folders in the folders of configurations, links included; but for those that were put away."""
+    """The run folders of every configuration, links included, without those that were put away."""
     for configuration in _listed(runs):
         if isinstance(configuration, Path) and configuration.is_symlink():
             yield UnreadableError(errno.EINVAL, "is a link, not a folder", str(configuration))
@@ -114,44 +112,49 @@ def _listed(folder: Path) -> Iterator[Path | UnreadableError]:
     yield from (folder / name for name in names)
 
 
-def load(roots: Path | Iterable[Path]) -> pd.DataFrame:
-    """One row per run, nested keys joined by dots (``metrics.classifier.fid``), and its ``folder``.
+def load(roots: Iterable[Path]) -> tuple[list[Found], list[str]]:
+    """The runs that a report can use, failed ones included, and a line with its path for each other one.
 
-    Records that do not count are left out; ``load(...).attrs["skipped"]`` lists each as a line.
+    Left out are records that do not count or that are of no use (``rows.problem``), second copies of a run,
+    and runs that are not finished. All texts in the records are printable.
     """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    folders: list[str] = []
+    roots = list(roots)
+    found: list[Found] = []
     skipped: list[str] = []
-    for found in scan([roots] if isinstance(roots, Path) else roots):
-        if isinstance(found, Found):
-            rows.append(_flat(_shown(found.record)))
-            folders.append(str(found.folder))
+    useless: list[str] = []
+    paths: dict[tuple[str, int], str] = {}
+    for each in scan(roots):
+        if not isinstance(each, Found):
+            skipped.append(printable(each))
+            continue
+        run = Found(each.folder, _printable(each.record))
+        path = f"{run.folder}/run.json"
+        why = rows.problem(run.record)
+        if why is None:
+            first = paths.setdefault((run.record["id"], run.record["seed"]), path)
+            why = None if first == path else f"the same run as {first}, which is used"
+        if why is None:
+            found.append(run)
         else:
-            skipped.append(printable(found))
-    # A path need not be text, which is what a column of strings takes.
-    frame = pd.DataFrame(rows).assign(folder=pd.Series(folders, dtype=object))
-    frame.attrs["skipped"] = skipped
-    return frame
+            useless.append(printable(f"{path}: {why}"))
+    return found, [*skipped, *_unfinished(roots), *useless]
 
 
-def _shown(value: Any) -> Any:
+def _unfinished(roots: Iterable[Path]) -> Iterator[str]:
+    """A line for each run without a record."""
+    for root in roots:
+        for folder in sorted((root / "runs").glob("*/seed-*")):
+            linked = folder.is_symlink() or folder.parent.is_symlink()
+            if folder.is_dir() and not linked and not os.path.lexists(folder / "run.json"):
+                yield printable(f"{folder}: not finished")
+
+
+def _printable(value: Any) -> Any:
     """The same with all texts printable: what a record says ends in terminals, pages and tables."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):
-        return [_shown(item) for item in value]
+        return [_printable(item) for item in value]
     if isinstance(value, dict):
-        return {printable(key): _shown(item) for key, item in value.items()}
+        return {printable(key): _printable(item) for key, item in value.items()}
     return value
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict) and item and prefix != "code.":  # below it, keys are files
-            row |= _flat(item, f"{prefix}{key}.")
-        else:
-            row[prefix + key] = item
-    return row

@@ -1,10 +1,12 @@
-"""The lean Adam against PyTorch's own."""
+"""Optimizers: what models declare is made, and the lean Adam is PyTorch's own."""
 
 from __future__ import annotations
 
 import io
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -12,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.gan import Adam
-from baselines.training.optim import FusedAdam
+from baselines.gan import Adam, RMSprop
+from baselines.training.optim import FusedAdam, make_optimizer
 
 GROUPS: list[dict[str, Any]] = [
     {"lr": 1e-2, "betas": (0.5, 0.9), "eps": 1e-7},
@@ -47,7 +49,7 @@ def stepped(optimizer: torch.optim.Optimizer, n: int, seed: int = 1) -> None:
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_it_is_pytorchs_adam(fused: bool) -> None:
-    """Bit for bit where that is fused too, else to rounding."""
+    """Bit for bit if PyTorch's is fused too, else up to rounding."""
     ours, theirs = start(), start()
     stepped(made(FusedAdam, ours, fused=True), 20)
     stepped(made(torch.optim.Adam, theirs, fused=fused, foreach=False), 20)
@@ -75,11 +77,36 @@ def test_its_state_is_that_of_pytorchs_adam() -> None:
 
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="beta"):
-        Adam(1e-3, (1.5, 0.9)).make([torch.zeros(1)])
+        make_optimizer(Adam(1e-3, (1.5, 0.9)), [torch.zeros(1)])
+
+
+@dataclass(frozen=True)
+class Descent(Adam):
+    """An Adam by its type; its own ``make`` decides."""
+
+    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, self.lr)
+
+
+def test_declared_optimizers_are_made() -> None:
+    params = [torch.zeros(1, requires_grad=True)]
+    assert isinstance(make_optimizer(Adam(1e-3), params), FusedAdam)
+    assert isinstance(make_optimizer(RMSprop(1e-3), params), torch.optim.RMSprop)
+    assert isinstance(make_optimizer(Descent(1e-3), params), torch.optim.SGD)
+    with pytest.raises(TypeError, match=r"0\.1 is not an optimizer"):
+        make_optimizer(0.1, params)  # type: ignore[arg-type]
+
+
+def test_the_interface_imports_no_implementation() -> None:
+    code = (
+        "import sys, baselines.gan; print(*(name for name in sys.modules if name.startswith('baselines.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["baselines.gan"]
 
 
 def test_a_worker_does_not_load_the_compiler() -> None:
-    """It would take a second and 150 MB of every process."""
+    """The compiler would take a second and 150 MB in every process."""
     code = (
         "import sys, torch; from baselines.training.optim import FusedAdam\n"
         "w = torch.ones(3, requires_grad=True)\n"

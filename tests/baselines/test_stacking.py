@@ -1,4 +1,4 @@
-"""What a stack may do beyond one seed's training: numbers of its own per lane, bfloat16, CUDA graphs."""
+"""Stacks: other numbers in each lane, bfloat16, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LANES: list[tuple[Optimizer, Optimizer]] = [
 
 @pytest.mark.parametrize("optims", LANES, ids=["Adam", "RMSprop"])
 def test_each_lane_trains_with_its_own_numbers(optims: tuple[Optimizer, Optimizer]) -> None:
-    """As the same seed alone with an optimizer of those numbers, but for rounding."""
+    """The same as each seed alone with its optimizer, except for rounding."""
     stack = Trainer(GAN, IMAGES, None, (5, 5), lanes=[with_(optim) for optim in optims])
     stack.advance(3)
     for lane, optim in enumerate(optims):
@@ -94,7 +94,7 @@ def test_lanes_with_equal_numbers_are_a_plain_stack() -> None:
 
 
 def test_lanes_share_one_kind_of_optimizer_and_there_is_one_for_each() -> None:
-    with pytest.raises(ValueError, match="one kind of optimizer"):
+    with pytest.raises(ValueError, match="the same kind of optimizer"):
         Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3)), with_(RMSprop(1e-3))])
     with pytest.raises(ValueError, match="longer"):
         Trainer(GAN, IMAGES, None, (5, 7), lanes=[with_(Adam(1e-3))])
@@ -234,7 +234,7 @@ def test_replays_train_as_the_loop_does(monkeypatch: pytest.MonkeyPatch, seeds: 
 
 
 def test_a_loaded_state_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The optimizers' state is in new tensors then, of which the old recording knows nothing."""
+    """Loading puts the optimizers' state into new tensors, which the old recording does not use."""
     whole, graph = Trainer(GAN, IMAGES, None, (5,)), Trainer(GAN, IMAGES, None, (5,))
     Recorder(monkeypatch, graph)
     whole.advance(5)

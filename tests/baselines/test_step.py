@@ -1,4 +1,4 @@
-"""Calling a network with tensors that are not its own."""
+"""Calling a network with given tensors in place of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trainer's promises: streams of their own, exact state, seeds that do not know of each other."""
+"""The trainer: one random stream per seed, exact resumption, seeds that do not depend on each other."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_streams_do_not_depend_on_stack_mates() -> None:
 
 
 def test_a_state_moves_between_stacks() -> None:
-    """A run may be checkpointed in one stack and go on alone, or beside others."""
+    """A run that was checkpointed in one stack continues alone, or in another stack."""
     stack = trained(3, (5, 7))
     mixed = Trainer(GAN, IMAGES, None, [7, 5])
     mixed.load_state_dict([stack.state_dict(1), stack.state_dict(0)])

@@ -1,4 +1,4 @@
-"""The vanilla GAN against the seed article's counts and a hand-written iteration."""
+"""The vanilla GAN against the article's parameter counts and a hand-written iteration."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_each_loss_moves_its_own_net_alone() -> None:
 
 
 def test_batchnorm_modes() -> None:
-    """D's fakes come from moving statistics and leave them alone; G's step moves them."""
+    """D's fakes use moving statistics and do not change them; G's step updates them."""
     images = torch.randint(
         0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )

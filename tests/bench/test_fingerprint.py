@@ -16,15 +16,18 @@ from typing import Any
 import commands
 import numpy as np
 import pytest
-from commands import run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from baselines import registry
-from bench import fingerprint
+from bench import fingerprint, modules
 from bench.errors import ChangedError, UsageError
+from bench.execution import recording, training
+from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
+from bench.execution.supervisor import supervise
+from bench.execution.worker import work
 from bench.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
 from bench.plan import Job, Place, Spec, plan
 from bench.reuse import explain
@@ -79,7 +82,7 @@ def forget(*names: str) -> None:
 def digest(source: str) -> str:
     import ast
 
-    return fingerprint._hashed(fingerprint._canonical(ast.parse(source)))
+    return modules.hashed(modules.canonical(ast.parse(source)))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,8 @@ def test_a_model_reaches_its_helpers_wherever_they_are_imported(here: Path) -> N
 def test_editing_a_file_changes_exactly_the_models_that_reach_it(tmp_path: Path) -> None:
     """A copy of the package, each file of it edited in turn."""
     script = (
-        "import json; from bench.fingerprint import _files, _model_modules as modules\n"
+        "import json\nfrom bench.fingerprint import _files\n"
+        "from bench.modules import model_modules as modules\n"
         f"print(json.dumps({{name: _files(modules('baselines.' + name)) for name in {registry.OURS}}}))"
     )
     tree = tmp_path / "tree"
@@ -229,8 +233,8 @@ def test_installed_packages_do_not_count_but_an_installed_model_does(
     for name, source in (("theirs", "import tools\n"), ("tools", "")):
         (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(fingerprint, "_installed", lambda: frozenset({tmp_path}))
-    assert list(fingerprint._files(fingerprint._model_modules("theirs"))) == ["theirs.py"]
+    monkeypatch.setattr(modules, "_installed", lambda: frozenset({tmp_path}))
+    assert list(fingerprint._files(modules.model_modules("theirs"))) == ["theirs.py"]
 
 
 def test_every_module_behind_a_score_is_on_a_list() -> None:
@@ -239,12 +243,18 @@ def test_every_module_behind_a_score_is_on_a_list() -> None:
     def ours(name: str) -> bool:
         return name.partition(".")[0] in {"baselines", "bench"}
 
-    listed = {*TRAINING, *SCORING, *NEUTRAL}
-    reached = fingerprint._closure([*TRAINING, *SCORING], ours)
-    assert {name for name in reached if name.startswith("bench")} <= listed
-    assert not {*TRAINING, *SCORING} & {*NEUTRAL}
-    assert all(fingerprint._module(name) is not None for name in listed)
+    listed = [*TRAINING, *SCORING, *NEUTRAL]
+    reached = {*modules.closure([*TRAINING, *SCORING], ours)}
+    assert {name for name in reached if name.startswith("bench")} <= {*listed}
+    assert {*listed} <= reached, "what is gone, or is not imported any more, is on no list"
+    assert len(listed) == len({*listed}), "each on one list"
     assert "baselines/vanilla.py" not in {**fingerprint.training_code(), **fingerprint.scoring_code()}
+
+
+def test_every_module_of_the_scores_counts_but_for_pictures() -> None:
+    folder = ROOT / "bench" / "scoring"
+    names = {f"bench.scoring.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert names - {*SCORING} <= {"bench.scoring.pictures", "bench.scoring.scores"}
 
 
 # ------------------------------------------------------------------ without source
@@ -346,10 +356,15 @@ def planned(here: Path, *, dataset: str = "digits", model: str = "model:model") 
     return plan(Spec([model], [dataset], [0], steps=20), place), place
 
 
+def compute(jobs: list[Job], place: Place) -> None:
+    """In this process."""
+    work(Runs(jobs, place.out, retries=3), place, lambda: False)
+
+
 def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> None:
     jobs, place = planned(here)
     (here / "helper.py").write_text("W = -5.0\n")
-    run_local([Task(jobs)], place, ["cpu"], Interrupt(), retries=3, timeout=None, tick=lambda: None)
+    supervise(Runs(jobs, place.out, retries=3), place, ["cpu"], Interrupt())
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -372,7 +387,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     jobs = plan(Spec(["vanilla"], [f"folder:{images}"], [0], steps=10), place)
     noise[0, 0, 0] ^= 1  # one pixel
     Image.fromarray(noise[0]).save(images / "0" / "0.png")
-    run_here(jobs, place, retries=3)
+    compute(jobs, place)
     record = records.read_record(jobs[0].folder(place.out))
     assert record is not None
     assert record["status"] == "failed"
@@ -388,7 +403,7 @@ def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.Mon
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
     spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
-    run_here(plan(spec, place), place, retries=0)
+    compute(plan(spec, place), place)
     (images / "0" / "0.png").unlink()
     said = explain(plan(spec, place), place.out)
     assert said[0].startswith(f"vanilla: data set folder:{images} changed since ")
@@ -398,7 +413,7 @@ def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:
     jobs, place = planned(here, model="vanilla")
     extractors = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": extractors})
-    run_here([other], place, retries=3)
+    compute([other], place)
     record = records.read_record(other.folder(place.out))
     assert record is not None
     assert record["reason"].endswith("the weights of extractor classifier changed since this run was planned")
@@ -412,24 +427,20 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
         )
     )
     jobs, place = planned(here)
-    from bench.execution import training
-
     forget()  # as in a worker: to plan is to try the model, which has imported the helper
-    stack = training.Stack(jobs, place)
-    stack.check()
+    stack = training.begin(jobs, place)
     (here / "helper.py").write_text("W = -5.0\n")
-    stack.resume()
     while not stack.done:
-        stack.advance()
+        stack.train(lambda: False)
     with pytest.raises(ChangedError, match=r"helper\.py"):
-        stack.finish(0, 1)
+        recording.record(stack, 0, 1)
     assert not (jobs[0].folder(place.out) / "run.json").exists()
 
 
 def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     """Data, and weights of an extractor."""
     jobs, place = planned(here, model="vanilla")
-    run_here(jobs, place, retries=0)
+    compute(jobs, place)
     assert explain(jobs, place.out) == []
     data = {**jobs[0].protocol["dataset"], "sha256": "0" * 64}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "dataset": data})

@@ -1,6 +1,6 @@
 """Whatever is asked and whatever lies in a results folder: an answer or one line, never a traceback.
 
-1,000 examples each of flags, of TOML files and of record files.
+Examples of flags, of TOML files and of record files: as many as ``EXAMPLES`` says.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import copy
 import io
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from studies import run_all, shared_study
 
+import reports
 from bench import cli, run, tune
 from bench.errors import UsageError
 from bench.search import findings, study
@@ -30,10 +32,13 @@ from bench.search.addresses import StorageError
 from bench.search.progress import StudyProgress
 from bench.search.storage import open_storage
 from bench.store import records
-from reports import build, compare, searches, summary, tables, text
+from reports import build, compare, groups, searches, tables, text
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+"""The counts in docs/reliability.md are of 1,000."""
 
 THOROUGH = settings(
-    max_examples=1000,
+    max_examples=EXAMPLES,
     derandomize=True,
     deadline=None,
     database=None,
@@ -231,7 +236,7 @@ def test_no_configuration_makes_a_traceback(tmp_path: Path) -> None:
     def meant(content: dict[str, Any]) -> None:
         check("\n".join(f"{toml(key)} = {toml(value)}" for key, value in content.items()).encode())
 
-    @settings(THOROUGH, max_examples=200)
+    @settings(THOROUGH, max_examples=max(20, EXAMPLES // 5))
     @given(st.binary(max_size=40) | st.text('[]{}="\n#a1.', max_size=40).map(str.encode))
     def garbled(data: bytes) -> None:
         check(data)
@@ -431,10 +436,10 @@ def write(root: Path, samples: list[dict[str, Any]], ten: Sequence[Sequence[Chan
 
 def read(root: Path) -> None:
     """All that a report says in words."""
-    runs = summary.load(root)
+    runs = reports.load(root)
     assert all(line.isprintable() for line in runs.attrs["skipped"])
     assert len(runs) > 3, "most of them are read"
-    for group in summary.groups(runs):
+    for group in groups.groups(runs):
         compared = compare.comparisons(group, "vanilla")
         shown = (
             tables.scores(group),
@@ -451,7 +456,7 @@ def read(root: Path) -> None:
 def test_no_records_make_a_traceback(samples: list[dict[str, Any]], tmp_path: Path) -> None:
     warnings.simplefilter("error")
 
-    @settings(THOROUGH, max_examples=100)
+    @settings(THOROUGH, max_examples=max(20, EXAMPLES // 10))
     @given(TEN)
     def check(ten: Sequence[Sequence[Change]]) -> None:
         write(tmp_path, samples, ten)

@@ -10,21 +10,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import commands
 import fake_runs
 import pytest
-from bench.execution.remote import NOTE, handed_over
 from commands import SMALL, folders, without_report
 
 import reports
 from bench import cli
 from bench.errors import UsageError
+from bench.execution.runs import Runs
 from bench.plan import Job
-from bench.search import jobs as search_jobs
-from bench.search.study import StorageError, open_storage
+from bench.search.addresses import StorageError
+from bench.search.storage import open_storage
 from bench.store import cache, files, records
 from bench.store.leases import Leases, is_leased
 from reports import build
@@ -33,7 +32,7 @@ LIMIT_S = 120
 RUN = (*SMALL, "--steps", "20", "--eval-every", "10", "--checkpoint-every", "0", "--workers", "0")
 INSIDE = (
     *("run.json", "history.csv", "samples.png", "samples-000010.png", "samples.npz", "checkpoint.pt"),
-    *("checkpoint-before.pt", "progress.json", "lease-1", "queued.json", "error.log"),
+    *("checkpoint-before.pt", "progress.json", "lease-1", "attempts.json", "error.log"),
 )
 """What docs/records.md names in a run's folder."""
 
@@ -144,7 +143,7 @@ def test_a_finished_run_is_reused_or_refused_in_one_line(
     assert not (run / name).is_file() or (run / name).is_symlink(), "it is left as it is"
 
 
-NOT_OPENED = ("queued.json", "error.log", "samples.npz")
+NOT_OPENED = ("attempts.json", "checkpoint-before.pt", "error.log", "samples.npz")
 """By a command that has no engine, whose run does not fail, and which saves no samples."""
 
 
@@ -287,14 +286,13 @@ def test_claims_are_files(tmp_path: Path, harm: Harm) -> None:
 
 
 @HARMS
-def test_notes_of_engines_are_files(tmp_path: Path, harm: Harm) -> None:
+def test_counts_of_attempts_are_files(tmp_path: Path, harm: Harm) -> None:
+    """They are read only where a regular file is there; else an attempt is the first."""
     job = Job("vanilla", {}, "digits", 0, 1, 1, {}, {})
-    job.folder(tmp_path).mkdir(parents=True)
-    what = harm(job.folder(tmp_path) / NOTE, tmp_path / "outside")
-    with pytest.raises(files.UnreadableError, match=what):
-        handed_over([job], tmp_path, "slurm")
-    with pytest.raises(files.UnreadableError, match=what):
-        search_jobs._alive(job.folder(tmp_path) / NOTE, SimpleNamespace(name="slurm"))  # type: ignore[arg-type]
+    folder = job.folder(tmp_path)
+    folder.mkdir(parents=True)
+    harm(folder / "attempts.json", tmp_path / "outside")
+    assert Runs([job], tmp_path).attempts(folder) == 0
 
 
 @HARMS

@@ -71,18 +71,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], flo
 # ------------------------------------------------------------------ kill -9, then the same command
 
 
-@pytest.mark.parametrize("chain", range(4))
+KILLS = int(os.environ.get("KILLS", "5"))
+"""The counts in docs/reliability.md are of 20."""
+
+
 def test_killed_at_random_instants_it_goes_on_exactly(
-    whole: tuple[dict[str, Any], float], fast_path: Path, chain: int
+    whole: tuple[dict[str, Any], float], fast_path: Path
 ) -> None:
-    """Five kills each: twenty in all, wherever they fall, from planning to writing the record."""
+    """Wherever a kill falls, from planning to writing the record."""
     expected, seconds = whole
-    draw = random.Random(chain)
+    draw = random.Random(KILLS)
     kills, n = 0, 0
-    while kills < 5:
+    while kills < KILLS:
         folder = fast_path / str(n)
         n += 1
-        while kills < 5 and not (folders(folder) and (folders(folder)[0] / "run.json").exists()):
+        while kills < KILLS and not (folders(folder) and (folders(folder)[0] / "run.json").exists()):
             command = start(folder, *RUN, "--workers", "0", before=without_report)
             command.process.join(draw.uniform(0, seconds))
             if command.process.is_alive():
@@ -682,7 +685,7 @@ def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(
 @LINUX
 def test_many_runs_in_one_command_leave_memory_and_open_files_flat(fast_path: Path, token: str) -> None:
     """``SOAK=500`` makes it 500 runs; see docs/reliability.md for what that gave."""
-    n = int(os.environ.get("SOAK", "40"))
+    n = int(os.environ.get("SOAK", "16"))
     command = start(
         fast_path,
         *("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu"),

@@ -426,7 +426,7 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
 
 def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words() -> None:
     from bench.plan import resolve
-    from bench.protocols import PROTOCOLS
+    from bench.scoring.protocols import PROTOCOLS
 
     for protocol in PROTOCOLS.values():
         for model in protocol.models:

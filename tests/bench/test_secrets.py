@@ -41,6 +41,7 @@ def found_in(folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_search_leaves_its_password_nowhere(fast_path: Path, workers: str) -> None:
     words = (*WORDS, "--workers", workers, "--storage", database(fast_path))
@@ -79,6 +80,7 @@ class Cluster:
         raise AssertionError("nobody interrupts")
 
 
+@pytest.mark.slow
 def test_jobs_take_the_password_from_their_environment_not_from_their_files(
     fast_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

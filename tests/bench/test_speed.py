@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +20,6 @@ from typing import Any
 
 import pytest
 import torch
-from bench.execution.workers import Here, Interrupt
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,10 +27,10 @@ from baselines.gan import DataSpec, Update
 from baselines.training.step import to_float
 from baselines.training.trainer import Trainer
 from baselines.vanilla import vanilla
-from bench import run, speed, where, workloads
+from bench import products, run, speed, textbook, where, workloads
 from bench.execution import environment
-from bench.plan import Place
-from bench.workloads import Products
+from bench.execution.signals import Interrupt
+from bench.products import Products
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(90) % 10
@@ -76,6 +76,25 @@ def test_operations_are_those_that_pytorch_counts_and_can_be_repeated(model: str
     assert products.flops == counter.get_total_flops() == again.get_total_flops() > 0
 
 
+def test_without_pytorchs_private_parts_nothing_is_counted_and_the_ceiling_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    try:
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "torch.utils._python_dispatch", None)
+            other = importlib.reload(products)
+            patch.setattr(workloads, "Products", other.Products)
+            assert workloads.count("vanilla") == {"flops": 0, "products": 0}
+    finally:
+        importlib.reload(products)
+    rounds = [{name: rate for name, rate in ROUND.items() if "products" not in name}]
+    text = speed.table("vanilla", figures(products=0, flops=0, **speed.summary(rounds, flops=0)))
+    assert "this version of PyTorch cannot count the products of an iteration" in text
+    assert "products alone" not in text
+    assert "6.00" in text
+    assert "advice: --workers 2 --stack 1" in text
+
+
 def test_gradients_within_a_loss_are_counted() -> None:
     """WGAN-GP differentiates its critic's gradient: the products of a double backward pass."""
     penalised, plain = workloads.count("wgan_gp"), workloads.count("wgan")
@@ -98,7 +117,7 @@ def test_a_rate_is_units_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_textbook_loop_learns_what_the_harness_learns() -> None:
     """Each update moves its own net; the logs bear the same names and, on average, the same values."""
     torch.manual_seed(0)
-    loop = speed.textbook(GAN, IMAGES, LABELS, "cpu")
+    loop = textbook.textbook(GAN, IMAGES, LABELS, "cpu")
     logged = [next(loop) for _ in range(60)]
     trainer = Trainer(GAN, IMAGES, LABELS, [0])
     trainer.advance(60)
@@ -112,9 +131,9 @@ def test_the_textbook_loop_learns_what_the_harness_learns() -> None:
 def test_a_tutorial_detaches_fakes_and_wastes_the_discriminators_gradient() -> None:
     gen, disc = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
     z = torch.ones(4, 2)
-    fake = speed.TextbookNet(gen, learns=False)(z)
+    fake = textbook.TextbookNet(gen, learns=False)(z)
     assert not fake.requires_grad
-    speed.TextbookNet(disc, learns=False)(speed.TextbookNet(gen, learns=True)(z)).sum().backward()
+    textbook.TextbookNet(disc, learns=False)(textbook.TextbookNet(gen, learns=True)(z)).sum().backward()
     assert gen.weight.grad is not None
     assert disc.weight.grad is not None
 
@@ -126,7 +145,7 @@ def test_the_textbook_loop_sees_the_same_pixels() -> None:
         }
 
     seen = next(
-        speed.textbook(replace(GAN, updates=(Update("disc", loss),), batch_size=90), IMAGES, LABELS, "cpu")
+        textbook.textbook(replace(GAN, updates=(Update("disc", loss),), batch_size=90), IMAGES, LABELS, "cpu")
     )
     expected = (to_float(IMAGES) * (1 + LABELS)[:, None, None, None]).sum()
     assert seen["d_loss"] == pytest.approx(expected.item(), rel=1e-4)
@@ -135,7 +154,7 @@ def test_the_textbook_loop_sees_the_same_pixels() -> None:
 def test_the_textbook_loop_projects() -> None:
     clipped = replace(GAN, updates=(replace(GAN.updates[0], project=lambda p: p.zero_()),))
     assert isinstance(clipped.updates[0], Update)
-    next(loop := speed.textbook(clipped, IMAGES, LABELS, "cpu"))
+    next(loop := textbook.textbook(clipped, IMAGES, LABELS, "cpu"))
     assert next(loop)["d_loss"] == pytest.approx(0.6931, abs=1e-4)  # ln 2: every logit is 0
 
 
@@ -174,19 +193,16 @@ def row(stack: int, eager: float, captured: float | None) -> dict[str, Any]:
     ],
     ids=["saturated", "out of memory", "largest"],
 )
-def test_stacks_grow_until_it_does_not_pay(
-    monkeypatch: pytest.MonkeyPatch, rates: Sequence[float | None], sizes: Sequence[int]
-) -> None:
+def test_stacks_grow_until_it_does_not_pay(rates: Sequence[float | None], sizes: Sequence[int]) -> None:
     answers = iter(rates)
 
-    def together(
-        group: object, work: object, model: str, device: str, size: int, seconds: float
-    ) -> list[Any]:
-        rate = next(answers)
-        return [None if rate is None else row(size, rate / 3, rate)]
+    class Worker(speed.Group):
+        def run(self, work: object, *arguments: Any) -> list[Any]:
+            rate = next(answers)
+            return [None if rate is None else row(arguments[2], rate / 3, rate)]
 
-    monkeypatch.setattr(speed, "together", together)
-    assert [found["stack"] for found in speed.sweep([], "vanilla", "cuda:0", 1.0)] == sizes
+    worker = Worker([], Interrupt())
+    assert [found["stack"] for found in speed.sweep(worker, "vanilla", "cuda:0", 1.0)] == sizes
 
 
 def test_a_stack_that_cannot_be_captured_counts_with_its_eager_rate() -> None:
@@ -221,7 +237,7 @@ def test_the_table_says_rates_ratios_and_advice() -> None:
     ):
         assert expected in text
     stacks = [row(1, 100.0, 900.0), row(2, 200.0, None)]
-    assert "as a CUDA graph not to be had, 10 MB" in speed.table("vanilla", figures(stacks=stacks))
+    assert "as a CUDA graph not possible, 10 MB" in speed.table("vanilla", figures(stacks=stacks))
 
 
 def test_workers_that_share_a_core_are_advised_against() -> None:
@@ -265,16 +281,28 @@ def test_help_comes_without_torch() -> None:
     assert done.stdout == "set()\n"
 
 
-def idle(n: int, threads: int | None, interrupt: Interrupt) -> AbstractContextManager[list[Here]]:
+class Here:
     """Workers without processes."""
-    return nullcontext([Here(Place(), interrupt) for _ in range(n)])
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def run(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        return [work(*arguments) for _ in range(self.n)]
+
+    def member(self, k: int) -> Here:
+        return Here(1)
+
+
+def in_this_process(n: int, threads: int | None, interrupt: Interrupt) -> AbstractContextManager[Here]:
+    return nullcontext(Here(n))
 
 
 def test_the_command_measures_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One short round in this process."""
-    monkeypatch.setattr(speed, "workers", idle)
+    monkeypatch.setattr(speed, "workers", in_this_process)
     monkeypatch.setattr(speed, "ROUNDS", 1)
     monkeypatch.setattr(workloads, "N_TEST", 200)
     file = tmp_path / "speed.json"
@@ -299,15 +327,16 @@ def test_workers_are_processes_with_the_threads_they_are_given(monkeypatch: pyte
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     with speed.workers(2, 1, Interrupt()) as ours, speed.workers(1, None, Interrupt()) as plain:
         assert os.environ["OMP_NUM_THREADS"] == "7"
-        assert speed.together([*ours, *plain], os.getenv, "OMP_NUM_THREADS") == ["1", "1", None]
-        assert len({os.getpid(), *speed.together([*ours, *plain], os.getpid)}) == 4
+        assert ours.run(os.getenv, "OMP_NUM_THREADS") == ["1", "1"]
+        assert plain.run(os.getenv, "OMP_NUM_THREADS") == [None]
+        assert len({os.getpid(), *ours.run(os.getpid), *plain.run(os.getpid)}) == 4
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries cannot be told")
 def test_large_tensors_keep_their_pages_in_a_worker() -> None:
     code = """if True:
         import resource, sys, torch
-        from bench import environment
+        from bench.execution import environment
         if "told" in sys.argv:
             environment.set_up("cpu")
         def faults():
@@ -329,7 +358,7 @@ def test_what_fails_in_a_worker_is_said_with_where_it_happened() -> None:
         speed.workers(1, 1, Interrupt()) as group,
         pytest.raises(SystemExit, match=r"(?s)error: in a worker: Traceback.*math domain error"),
     ):
-        speed.together(group, math.sqrt, -1)
+        group.run(math.sqrt, -1)
 
 
 def test_workers_end_with_a_command_that_is_killed() -> None:

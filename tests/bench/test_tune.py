@@ -253,7 +253,8 @@ def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
 # ------------------------------------------------------------------ killed and stopped
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_killed_in_a_trial_another_command_takes_it_over_at_once(fast_path: Path, workers: str) -> None:
     """The other one waits for it; the worker of the killed process ends with it."""
     words = (*LONG, "--trials", "1", "--checkpoint-every", "0")
@@ -324,9 +325,10 @@ def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
     assert {record["attempts"] for record in trial_runs(fast_path)} == {1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "workers"),
-    [pytest.param(signal.SIGINT, "1", marks=pytest.mark.slow), (signal.SIGTERM, "0")],
+    [(signal.SIGINT, "1"), (signal.SIGTERM, "0")],
     ids=["SIGINT", "SIGTERM"],
 )
 def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, workers: str) -> None:
@@ -469,7 +471,8 @@ def test_nothing_found_is_said(fast_path: Path, capsys: pytest.CaptureFixture[st
     assert (study_folder(fast_path) / "summary.json").exists()
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_storage_that_fails_on_the_way_is_one_line(fast_path: Path, workers: str) -> None:
     command = start(fast_path, *LONG, "--trials", "3", "--workers", workers)
     wait_for(lambda: trains(fast_path))

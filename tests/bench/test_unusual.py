@@ -398,7 +398,7 @@ def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: P
         "error: --strict-environment: several environments: generation on digits: torch 0.1"
     )
     assert line.endswith("(seed 1); the runs are kept")
-    assert "vanilla" not in done.stdout.decode()
+    assert "Scores:" not in done.stdout.decode()
     assert path.read_bytes() == kept
     is_fine(python(*command, folder=tmp_path))
     assert "in one environment: they differ in torch" in (report / "table.md").read_text()

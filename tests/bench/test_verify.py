@@ -19,7 +19,7 @@ from commands import SMALL
 from PIL import Image
 
 from bench import run, verify
-from bench.execution.local import run_here
+from bench.execution.worker import work
 from bench.scoring import classifier
 from bench.store import files, records
 
@@ -45,10 +45,10 @@ def results(two_seeds: Path, tmp_path: Path) -> Path:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker process: a second each."""
 
-    def run_local(tasks: Any, place: Any, slots: Any, interrupt: Any, *, retries: int, **more: Any) -> None:
-        run_here(tasks, place, interrupt, retries=retries)
+    def supervise(source: Any, place: Any, slots: Any, interrupt: Any, **more: Any) -> None:
+        work(source, place, interrupt.is_set)
 
-    monkeypatch.setattr(verify, "run_local", run_local)
+    monkeypatch.setattr(verify, "supervise", supervise)
 
 
 def seed(results: Path, k: int = 0) -> Path:
@@ -117,8 +117,8 @@ def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[s
         (lambda r: r["d_accuracy"].update(near_half=True, near_half_since=1), "d_accuracy.near_half"),
         (lambda r: r["parameters"]["gen"].update(total=1), "parameters.gen.total"),
         (lambda r: r.update(seed=7), "is the record of"),
-        (lambda r: r.update(steps=41), "its id does not follow from what it says"),
-        (lambda r: r["hyperparameters"].update(lr=1e-3), "its id does not follow from what it says"),
+        (lambda r: r.update(steps=41), "its id does not follow from its content"),
+        (lambda r: r["hyperparameters"].update(lr=1e-3), "its id does not follow from its content"),
     ],
 )
 def test_whatever_is_edited_is_found(
@@ -208,9 +208,10 @@ def test_training_code_does_not_matter_to_scores_alone(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(
-        seed(results), lambda record: record["code"]["training"].update({"bench/execution/job.py": "0" * 16})
+        seed(results),
+        lambda record: record["code"]["training"].update({"bench/execution/training.py": "0" * 16}),
     )
-    assert "code changed: bench/execution/job.py" in verified(capsys, seed(results))[1]
+    assert "code changed: bench/execution/training.py" in verified(capsys, seed(results))[1]
     assert verified(capsys, seed(results), "--scores-only")[0] == 0
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import commands
 import fake_runs
 import pandas as pd
 import pytest
 
+import reports
+from bench import run
 from bench.errors import UsageError
-from bench.store import files
+from bench.plan import Place
+from bench.store import records
+from bench.store import results as stored
 from reports import build, compare
 from reports.build import main
 
@@ -188,108 +194,6 @@ def test_mixed_protocols_get_tables_of_their_own(tmp_path: Path) -> None:
     assert frame["protocol"].nunique() == frame["table"].nunique() == 2
 
 
-# ---------------------------------------------------------------- beside an older report
-
-
-def names(out: Path) -> set[str]:
-    return {path.name for path in out.iterdir()}
-
-
-def test_a_quick_report_renews_all_that_a_full_one_left(tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    fake_runs.run(tmp_path, n_evals=2)
-    build.build([tmp_path], out)
-    first = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert "over 1 training seed" in first["table.tex"].decode()
-    for seed in (1, 2):
-        fake_runs.run(tmp_path, seed=seed, n_evals=2, fid=40.0)
-    build.build([tmp_path], out, ("markdown", "csv"), quick=True)
-    now = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert now.keys() == first.keys()
-    same = {name for name in now if now[name] == first[name]}
-    # One model has nothing to be compared with; samples are those of the first seed.
-    assert same == {"comparisons.csv", "samples.png", "samples.pdf", "filmstrip.png", "filmstrip.pdf"}
-    assert "over 3 training seeds" in now["table.tex"].decode()
-    assert "over 3 training seeds" in now["report.html"].decode()
-
-
-def test_one_format_renews_the_others(tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    fake_runs.run(tmp_path, images=False)
-    assert main([str(tmp_path), "--format", "markdown"]) == 0
-    fake_runs.run(tmp_path, images=False, seed=1)
-    assert main([str(tmp_path), "--format", "csv"]) == 0
-    assert "over 2 training seeds" in (out / "table.md").read_text()
-    assert "table.tex" not in names(out)
-
-
-def test_figures_of_groups_that_are_gone_are_removed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "report"
-    fake_runs.run(tmp_path, images=False)
-    other = fake_runs.run(tmp_path, dataset="mnist", images=False)
-    assert main([str(tmp_path), "--format", "markdown", "latex"]) == 0
-    assert {"scores-2.png", "scores-2.pdf", "curves-2.png"} <= names(out)
-    (out / "notes.png").write_text("my own")
-    (out / "curves-2.png").write_text("my own now")
-    other.rename(tmp_path / "elsewhere")
-    capsys.readouterr()
-    assert main([str(tmp_path), "--format", "markdown"]) == 0
-    assert names(out) == {
-        *("table.md", "table.tex", "files.json", "scores.png", "scores.pdf", "curves.png", "curves.pdf"),
-        *("precision_recall.png", "precision_recall.pdf", "notes.png", "curves-2.png"),
-    }
-    assert f"removed {out}/scores-2.png: of an earlier report" in capsys.readouterr().err
-
-
-def test_what_no_report_wrote_stays(tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    fake_runs.run(tmp_path, images=False)
-    out.mkdir()
-    own = {"table.tex": "my table", "report.html": "my page", "curves.pdf": "mine", "scores-2.png": "mine"}
-    for name, text in own.items():
-        (out / name).write_text(text)
-    build.build([tmp_path], out, ("markdown", "csv"), quick=True)
-    assert {name: (out / name).read_text() for name in own} == own
-
-
-def test_the_tables_of_a_report_without_a_list_are_known_by_their_heads(tmp_path: Path) -> None:
-    out = tmp_path / "report"
-    fake_runs.run(tmp_path, images=False)
-    build.build([tmp_path], out, ("latex", "html"), quick=True)
-    (out / "files.json").unlink()
-    fake_runs.run(tmp_path, images=False, seed=1)
-    build.build([tmp_path], out, ("markdown", "csv"), quick=True)
-    for name in ("table.tex", "report.html"):
-        assert "over 2 training seeds" in (out / name).read_text()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[" * 100_000,
-        '{"files": 3}',
-        '{"files": {"../../victim": "SHA", "/victim": "SHA", "": "SHA", "..": "SHA", "runs": "SHA", "x": 3}}',
-        '{"files": {"a\\u0000b": "SHA"}}',
-        '{"files": {"\\ud800": "SHA"}}',
-    ],
-)
-def test_a_list_that_somebody_made_up_removes_nothing_outside(tmp_path: Path, text: str) -> None:
-    out = tmp_path / "results" / "report"
-    fake_runs.run(tmp_path / "results", images=False)
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    out.mkdir()
-    (out / "link").symlink_to(victim)
-    (out / "files.json").write_text(text.replace("SHA", files.file_digest(victim)))
-    build.build([tmp_path / "results"], out, ("csv",))
-    assert victim.read_text() == "precious"
-    assert (out / "link").is_symlink()
-    assert (tmp_path / "results" / "runs").is_dir()
-
-
 # ---------------------------------------------------------------- what is refused, and how
 
 
@@ -402,3 +306,44 @@ def test_csv_of_nothing_is_still_a_csv(tmp_path: Path) -> None:
     build.build([tmp_path], tmp_path / "report", ("csv",), quick=True)
     text = (tmp_path / "report" / "comparisons.csv").read_text()
     assert list(pd.read_csv(io.StringIO(text)).columns) == ["table", *compare.COMPARED]
+
+
+# ---------------------------------------------------------------- how it is called
+
+
+def test_ctrl_c_while_it_is_still_importing_ends_it_without_a_word(tmp_path: Path) -> None:
+    """As every command of this project: an import that takes long stands for all of them."""
+    (tmp_path / "argparse.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(100)\n")
+    path = os.pathsep.join([str(tmp_path), str(Path(build.__file__).parents[1])])
+    command = commands.launch(tmp_path, "reports.build", "results", terminal=True, PYTHONPATH=path)
+    commands.wait_for(lambda: "importing" in command.printed)
+    command.interrupt()
+    assert command.wait(seconds=20) == 130
+    assert command.printed.replace("^C", "").split() == ["importing"]
+
+
+def test_runs_that_are_loaded_are_not_loaded_again(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = reports.load(results)
+    build.build([results], tmp_path / "a", ("markdown", "csv", "html"), quick=True)
+
+    def refuse(roots: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(stored, "load", refuse)
+    monkeypatch.setattr(records, "read_record", refuse)
+    build.build([results], tmp_path / "b", ("markdown", "csv", "html"), runs=runs, quick=True)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_the_closing_of_a_command_loads_the_runs_once(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = []
+    load = stored.load
+    monkeypatch.setattr(stored, "load", lambda roots: loaded.append(roots) or load(roots))
+    assert run._close([], Place(results)) == 0
+    assert capsys.readouterr().out == f"report: {results / 'report'}\n"
+    assert len(loaded) == 1

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import reports
-from reports import build, environments, summary, tables
+from reports import build, environments, groups, tables
 from reports import text as to_text
 
 
@@ -25,7 +25,7 @@ def study(root: Path, *environments: dict[str, Any], model: str = "vanilla") -> 
 
 def said(root: Path) -> list[str]:
     """The sentences on environments below the only table of scores."""
-    [group] = summary.groups(reports.load(root))
+    [group] = groups.groups(reports.load(root))
     sentences = [each.sentence for each in environments.differences(group)]
     table = tables.scores(group)
     assert [note for note in table.notes if "environments" in note] == sentences

@@ -19,7 +19,7 @@ import fake_runs
 import pytest
 
 import reports
-from reports import build, page, summary
+from reports import build, groups, page
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -115,7 +115,7 @@ def test_pictures_have_words(report: Path) -> None:
 
 def test_trials_of_a_search_have_no_command_of_their_own(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False, fields={"protocol.scored_on": "val"})
-    (group,) = summary.groups(reports.load(tmp_path))
+    (group,) = groups.groups(reports.load(tmp_path))
     assert page.command(group, group.summary["id"][0]).startswith("# a trial of a search")
 
 
@@ -131,7 +131,7 @@ def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
         hyperparameters=settings,
         fields={"protocol.precision": "bf16"},
     )
-    [group] = summary.groups(reports.load(tmp_path))
+    [group] = groups.groups(reports.load(tmp_path))
     words = shlex.split(page.command(group, group.summary["id"][0]))
     assert words[:3] == ["python", "-m", "bench.run"]
     flags = " ".join(words)

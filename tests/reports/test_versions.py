@@ -13,7 +13,7 @@ import pytest
 
 import reports
 from bench.store.records import digest
-from reports import build, compare, summary, tables, versions
+from reports import build, compare, groups, tables, versions
 
 
 def code(model: str = "0", training: str = "0", scoring: str = "0", how: str = "source") -> dict[str, Any]:
@@ -39,8 +39,8 @@ def short(content: dict[str, Any], length: int = 4) -> str:
     return digest({"code.model": content["model"], "code.training": content["training"]})[:length]
 
 
-def group_of(root: Path) -> summary.Group:
-    [group] = summary.groups(reports.load(root))
+def group_of(root: Path) -> groups.Group:
+    [group] = groups.groups(reports.load(root))
     return group
 
 
@@ -120,11 +120,11 @@ def test_the_baseline_is_the_newest_version(tmp_path: Path) -> None:
 def test_other_scoring_code_is_another_table_that_names_the_files(tmp_path: Path) -> None:
     a_run(tmp_path, code(scoring="a"), fields={"protocol.code": "a" * 12})
     a_run(tmp_path, code(scoring="b"), fields={"protocol.code": "b" * 12})
-    groups = summary.groups(reports.load(tmp_path))
-    assert sorted(group.title for group in groups) == [
+    found = groups.groups(reports.load(tmp_path))
+    assert sorted(group.title for group in found) == [
         f"generation on digits (scoring code {letter * 12})" for letter in "ab"
     ]
-    for group in groups:
+    for group in found:
         assert [note for note in tables.scores(group).notes if "bench/scoring/metrics.py" in note]
 
 
@@ -132,7 +132,7 @@ def test_records_of_the_first_schema_have_no_code_and_stand_apart(tmp_path: Path
     fake_runs.run(tmp_path, images=False)
     path = a_run(tmp_path, code(), fields={"protocol.code": "a" * 12, "protocol.version": None})
     assert path.exists()
-    titles = sorted(group.title for group in summary.groups(reports.load(tmp_path)))
+    titles = sorted(group.title for group in groups.groups(reports.load(tmp_path)))
     assert titles == ["generation on digits (scoring code aaaaaaaaaaaa)", "generation on digits (version 1)"]
 
 

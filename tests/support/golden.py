@@ -22,13 +22,15 @@ from torch import Tensor
 from baselines import registry
 from baselines.gan import DataSpec, Optimizer
 from baselines.training import settings
+from baselines.training.optim import make_optimizer
 from baselines.training.step import DataBatch
 from baselines.training.streams import draw
 from baselines.training.trainer import Trainer
 from bench.data.datasets import Dataset, Images
 from bench.scoring import metrics
 from bench.scoring.conditional import conditional_scores
-from bench.scoring.extractors import Features, load_extractor
+from bench.scoring.extractors import load_extractor
+from bench.scoring.features import Features
 from bench.scoring.superresolution import restoration_scores
 
 FILE = Path(__file__).with_name("golden.json")
@@ -143,7 +145,7 @@ def _optimized(optim: Optimizer) -> float:
     """How far two steps go on slopes from 1e-9 to 1: the first of Adam does not depend on its betas."""
     slopes = torch.logspace(-9, 0, 10)
     param = torch.zeros(10, requires_grad=True)
-    optimizer = optim.make([param])
+    optimizer = make_optimizer(optim, [param])
     for slope in (slopes, 2 * slopes.flip(0)):
         param.grad = slope
         optimizer.step()

@@ -99,7 +99,7 @@ def main() -> None:
         sort(out, n)
         make(out, n)
         weigh(out)
-        timed("store.load", lambda: results.load(out))
+        timed("store.load", lambda: results.load([out]))
         timed("reports.load", lambda: reports.load(out))
         timed("reports.build", lambda: build(out))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from commands import compute
 
-from bench.execution import environment
+from bench.execution import environment, training
 from bench.plan import Job, Place, Spec, plan
 from bench.scoring import metrics
 from bench.store import records
@@ -65,21 +65,18 @@ def test_each_run_has_its_share_across_a_stop(
     reading = 1000.0
     monkeypatch.setattr(environment, "energy_j", lambda device: reading)
     place = Place(tmp_path, offline=True)
+    advance = training.Stack.advance
 
-    def stop() -> bool:
+    def using_energy(stack: training.Stack) -> None:
         nonlocal reading
         reading += 30.0
-        return True
+        advance(stack)
 
-    compute(jobs, place, stop=stop)
+    monkeypatch.setattr(training.Stack, "advance", using_energy)
+    compute(jobs, place, stop=lambda: reading > 1000.0)
+    assert reading == 1030.0
     reading = 5000.0  # others used the GPU meanwhile
-
-    def go_on() -> bool:
-        nonlocal reading
-        reading += 10.0
-        return False
-
-    compute(jobs, place, stop=go_on)
+    compute(jobs, place)
     shares = []
     for each in jobs:
         record = records.read_record(each.folder(tmp_path))

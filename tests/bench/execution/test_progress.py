@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def tell(folder: Path, step: int, phase: str = "training", metrics: Any = None, steps: int = 100) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"step": step, "steps": steps, "phase": phase, "metrics": metrics or {}}
+    evals = [] if metrics is None else [{"step": step, "metrics": metrics}]
+    told = {"step": step, "steps": steps, "phase": phase, "evals": evals}
     (folder / "progress.json").write_text(json.dumps(told))
 
 
@@ -65,8 +67,8 @@ def test_time_left_is_by_the_speed_since_the_first_sign_of_life(jobs: list[Job],
     tell(jobs[0].folder(tmp_path), 20)
     watched.tick(force=True)
     begun = watched.started
-    assert watched._left(60, begun + 10) == "0 min 35 s left"  # 40 in 10 s, 140 to go
-    assert watched._left(20, begun + 10) == ""
+    assert watched._left(60, 0, begun + 10) == "0 min 35 s left"  # 40 in 10 s, 140 to go
+    assert watched._left(20, 0, begun + 10) == ""
 
 
 def test_runs_that_are_only_to_be_scored_are_said_to_be(
@@ -83,21 +85,79 @@ def test_runs_that_are_only_to_be_scored_are_said_to_be(
     ]
     finish(folders[1], GENERATED)
     watched.tick(force=True)
-    assert watched._left(200, watched.started + 1) == ""
+    assert watched._left(200, 2, watched.started + 1) == ""
 
 
-def test_the_bar_says_scoring_too(jobs: list[Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
-    monkeypatch.setattr(progress, "Console", lambda: terminal)
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Console:
+    found = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "Console", lambda: found)
+    return found
+
+
+def seen(watched: Progress, terminal: Console) -> str:
+    """What a terminal shows after one more look."""
+    watched.tick(force=True)
+    with terminal.capture() as captured:
+        terminal.print(watched.live.get_renderable())
+    return captured.get()
+
+
+def test_the_bar_says_scoring_too(jobs: list[Job], terminal: Console, tmp_path: Path) -> None:
     watched = Progress(jobs, tmp_path)
     for one in jobs:
         tell(one.folder(tmp_path), 100, "scoring")
-    watched.tick(force=True)
+    found = seen(watched, terminal)
+    assert "0/2 runs" in found
+    assert "iterations  scoring" in found
+    assert "0:00:00" not in found
+
+
+def test_a_terminal_shows_a_line_per_worker_and_a_table_over_all_seeds(
+    jobs: list[Job], terminal: Console, tmp_path: Path
+) -> None:
+    """At the last evaluation that all have reached, whoever is ahead."""
+    watched = Progress(jobs, tmp_path)
+    first, second = (one.folder(tmp_path) for one in jobs)
+    assert "starting workers" in terminal_text(watched, terminal)
+    tell(first, 20, metrics=GENERATED)
+    found = seen(watched, terminal)
+    assert re.search(r"vanilla digits seed 0  training 20/100  FID 12\.35", found)
+    assert "seeds" not in found, "the other seed has not been scored"
+    losses = {"d_loss": 0.693, "g_loss": 1}
+    for folder, evals, more in (
+        (
+            first,
+            {10: 14.0, 20: 12.0, 30: 7.0},
+            {"phase": "training", "losses": losses},
+        ),
+        (second, {10: 16.0, 20: 10.0}, {"phase": "waiting"}),
+    ):
+        entries = [{"step": step, "metrics": {"classifier": {"fid": fid}}} for step, fid in evals.items()]
+        step = max(evals) + 5
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "progress.json").write_text(json.dumps({"step": step, "evals": entries, **more}))
+    found = seen(watched, terminal)
+    assert re.search(r"seed 0  training 35/100  D loss 0\.693  G loss 1  FID 7\.00", found)
+    assert "1 run waits for a worker" in found
+    assert re.search(r"vanilla +digits +20 +2 +11 ± 1\.4", found)
+    finish(first, GENERATED)
+    assert "seed 0  training" not in seen(watched, terminal)
+
+
+def test_a_stack_is_one_line(jobs: list[Job], terminal: Console, tmp_path: Path) -> None:
+    for one in jobs:
+        tell(one.folder(tmp_path), 20)
+        path = one.folder(tmp_path) / "progress.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"worker": "somewhere-7"}))
+    assert "vanilla digits seeds 0, 1  training 20/100" in seen(Progress(jobs, tmp_path), terminal)
+
+
+def terminal_text(watched: Progress, terminal: Console) -> str:
+    """What a terminal shows at first."""
     with terminal.capture() as captured:
-        terminal.print(watched.bars.get_renderable())
-    assert "0/2 runs" in captured.get()
-    assert "iterations  scoring" in captured.get()
-    assert "0:00:00" not in captured.get()
+        terminal.print(watched.bar.get_renderable())
+    return captured.get()
 
 
 def test_super_resolution_is_shown_by_its_psnr(jobs: list[Job], shown: io.StringIO, tmp_path: Path) -> None:
@@ -164,17 +224,21 @@ def told_by(one: Job, place: Place) -> dict[str, Any]:
 
 def test_a_run_tells_its_latest_scores(tmp_path: Path) -> None:
     place = Place(tmp_path / "results", offline=True)
-    one, calls = small_srgan(place), iter((False, True))
-    compute([one], place, stop=lambda: next(calls))
-    assert told_by(one, place)["metrics"].keys() == {"classifier", "super-resolution"}
+    one = small_srgan(place)
+    compute([one], place, stop=lambda: (one.folder(place.out) / "samples-000001.png").exists())
+    told = told_by(one, place)
+    assert (told["step"], told["phase"]) == (1, "waiting")
+    assert told["evals"][-1]["metrics"].keys() == {"classifier", "super-resolution"}
+    assert all(isinstance(value, float) for value in told["losses"].values())
+    assert told["losses"].keys() >= {"d_loss", "g_loss"}
 
 
 def test_a_run_that_has_trained_is_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place(tmp_path / "results", offline=True)
     one = small_srgan(place)
-    monkeypatch.setattr(training.Stack, "evaluate", lambda stack: setattr(stack, "told_at", -10.0))
+    monkeypatch.setattr(training.Stack, "evaluate", lambda stack: setattr(stack, "progress_at", -10.0))
     stack, phases = training.Stack([one], place), []
-    stack.resume()
+    stack.resume(None)
     while not stack.done:
         stack.advance()
         phases.append(told_by(one, place)["phase"])

@@ -12,11 +12,10 @@ from typing import Any
 
 import commands
 import pytest
-from bench.execution.remote import NOTE
 from commands import SMALL, begun, folders, numbers, records, start, wait_for, without_report
 
 from bench.errors import UsageError
-from bench.execution import ray, remote
+from bench.execution import ray
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = (*SMALL, "--steps", "1000", "--eval-every", "1000", "--draws", "1", "--checkpoint-every", "0")
@@ -59,7 +58,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def impatient() -> None:
     """For ``before``: no report, and looks in quick succession."""
     without_report()
-    remote.LOOK_EVERY, remote.GRACE_S = 0.5, 1.0
+    from bench.execution import launch
+
+    launch.LOOK_EVERY = 0.5
 
 
 def submit(folder: Path, *words: object) -> commands.Command:
@@ -86,23 +87,23 @@ def test_on_a_cluster_one_fails_one_is_killed_and_the_others_do_not_notice(
     def vanilla() -> list[Path]:
         return [path for path in folders(fast_path) if path.parent.name.startswith("vanilla")]
 
-    claims: list[int] = []
+    held: list[int] = []
 
     def both_begun() -> bool:
         texts = [path.read_text() for path in fast_path.glob("results/runs/*/*/lease-1")]
-        claims.append(sum('"ticket": "' in text and '"ticket": ""' not in text for text in texts))
+        held.append(len(texts))
         return [path for path in vanilla() if (path / "checkpoint.pt").exists()] == vanilla() != []
 
     wait_for(both_begun)
     os.kill(json.loads((vanilla()[0] / "lease-1").read_text())["pid"], signal.SIGKILL)
     assert command.wait() == 1, command.err
-    assert max(claims) == 2, "half a GPU each, of one"
+    assert max(held) == 2, "half a GPU each, of one"
     failed = [record for record in records(fast_path) if record["status"] == "failed"]
     assert [record["reason"] for record in failed] == ["ValueError: a fault, made on purpose"] * 2
     assert [record["attempts"] for record in failed] == [2, 2]
     assert [same(path) for path in vanilla()] == whole
     assert {r["seed"]: r["attempts"] for r in records(fast_path) if r["model"] == "vanilla"} == {0: 2, 1: 1}
-    assert "ray job" in (vanilla()[0] / "error.log").read_text()
+    assert "is gone" in (vanilla()[0] / "error.log").read_text()
 
 
 def test_a_run_goes_on_elsewhere_when_its_node_is_gone(
@@ -133,7 +134,6 @@ def test_an_interrupted_command_ends_its_tasks_at_a_checkpoint(
     again = submit(fast_path, *LONG, "--seeds", "1")
     assert again.wait() == 0, again.err
     assert [same(folder)] == whole[:1]
-    assert not (folder / NOTE).exists()
 
 
 def test_an_address_where_nobody_answers_is_refused_at_once() -> None:

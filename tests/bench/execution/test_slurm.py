@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,12 +16,11 @@ from typing import Any
 
 import commands
 import pytest
-from bench.execution.remote import NOTE
-from commands import SMALL, folders, numbers, records, start, wait_for, without_report
+from commands import SMALL, begun, folders, numbers, records, start, wait_for, without_report
 
 from bench import cli, tune
-from bench.execution import remote
-from bench.search import findings, study
+from bench.execution import launch
+from bench.search import findings, storage, study
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "srun")
@@ -64,7 +64,7 @@ def _two_free_ports() -> int:
 def impatient() -> None:
     """For ``before``: no report, and looks in quick succession."""
     without_report()
-    remote.LOOK_EVERY, remote.GRACE_S = 0.5, 1.0
+    launch.LOOK_EVERY = 0.5
 
 
 def submit(folder: Path, *words: object, slurm: dict[str, str], to: str = "printed") -> commands.Command:
@@ -83,10 +83,16 @@ def scancel(slurm: dict[str, str], *words: str) -> None:
     subprocess.run(["scancel", *words], env={**os.environ, **slurm}, check=True, timeout=30)
 
 
-def note(folder: Path) -> dict[str, Any]:
-    """What a run's folder says of its job."""
-    found: dict[str, Any] = json.loads((folder / NOTE).read_text())
-    return found
+def supervisor(folder: Path) -> int:
+    """The process of the job that computes a run, as its lease says."""
+    return int(json.loads(wait_for(lambda: (folder / "lease-1").read_text()))["pid"])
+
+
+def job_of(pid: int) -> str:
+    """The array job that a process is in: ``12_3``."""
+    lines = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    found = dict(line.split("=", 1) for line in lines if "=" in line)
+    return f"{found['SLURM_ARRAY_JOB_ID']}_{found['SLURM_ARRAY_TASK_ID']}"
 
 
 def logs(folder: Path, job: str) -> str:
@@ -122,14 +128,13 @@ def test_an_array_of_six_gives_the_records_of_local_workers(slurm: dict[str, str
     assert (array.wait(), array.err) == (0, "")
     assert 1 < most <= 5, "side by side, up to the limit"
     names = [line.split()[0] for line in squeue(slurm, "--states=all")]
-    assert sorted(names) == [f"{names[0].partition('_')[0]}_{k}" for k in range(6)], "one array"
+    assert sorted(names) == [f"{names[0].partition('_')[0]}_{k}" for k in range(5)], "one array"
     here = commands.run(fast_path / "local", *SIX, "--workers", "2", before=without_report)
     assert (here.wait(), here.err) == (0, "")
     ours, theirs = folders(fast_path / "slurm"), folders(fast_path / "local")
     assert [path.name for path in ours] == [path.name for path in theirs]
     assert len(ours) == 6
     assert [numbers(path) for path in ours] == [numbers(path) for path in theirs]
-    assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/" + NOTE))
     assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/lease-*"))
 
 
@@ -146,11 +151,9 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
 
     wait_for(lambda: len([path for path in vanilla() if (path / "checkpoint.pt").exists()]) == 2)
     killed, timed_out = vanilla()
-    os.kill(json.loads((killed / "lease-1").read_text())["pid"], signal.SIGKILL)
-    job = note(timed_out)["job"]
+    job = job_of(supervisor(timed_out))
+    os.kill(supervisor(killed), signal.SIGKILL)
     scancel(slurm, "--signal=USR2", job)  # as Slurm does before a job's time is up
-    wait_for(lambda: not any(line.startswith(f"{job} R") for line in squeue(slurm, "--format=%i %t")))
-    assert not (timed_out / "run.json").exists(), "it was caught in the middle"
     wait_for(lambda: f"Requeued job {job}" in logs(fast_path, job))
     assert command.wait() == 1, command.err
     failed = [record for record in records(fast_path) if record["status"] == "failed"]
@@ -160,8 +163,8 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
     assert [same(path) for path in vanilla()] == whole
     finished = {record["seed"]: record["attempts"] for record in records(fast_path)[-2:]}
     assert finished == {0: 2, 1: 1}, "killed: tried again; timed out: the same attempt went on"
-    assert "slurm job" in (killed / "error.log").read_text()
-    assert logs(fast_path, job).count("Starting with") == 2
+    assert re.search(r"process \d+ on \S+ is gone", (killed / "error.log").read_text())
+    wait_for(lambda: logs(fast_path, job).count("Starting with") == 2, seconds=60)
 
 
 def test_jobs_are_left_collected_and_cancelled(
@@ -170,26 +173,45 @@ def test_jobs_are_left_collected_and_cancelled(
     words = (*LONG, "--seeds", "3", "--workers", "2")
     left = submit(fast_path, *words, "--detach", slurm=slurm, to="left")
     assert (left.wait(), left.err) == (0, "")
-    assert "slurm has 3 jobs, 0 wait: the same command goes on" in left.out
+    assert "slurm has 2 jobs: the same command goes on" in left.out
     again = submit(fast_path, *words, "--detach", slurm=slurm, to="again")
     assert (again.wait(), again.err) == (0, "")
-    assert "3 of them were handed to slurm by an earlier command" in again.out
-    jobs = [note(path)["job"] for path in folders(fast_path)]
-    assert len({job.partition("_")[0] for job in jobs}) == 1, "none was submitted twice"
+    assert "2 jobs of an earlier command in slurm work on this" in again.out
+    array = min(line.split()[0].partition("_")[0] for line in squeue(slurm, "--states=running,pending"))
     parted = submit(fast_path, *words, slurm=slurm, to="parted")
-    wait_for(lambda: "3 of them" in parted.out)
+    wait_for(lambda: "2 jobs of an earlier" in parted.out)
     parted.kill(signal.SIGINT)
     assert parted.wait() == 130
-    assert "jobs stay in the queue; to end them: scancel " + jobs[0].partition("_")[0] in parted.err
+    assert f"2 jobs stay in the queue; to end them: scancel {array}" in parted.err
     stays = submit(fast_path, *words, slurm=slurm, to="stays")
-    scancel(slurm, jobs[2])
-    assert stays.wait() == 1
-    assert f"slurm job {jobs[2]} was cancelled" in stays.err
+    wait_for(lambda: "2 jobs of an earlier" in stays.out)
+    scancel(slurm, f"{array}_0")
+    assert stays.wait() == 0, stays.err
+    assert f"slurm job {array}_0 CANCELLED" in stays.err, "the other one did all the work"
     assert [same(path) for path in folders(fast_path)[:2]] == whole
-    assert not (folders(fast_path)[2] / "run.json").exists()
-    assert not (folders(fast_path)[2] / NOTE).exists()
-    array = jobs[0].partition("_")[0] + "_"
-    assert sum(line.split()[0].startswith(array) for line in squeue(slurm, "--states=all")) == 3
+    assert sum(line.split()[0].startswith(f"{array}_") for line in squeue(slurm, "--states=all")) == 2
+
+
+def test_when_all_its_jobs_are_cancelled_a_command_ends(slurm: dict[str, str], fast_path: Path) -> None:
+    command = submit(fast_path, *LONG, "--steps", "100000", "--seeds", "2", slurm=slurm)
+    wait_for(begun(fast_path, 2))
+    scancel(slurm, job_of(supervisor(folders(fast_path)[0])).partition("_")[0])
+    assert command.wait() == 1
+    assert command.err.count("CANCELLED") == 2
+    assert "the records of 2 of 2 runs are missing" in command.err
+
+
+def test_a_killed_job_costs_the_work_since_its_last_save_without_a_word_from_slurm(
+    slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command watches: another job that waits for work takes the run over."""
+    command = submit(fast_path, *LONG, "--seeds", "2", "--detach", slurm=slurm)
+    assert command.wait() == 0
+    wait_for(begun(fast_path, 2))
+    killed = folders(fast_path)[0]
+    os.kill(supervisor(killed), signal.SIGKILL)
+    wait_for(lambda: all((path / "run.json").exists() for path in folders(fast_path)), seconds=90)
+    assert [same(path) for path in folders(fast_path)] == whole
 
 
 # ------------------------------------------------------------------ searches
@@ -210,19 +232,19 @@ def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
     words = (*search, "--executor", "slurm", "--workers", "2")
     command = start(fast_path, before=partial(_tune, words), **slurm)
 
-    def trials() -> list[Any]:
+    def trials(*states: str) -> list[Any]:
         (folder,) = (fast_path / "results" / "studies").glob("*")
-        storage = study.open_storage(None, folder)
-        return [t for t in storage.get_all_trials(0) if "ending" in t.user_attrs or not t.state.is_finished()]
+        found = storage.open_storage(None, folder).get_all_trials(0)
+        return [trial for trial in found if trial.state.name in states]
 
     wait_for(lambda: list(fast_path.glob("results/studies/*/journal.log")))
-    wait_for(lambda: len({t.user_attrs["pid"] for t in trials()}) == 2)
-    os.kill(trials()[0].user_attrs["pid"], signal.SIGKILL)
+    wait_for(lambda: len({t.user_attrs.get("pid") for t in trials("RUNNING", "COMPLETE")}) == 2)
+    worker = wait_for(lambda: trials("RUNNING"))[0].user_attrs["pid"]
+    os.kill(int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     assert command.wait() == 0, command.err
-    endings = [study.ending_of(trial) for trial in trials()]
-    assert sorted(endings) == ["complete"] * 4 + ["lost"]
-    assert len({trial.user_attrs["slot"] for trial in trials()}) == 4
-    assert len({trial.user_attrs["pid"] for trial in trials()}) >= 2
+    ended = trials("COMPLETE", "FAIL")
+    assert sorted(map(study.ending_of, ended)) == ["complete"] * 4 + ["lost"]
+    assert len({trial.user_attrs["slot"] for trial in ended}) == 4
     assert "slurm job" in command.err
     assert "vanilla spent 4 trials (4 complete)" in command.out
     assert len(list((fast_path / "results" / "slurm").glob("*_submitted.pkl"))) == 3

@@ -17,7 +17,8 @@ from torch_fidelity import registry
 
 from bench.data import datasets
 from bench.scoring import metrics
-from bench.scoring.extractors import Extractor, Features, load_extractor
+from bench.scoring.extractors import load_extractor
+from bench.scoring.features import Extractor, Features
 from bench.scoring.metrics import ScoreError, mode_coverage, protocol, score
 
 KEYS = {"fid", "isc_mean", "isc_std", "kid_mean", "kid_std", "precision", "recall"}

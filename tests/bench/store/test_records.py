@@ -20,11 +20,11 @@ import commands
 import fake_runs
 import pytest
 import torch
-from commands import SMALL, folders, numbers, without_report
+from commands import SMALL, folders, numbers, run_here, without_report
 
 import reports
 from bench.errors import UsageError
-from bench.execution import checkpoints
+from bench.execution import checkpoints, training
 from bench.plan import Job, Place
 from bench.search import trial
 from bench.store import files, records
@@ -298,7 +298,7 @@ def test_an_error_of_the_system_is_no_damage(
     before = sorted(path.name for path in folder.iterdir())
     read: Callable[[], Any] = partial(records.read_record, folder)
     if name == "checkpoint.pt":
-        read = partial(checkpoints._checkpoints, job_of(record), folder, CPU)
+        read = partial(checkpoints._checkpoints, job_of(record), folder, CPU, newest=True)
     with pytest.raises(files.UnreadableError) as caught:
         read()
     assert str(caught.value) == f"{folder / name}: {os.strerror(number)}"
@@ -335,14 +335,14 @@ def test_a_checkpoint_of_another_kind_of_device_is_one_line_and_stays(tmp_path: 
     mine = job_of(record)
     folder = mine.folder(tmp_path)
     path = checkpoint(folder, record, len(torch.Generator().get_state()))
-    assert set(checkpoints._checkpoints(mine, folder, CPU)) == {3}
+    assert set(checkpoints._checkpoints(mine, folder, CPU, newest=True)) == {3}
     checkpoint(folder, record, 16)  # a GPU's
     before = path.read_bytes()
     line = f"{path}: holds random numbers of another kind of device than cpu: go on there, or move it away"
     with pytest.raises(files.UnreadableError, match=line):
-        checkpoints._checkpoints(mine, folder, CPU)
+        checkpoints._checkpoints(mine, folder, CPU, newest=True)
     with pytest.raises(files.UnreadableError):
-        job.abreast([mine], Place(tmp_path))
+        checkpoints.group_by_checkpoint([mine], tmp_path, CPU)
     assert path.read_bytes() == before
     assert not list(folder.glob("*.damaged-*"))
 
@@ -360,7 +360,7 @@ def test_a_checkpoint_for_which_there_is_no_memory_stays(
 
     monkeypatch.setattr(torch, "load", full)
     with pytest.raises(type(error)):
-        checkpoints._checkpoints(mine, path.parent, CPU)
+        checkpoints._checkpoints(mine, path.parent, CPU, newest=True)
     assert path.exists()
 
 
@@ -370,9 +370,11 @@ def test_a_worker_s_unreadable_file_is_no_failure_of_the_run(
     def unreadable(*_: Any, **__: Any) -> None:
         raise files.UnreadableError(errno.EIO, "Input/output error", "x/checkpoint.pt")
 
-    monkeypatch.setattr(job, "run", unreadable)
-    ended = Task([]).run(Place(tmp_path), lambda: False)
-    assert ended == ("unwritable", (errno.EIO, "Input/output error", "x/checkpoint.pt"))
+    monkeypatch.setattr(training, "begin", unreadable)
+    mine = job_of(json.loads((fake_runs.run(tmp_path / "other") / "run.json").read_text()))
+    with pytest.raises(files.UnreadableError, match="Input/output error"):
+        run_here([mine], Place(tmp_path))
+    assert not list(tmp_path.rglob("error.log"))
 
 
 def test_a_report_of_nothing_but_another_s_says_so(tmp_path: Path) -> None:

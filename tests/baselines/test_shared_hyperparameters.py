@@ -1,4 +1,4 @@
-"""Hyperparameters that models share: declared once as a group, seen everywhere as a flat list."""
+"""Hyperparameters that models share: declared once as a group, a flat list everywhere else."""
 
 from __future__ import annotations
 

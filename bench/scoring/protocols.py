@@ -1,4 +1,4 @@
-"""Published protocols that ``--protocol`` follows as far as this harness can."""
+"""Published protocols for ``--protocol``. They are followed as far as this harness can."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.errors import UsageError
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a paper fixed. What it searched over is left to ``--set``."""
+    """The settings that a paper fixed. The values that it searched over are left to ``--set``."""
 
     paper: str
     models: Mapping[str, Mapping[str, Any]]
-    """Model -> the hyperparameters that it alone has."""
+    """Model -> hyperparameters that the paper fixed for this model alone."""
     hyperparameters: Mapping[str, Any]
-    """Of every model."""
+    """Hyperparameters that the paper fixed for every model."""
     updates: Mapping[str, int]
-    """Data set -> updates of the discriminator."""
+    """Data set -> number of updates of the discriminator."""
     features: tuple[str, ...]
 
     def settings(self, model: str) -> dict[str, Any]:
@@ -27,8 +27,11 @@ class Protocol:
         return {**self.hyperparameters, **self.models.get(model, {})}
 
     def steps(self, dataset: str, n_critic: int) -> int:
-        """The paper's training in iterations: ``n_critic`` discriminator updates and one of the generator."""
-        return max(1, self.updates[dataset] // max(1, n_critic))  # a senseless n_critic is refused later
+        """The length of the paper's training in iterations.
+
+        An iteration has ``n_critic`` updates of the discriminator and one of the generator.
+        """
+        return max(1, self.updates[dataset] // max(1, n_critic))  # an n_critic below 1 is refused later
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -42,7 +45,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "wgan_gp": {},
             "dragan": {},
         },
-        # β2 is TensorFlow's default; learning rate, β1, n_critic, norm, clip and penalty were searched over.
+        # β2 is TensorFlow's default. The paper searched over learning rate, β1, n_critic, norm, clip and
+        # penalty.
         hyperparameters={
             "net": "infogan",
             "prior": "uniform",
@@ -59,10 +63,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def follow(name: str, models: list[str], datasets: list[str]) -> Protocol:
-    """The protocol of this name, for models and data sets that it covers.
+    """The protocol of this name.
 
     Raises:
-        UsageError: a model or data set that the paper did not measure.
+        UsageError: the paper did not measure one of these models or data sets.
     """
     protocol = PROTOCOLS[name]
     for flag, given, known in (

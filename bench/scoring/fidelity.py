@@ -1,0 +1,124 @@
+"""FID, IS and KID of features, by torch-fidelity (https://github.com/toshas/torch-fidelity).
+
+This is the one file that uses parts of torch-fidelity that it does not document: the functions that turn
+features into scores. Where a version of it lacks one, the documented ``calculate_metrics`` gives the same
+numbers, only slower. ``pyproject.toml`` bounds the version, and ``tests/support/golden.json`` holds the
+numbers.
+
+Letters beside tensors: N and M images, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+PASS_THROUGH = "gan-bench-pass-through"
+"""The name under which :func:`_pass_through` is registered with torch-fidelity."""
+
+
+def moments(features: Tensor) -> Any:
+    """What FID needs of features (N, D): mean and covariance. They are for :func:`fid` alone."""
+    statistics = _undocumented("metric_fid", "fid_features_to_statistics")
+    distance = _undocumented("metric_fid", "fid_statistics_to_metric")
+    return features if statistics is None or distance is None else statistics(features)
+
+
+def fid(a: Any, b: Any) -> float:
+    """Fréchet distance (Heusel et al. 2017, arXiv:1706.08500) between two :func:`moments`."""
+    distance = _undocumented("metric_fid", "fid_statistics_to_metric")
+    if distance is None or isinstance(a, Tensor):
+        found = _documented(a, b, fid=True)
+    else:
+        found = distance(a, b, verbose=False)
+    return float(found["frechet_inception_distance"])
+
+
+def isc(logits: Tensor, *, splits: int, seed: int) -> tuple[float, float]:
+    """Inception score (Salimans et al. 2016, arXiv:1606.03498) of logits (N, K).
+
+    Returns its mean and standard deviation over splits.
+    """
+    if (score := _undocumented("metric_isc", "isc_features_to_metric")) is None:
+        found = _documented(logits, None, isc=True, isc_splits=splits, rng_seed=seed)
+    else:
+        found = score(logits, splits=splits, shuffle=True, rng_seed=seed)
+    return found["inception_score_mean"], found["inception_score_std"]
+
+
+def kid(a: Tensor, b: Tensor, *, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
+    """Kernel distance (Bińkowski et al. 2018, arXiv:1801.01401) of features (N, D) and (M, D).
+
+    Returns its mean and standard deviation over subsets.
+    """
+    options = {"kid_subsets": subsets, "kid_subset_size": subset_size, "rng_seed": seed}
+    if (score := _undocumented("metric_kid", "kid_features_to_metric")) is None:
+        score, options = _documented, options | {"kid": True}
+    found = score(a, b, verbose=False, **options)
+    return found["kernel_inception_distance_mean"], found["kernel_inception_distance_std"]
+
+
+def _undocumented(module: str, name: str) -> Callable[..., Any] | None:
+    """A function that torch-fidelity does not document; ``None`` where this version lacks it."""
+    try:  # here, not above: the import takes a second, and a plan needs no scores
+        return getattr(import_module(f"torch_fidelity.{module}"), name, None)
+    except ImportError:
+        return None
+
+
+def _documented(a: Tensor, b: Tensor | None, **options: Any) -> dict[str, Any]:
+    """Scores by torch-fidelity's documented way; its "images" are features already."""
+    from torch_fidelity import calculate_metrics
+
+    found: dict[str, Any] = calculate_metrics(
+        input1=_Rows(a),
+        input2=None if b is None else _Rows(b),
+        feature_extractor=_pass_through(),
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        **{"verbose": False, **options},
+    )
+    return found
+
+
+class _Rows(Dataset[Tensor]):
+    """The rows of a matrix, as torch-fidelity takes images."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix = matrix
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.matrix[index]
+
+
+@cache
+def _pass_through() -> str:
+    """Register, once, an extractor that returns what it is given. Returns its name."""
+    from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+
+    class PassThrough(FeatureExtractorBase):  # type: ignore[misc]
+        def __init__(self, name: str, features_list: list[str], **_: object) -> None:
+            super().__init__(name, features_list)
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str]:
+            return ("rows",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "rows"
+
+        def forward(self, rows: Tensor) -> tuple[Tensor]:
+            return (rows,)
+
+    register_feature_extractor(PASS_THROUGH, PassThrough)
+    return PASS_THROUGH

@@ -1,0 +1,135 @@
+"""Every score that a record holds: its name, label, unit, direction, and what it needs.
+
+Tables, figures, search objectives and the documentation read this file; a score is described nowhere else.
+It imports nothing heavy, so that a command line can list the scores without PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["lower", "higher"]
+
+Need = Literal["classes", "label", "super-resolution"]
+"""``classes``: a data set with classes, and its own classifier as extractor. ``label``: classes, and a model
+that is given labels. ``super-resolution``: a model of that task."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number that a record holds of a run, and how it is shown."""
+
+    name: str
+    """In records and on the command line."""
+    label: str
+    """In tables and figures, with its unit."""
+    better: Better | None = None
+    """Which direction is better; None where neither is."""
+    factor: float = 1.0
+    """Shown is the recorded value times this."""
+    needs: Need | None = None
+    section: str = "metrics"
+    """Where it is in a record: ``metrics`` (one value per extractor), ``cost``, ``d_accuracy.train`` …"""
+    decimals: int | None = None
+    """In tables; None: as many as the spread over seeds calls for."""
+
+    @property
+    def short(self) -> str:
+        """The label without its unit, beside the recorded value: ``KID``, not ``KID ×10³``."""
+        return self.label.partition(" ×")[0].partition(" (")[0]
+
+    def column(self, extractor: str = "") -> str:
+        """Its column in a frame of runs: ``metrics.classifier.fid``, ``cost.train_s``."""
+        return ".".join(filter(None, [self.section, extractor, self.name]))
+
+    def baseline(self, extractor: str) -> str:
+        """The column of the same score of real data."""
+        return f"floor.{extractor}.{self.name}"
+
+    def bicubic(self, extractor: str) -> str:
+        """The column of the same score of bicubic interpolation."""
+        return f"{self.column(extractor)}_bicubic"
+
+
+FID = Score("fid", "FID", "lower")
+KID = Score("kid_mean", "KID ×10³", "lower", factor=1e3)
+IS = Score("isc_mean", "IS", "higher")
+PRECISION = Score("precision", "Precision", "higher")
+RECALL = Score("recall", "Recall", "higher")
+MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
+COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
+PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
+
+SCORES = (
+    FID,
+    KID,
+    IS,
+    PRECISION,
+    RECALL,
+    Score("modes", "Modes", "higher", needs="classes"),
+    MODE_KL,
+    COND_ACCURACY,
+    Score("class_fid", "Class FID", "lower", needs="label"),
+    PSNR,
+    Score("ssim", "SSIM", "higher", needs="super-resolution"),
+)
+"""Scores of images, in the order of the main table's columns."""
+
+UNRANKED = (
+    Score("isc_std", "IS, std over splits"),
+    Score("kid_std", "KID, std over subsets"),
+    Score("psnr_bicubic", "PSNR of bicubic (dB)", needs="super-resolution"),
+    Score("ssim_bicubic", "SSIM of bicubic", needs="super-resolution"),
+)
+"""Recorded beside those, without a column in the main table; CSV files have them."""
+
+
+def _accuracies(section: str) -> tuple[Score, ...]:
+    """Accuracy of the discriminator in percent: on real images, on generated ones, and the mean of both."""
+    return tuple(
+        Score(kind, kind, factor=100, section=section, decimals=1) for kind in ("real", "fake", "balanced")
+    )
+
+
+TRAIN_ACCURACY = _accuracies("d_accuracy.train")
+HELDOUT_ACCURACY = _accuracies("d_accuracy.heldout")
+NEAR_HALF = Score("near_half", "Near ½", section="d_accuracy")
+NEAR_HALF_SINCE = Score("near_half_since", "Near ½ since step", section="d_accuracy", decimals=0)
+BEST_STEP = Score("step", "Best step", section="best", decimals=0)
+ACCURACY_GAP = Score("d_accuracy_gap", "D acc. gap", "lower", section="")
+"""Distance of the held-out balanced accuracy from one half. Computed where it is needed, not recorded."""
+
+TRAIN_S = Score("train_s", "train (s)", "lower", section="cost")
+DEVICE_S = Score("device_s", "device (s)", section="cost")
+COSTS = (
+    TRAIN_S,
+    Score("eval_s", "score (s)", section="cost"),
+    DEVICE_S,
+    Score("steps_per_s", "steps/s", section="cost"),
+    Score("peak_memory_mb", "peak MB", section="cost"),
+    Score("energy_j", "energy (J)", section="cost"),
+)
+
+OBJECTIVES: Mapping[str, Score] = {score.name: score for score in (*SCORES, ACCURACY_GAP, TRAIN_S)}
+"""What a search may optimise, by name. Of several extractors the first that has the score counts."""
+
+
+def needed(score: Score) -> str:
+    """What a score needs, in words."""
+    words: Mapping[Need | None, str] = {
+        None: "",
+        "classes": "a data set with classes, and its classifier as extractor",
+        "label": "the same, and a model that is given labels",
+        "super-resolution": "a super-resolution model",
+    }
+    return words[score.needs]
+
+
+def markdown(scores: Iterable[Score]) -> str:
+    """The table of scores as the documentation has it."""
+    rows = [
+        f"| `{score.name}` | {score.label} | {score.better or ''} | {needed(score)} |" for score in scores
+    ]
+    return "\n".join(["| name | in tables | better | needs |", "|---|---|---|---|", *rows]) + "\n"

@@ -1,0 +1,124 @@
+"""What all figures share: sizes, style, legend, axes, and how they are written.
+
+Figures are made for a paper: readable in grey, at column width, and by colour-blind readers. They never touch
+pyplot's global state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.scoring.scores import Score
+from bench.store.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+COLUMN = 3.3
+"""Inches: one column of a two-column paper."""
+PAGE = 6.9
+"""Inches: both columns."""
+DOTS_PER_INCH = 200
+
+TALLEST = 9.0
+"""Inches: what a page holds above its caption."""
+MOST_ROWS = 6
+"""Models below one another; where there are more, two share a row."""
+MOST_BANDS = 6
+"""Curves in a panel that are drawn with their range. Of more curves the ranges would hide the lines."""
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.85",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,
+    "text.usetex": False,
+    "text.parse_math": False,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The style of all figures, within a ``with`` block."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+SAVED: dict[str, dict[str, Any]] = {
+    "pdf": {"metadata": {"CreationDate": None}},
+    "png": {"pil_kwargs": {"compress_level": 3}},  # of figures, as small as the usual 6 and twice as fast
+}
+
+
+def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write ``path`` with each format as its suffix; the same figure gives the same bytes."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    written = []
+    with style():
+        # A figure that owns its layout engine is drawn twice by each savefig.
+        ConstrainedLayoutEngine().execute(figure)
+        for kind in formats:
+            target = path.with_name(f"{path.name}.{kind}")
+            write_atomic(target, partial(figure.savefig, format=kind, **SAVED.get(kind, {})))
+            written.append(target)
+    return written
+
+
+def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of this size in inches, and its panels, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, [list(row) for row in axes]
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend below all axes; the figure grows to hold it."""
+    named = {
+        label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    width, height = figure.get_size_inches()
+    longest = max(map(len, named), default=0)
+    columns = max(1, min(len(named), int(width / (0.5 + 0.052 * longest))))
+    figure.set_size_inches(width, height + 0.17 * math.ceil(len(named) / columns))
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
+
+
+def wide(values: NDArray[np.float64], score: Score) -> bool:
+    """Whether scores need a logarithmic axis, because the worst would hide the rest, and can have one."""
+    return bool(score.better == "lower" and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def plain_decades(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis: 10, 30, 100 …, since no mathematics is parsed."""
+    from matplotlib.ticker import LogLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 3) if high < 300 * low else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter("")

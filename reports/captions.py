@@ -1,0 +1,102 @@
+"""Captions: what a table or a figure shows and how it was measured, in sentences for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.scoring.scores import COND_ACCURACY
+from reports.canvas import MOST_BANDS
+from reports.groups import Group
+from reports.samples import HEADS
+from reports.searches import Search
+from reports.stats import FEWEST_FOR_INTERVAL
+from reports.words import ranges, seeds, short, span
+
+
+def protocol(group: Group) -> str:
+    """How the numbers of a group's main table were measured."""
+    p = group.protocol
+    numbers = sorted(set(group.runs["seed"]))
+    precision = p.get("precision", "float32")
+    rounded = "" if precision == "float32" else f" in {precision}"
+    trained = (
+        f"Mean ± standard deviation over {len(numbers)} training seed{'s' * (len(numbers) > 1)} "
+        f"({ranges(numbers)}), trained for {span(group.runs['steps'])} generator updates on "
+        f"{group.dataset}{rounded} (data {short(p.get('dataset.sha256', 'unknown'))})."
+    )
+    n_fake, n_real = (_count(p.get(name)) for name in ("n_fake", "n_real"))
+    split = p.get("scored_on", "unknown")
+    if group.task == "super-resolution":
+        return f"{trained} Scored on {n_real} images of the {split} split, at the final step."
+    features = " and ".join(
+        f"{name} (weights {short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
+        for name in group.extractors
+    )
+    best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
+    return (
+        f"{trained} {n_fake} samples per run against {n_real} images of the {split} split, with the "
+        f"features of {features or 'no extractor'}, at the final step{best}."
+    )
+
+
+def _count(n: Any) -> str:
+    return f"{n:,}" if isinstance(n, int) else "an unknown number of"
+
+
+def training(group: Group) -> str:
+    """How many seeds were trained, for how long."""
+    numbers = set(group.runs["seed"])
+    n = len(numbers)
+    return f"{n} seed{'s' * (n > 1)} ({ranges(numbers)}), {span(group.runs['steps'])} steps"
+
+
+def scoring(group: Group) -> str:
+    """What the scores were computed on."""
+    fake, real = (group.protocol.get(name, "?") for name in ("n_fake", "n_real"))
+    split = group.protocol.get("scored_on", "unknown")
+    against = f"{real} images of the {split} split"
+    return against if group.task == "super-resolution" else f"{fake} samples against {against}"
+
+
+def marks(group: Group, extractor: str) -> str:
+    """What is drawn in a figure of scores: intervals and lines where there are any."""
+    known = group.scores(extractor)
+    names = [score.column(extractor) for score in known]
+    sizes = {
+        int(row[f"{name}.n"])
+        for row in group.summary.to_dict("records")
+        for name in names
+        if row[f"{name}.ci_low"] == row[f"{name}.ci_low"]
+    }
+    found = ["a dot per seed, a tick at the mean"]
+    if sizes:
+        found.append(f"a bar for its 95 % BCa bootstrap interval over {span(sizes)} seeds")
+        if (group.summary[[f"{name}.n" for name in names]] < FEWEST_FOR_INTERVAL).any(axis=None):
+            found.append(f"none of fewer than {FEWEST_FOR_INTERVAL}")
+    lines = dict.fromkeys(who for score in known for who in group.references(extractor, score))
+    return "; ".join([", ".join(found), *([f"dashed: {' or '.join(lines)}"] if lines else [])])
+
+
+def pictures(group: Group, shown: Mapping[str, tuple[int, object]]) -> str:
+    """Of which seeds the sample grids are, and what their columns show."""
+    numbers = {seed for seed, _ in shown.values()}
+    whose = f" of {seeds(sorted(numbers))}"
+    if len(numbers) > 1:
+        whose += ", each model's first"
+    if heads := HEADS.get(group.task):
+        return f"{whose}, columns: {', '.join(heads)}"
+    asked = COND_ACCURACY.column("classifier")
+    given = sorted(set(group.runs.loc[group.runs[asked].notna(), "model"])) if asked in group.runs else []
+    return f"{whose}, columns of {', '.join(given)}: classes in order" if given else whose
+
+
+def budget(searches: Sequence[Search]) -> str:
+    """The caption of a figure of searches."""
+    first = searches[0]
+    n = span(len(search.curve) for search in searches)
+    band = f", with a 95 % percentile bootstrap band over {n} trials" if len(searches) <= MOST_BANDS else ""
+    return (
+        f"Expected best validation {first.objective} of a search on {first.dataset} against its number of "
+        f"trials{band}. For random search it is an estimate; for other samplers it describes this search."
+    )

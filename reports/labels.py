@@ -1,0 +1,67 @@
+"""The name of each configuration: its model, and what sets it apart from the others of that model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from bench.store.rows import flat
+from reports import versions
+from reports.words import shown
+
+PREFIX = "hyperparameters."
+ABSENT = object()
+"""In place of a hyperparameter that a configuration does not have; it may have null."""
+
+
+def labels(runs: pd.DataFrame) -> dict[str, str]:
+    """A name for each configuration (id) of these runs.
+
+    It holds the hyperparameters that differ between a group's configurations of the model, the number of
+    steps where that differs within the group, and the version of the code where there are several.
+    """
+    settings = [name for name in map(str, runs.columns) if name.startswith(PREFIX)]
+    found: dict[str, str] = {}
+    for _, group in runs.groupby(["task", "protocol"]):
+        lengths = group["steps"].nunique() > 1
+        for model, part in group.groupby("model"):
+            one_each = part.drop_duplicates("id")
+            code = {run_id: version.name for version in versions.versions(part) for run_id in version.ids}
+            apart = {
+                str(run_id): ", ".join(filter(None, [*parts, code[str(run_id)]]))
+                for run_id, parts in zip(one_each["id"], _parts(one_each, settings, lengths), strict=True)
+            }
+            for run_id, text in apart.items():
+                if list(apart.values()).count(text) > 1:
+                    text = ", ".join(filter(None, [text, run_id]))
+                found[run_id] = f"{model} ({text})" if text else str(model)
+    return found
+
+
+def _parts(configurations: pd.DataFrame, settings: list[str], lengths: bool) -> list[list[str]]:
+    """For each configuration ``lr=0.001`` and so on, of what differs between them."""
+    rows = [flat(record.get("hyperparameters") or {}, PREFIX) for record in configurations["record"]]
+    texts = {name: _brief([row.get(name, ABSENT) for row in rows]) for name in settings}
+    differing = {name: column for name, column in texts.items() if len(set(column)) > 1}
+    steps = {"steps": _brief(configurations["steps"].tolist())} if lengths else {}
+    return [
+        [
+            f"{name.removeprefix(PREFIX)}={column[k]}"
+            for name, column in {**steps, **differing}.items()
+            if column[k]
+        ]
+        for k in range(len(rows))
+    ]
+
+
+def _brief(values: Iterable[Any]) -> list[str]:
+    """Values as text, numbers with four digits where those tell them apart; nothing for what is absent."""
+    values = list(values)
+    exact = ["" if value is ABSENT else shown(value) for value in values]
+    brief = [
+        f"{value:.4g}" if isinstance(value, float) and not value.is_integer() else text
+        for value, text in zip(values, exact, strict=True)
+    ]
+    return brief if len(set(brief)) == len(set(exact)) else exact

@@ -1,0 +1,85 @@
+"""Notes below the main table: what its marks mean, what is missing, and what to know before comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.scoring.scores import COND_ACCURACY, MODE_KL
+from reports import stats
+from reports.compare import LEVEL
+from reports.groups import Group
+from reports.text import NOT_SEPARATED, Row
+from reports.words import seeds
+
+
+def notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int]]) -> list[str]:
+    """What the marks mean, which tests could show anything, and which runs failed or are missing.
+
+    ``smallest``: per ranked column the smallest p that its tests can give, and their number.
+    """
+    found = []
+    if any(cell.tied for row in rows for cell in row.cells):
+        found.append(
+            f"{NOT_SEPARATED}: not separable from the best (permutation test, Holm-corrected for all pairs "
+            f"of the column, {100 * LEVEL:.0f} %)."
+        )
+    if smallest:
+        reach, tests = max(smallest)
+        if reach > LEVEL:
+            enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
+            found.append(
+                f"With so few seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
+                "whatever the scores, no model is separable from the best. "
+                f"That takes {enough} seeds per model."
+            )
+    elif len(group.summary) > 1:
+        alone = "One seed" if group.summary["n"].max() == 1 else "The best has one seed"
+        found.append(f"{alone}: no test.")
+    return [*found, *_failures(group), *_missing(group)]
+
+
+def _failures(group: Group) -> list[str]:
+    """A note for each configuration of which runs failed or diverged."""
+    found = []
+    for row in group.summary[group.summary["failures"] > 0].to_dict("records"):
+        mine = group.of(row["id"])
+        bad = mine[mine["status"] != "finished"]
+        which = ", ".join(f"{status} ({seeds(list(part['seed']))})" for status, part in bad.groupby("status"))
+        if row["failures"] < row["n"]:
+            which += (
+                "; its means are over the seeds that have a score, so it is not ranked, and in tests a "
+                "failed run is worse than any score"
+            )
+        found.append(f"{row['label']}: {which}.")
+    return found
+
+
+def _missing(group: Group) -> list[str]:
+    """A note for each set of seeds that some configurations lack and others have."""
+    missing: dict[str, list[str]] = {}
+    for row in group.summary.to_dict("records"):
+        if row["missing_seeds"]:
+            missing.setdefault(seeds(row["missing_seeds"]), []).append(row["label"])
+    return [f"No run of {which}: {', '.join(labels)}." for which, labels in missing.items()]
+
+
+def cautions(group: Group) -> list[str]:
+    """What a reader must know before comparing rows, or tables."""
+    found = []
+    asked = f"{COND_ACCURACY.column('classifier')}.mean"
+    if asked in group.summary:
+        conditional = group.summary[asked].notna()
+        if conditional.any() and not conditional.all():
+            labels = ", ".join(group.summary.loc[conditional, "label"])
+            found.append(
+                f"{labels}: asked for classes with the frequencies of the test split, which the others have "
+                f"to learn; compare {MODE_KL.label} only among such models, or only among the others."
+            )
+    n = group.protocol.get("n_fake")
+    for extractor in group.extractors:
+        dim = group.protocol.get(f"extractors.{extractor}.feature_dim")
+        if isinstance(n, int) and isinstance(dim, int) and n < 2 * dim:
+            found.append(
+                f"FID of {n:,} samples in the {dim:,} dimensions of {extractor} is mostly bias; KID is not."
+            )
+    return found

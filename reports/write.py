@@ -1,0 +1,136 @@
+"""The files of a report: tables in each format, figures, the page; and what of an older report goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bench.store.files import write_atomic
+from reports import canvas, captions, curves, environments, figures, folder, page, sheets, text
+from reports.private import Hider
+from reports.searches import Search
+from reports.sections import Section
+from reports.styles import styles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a report is written from."""
+
+    runs: pd.DataFrame
+    sections: Sequence[Section]
+    searches: Sequence[Search]
+    skipped: Sequence[str]
+    """One line per record that could not be used."""
+    hide: Hider
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    pictures: list[page.Picture]
+    files: list[Path]
+    removed: list[Path]
+
+
+def write(content: Content, out: Path, formats: Sequence[str], *, quick: bool) -> Written:
+    """Write a report; see :func:`reports.build.build`."""
+    before = folder.held(out)
+    formats = [kind for kind in folder.FILES if kind in {*formats, *folder.formats(before)}]
+    writer = _Writer(content, out, ("png", "pdf") if "latex" in formats else ("png",))
+    names: dict[int, dict[str, str]] = {}
+    if set(formats) != {"csv"}:
+        names = writer.draw(quick=quick and not folder.is_full(before))
+    if "markdown" in formats:
+        writer.text("table.md", _markdown(content.sections, writer.pictures, names))
+    if "latex" in formats:
+        parts = [part for s in content.sections for table in s.tables for part in text.fitted(table)]
+        writer.text("table.tex", folder.LATEX_HEAD + text.join(parts, text.latex))
+    if "html" in formats:
+        shown = page.render(
+            content.runs, content.sections, writer.pictures, content.skipped, names, content.hide
+        )
+        writer.text("report.html", shown)
+    if "csv" in formats:
+        writer.csv()
+    removed = folder.close(out, before, writer.files)
+    return Written(writer.pictures, writer.files, removed)
+
+
+class _Writer:
+    """Writes into a folder, and notes what."""
+
+    def __init__(self, content: Content, out: Path, kinds: Sequence[str]) -> None:
+        self.content, self.out, self.kinds = content, out, kinds
+        self.files: list[Path] = []
+        self.pictures: list[page.Picture] = []
+
+    def text(self, name: str, content: str) -> None:
+        write_atomic(self.out / name, lambda path: path.write_text(content, encoding="utf-8"))
+        self.files.append(self.out / name)
+
+    def figure(self, number: int, name: str, caption: str, figure: Figure) -> None:
+        self.files.extend(canvas.save(figure, self.out / name, self.kinds))
+        self.pictures.append(page.Picture(number, caption, self.out / f"{name}.png"))
+
+    def draw(self, *, quick: bool) -> dict[int, dict[str, str]]:
+        """Draw all figures; returns for each group the names that they shorten."""
+        groups = [section.group for section in self.content.sections]
+        best = [group.best(figures.MOST) for group in groups]
+        searches = self.content.searches
+        shared = [[s for s in searches if s.alike == key] for key in sorted({s.alike for s in searches})]
+        how = styles(best, shared)
+        for group, shown in zip(groups, best, strict=True):
+            suffix = "" if group.number == 1 else f"-{group.number}"
+            for name, caption, figure in figures.figures(shown, len(group.summary), how, quick):
+                self.figure(group.number, f"{name}{suffix}", caption, figure)
+        for k, mine in enumerate([] if quick else shared, 1):
+            caption = self.content.hide.paths(captions.budget(mine))
+            self.figure(0, f"budget-{k}", caption, curves.budget(mine, how))
+        return {group.number: figures.short_names(group, how) for group in best}
+
+    def csv(self) -> None:
+        groups = [section.group for section in self.content.sections]
+        rows = {g.number: g.summary.assign(environments=environments.of_rows(g)) for g in groups}
+        self.text("table.csv", _csv(rows))
+        self.text("comparisons.csv", _csv({s.group.number: s.compared for s in self.content.sections}))
+        hidden = ["evals", "folder", "record"]  # the place is the folder without what a report hides
+        runs = self.content.runs.drop(columns=hidden, errors="ignore").rename(columns={"place": "folder"})
+        self.text("runs.csv", sheets.to_csv(runs))
+
+
+def _markdown(
+    sections: Sequence[Section], pictures: Sequence[page.Picture], names: Mapping[int, Mapping[str, str]]
+) -> str:
+    """Each group's tables and figures, and the figures of searches."""
+    parts: list[str] = []
+    for section in sections:
+        number = section.group.number
+        parts += [*map(text.markdown, section.tables), _shown(pictures, number, names[number])]
+    return "\n".join(filter(None, [*parts, _shown(pictures, 0, {})]))
+
+
+def _shown(pictures: Sequence[page.Picture], number: int, names: Mapping[str, str]) -> str:
+    """A group's figures in markdown, each with its caption, below what their short names stand for."""
+    mine = [picture for picture in pictures if picture.group == number]
+    lines = [f"- {text.escape_markdown(f'{short}: {whole}')}" for short, whole in names.items() if mine]
+    parts = ["Names in the figures:\n\n" + "\n".join(lines) + "\n"] if lines else []
+    for picture in mine:
+        path = picture.path
+        parts.append(f"![{path.stem}]({path.name})\n\n*{text.escape_markdown(picture.caption)}*\n")
+    return "\n".join(parts)
+
+
+def _csv(frames: Mapping[int, pd.DataFrame]) -> str:
+    """Frames below one another; the first column says to which table a row belongs."""
+    parts = [frame.assign(table=number) for number, frame in frames.items()]
+    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return sheets.to_csv(whole[["table", *(name for name in whole if name != "table")]])
