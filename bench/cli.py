@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from bench.errors import UsageError, nearest, printable
 from bench.execution.processes import few_collections
 from bench.store.files import UnreadableError
-from bench.toml import UNREADABLE as UNREADABLE  # for bench.search.space
 from bench.toml import read_toml
 
 

@@ -16,6 +16,7 @@ from bench.search import space as spaces
 from bench.search.space import Space
 from bench.search.trials import Recipe
 from bench.store import records
+from bench.toml import read_toml
 
 STEPS_SHARE = 4
 """A trial trains a quarter of the data set's usual steps, unless told otherwise."""
@@ -58,7 +59,7 @@ def searches(args: Namespace, place: Place) -> list[Search]:
     for model in args.models:
         resolve(model, settings.get(model, {}))
         objectives.refuse(model, registry.card(registry.get(model)), args.objective)
-    given = spaces.read(args.space) if args.space else {}
+    given = read_toml(args.space, "--space") if args.space else {}
     space = spaces.spaces(args.models, given, settings)
     dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
     if why:

@@ -10,14 +10,11 @@ beta1 = {low = 0.0, high = 0.5}
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cli import UNREADABLE
 from bench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -111,18 +108,6 @@ def ends(space: Space) -> list[dict[str, Any]]:
 
 
 # ------------------------------------------------------------------ from declarations and files
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A ``--space`` file's content.
-
-    Raises:
-        UsageError: it cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except UNREADABLE as error:
-        raise UsageError(f"--space {path}: {error}") from error
 
 
 def spaces(

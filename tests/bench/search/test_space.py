@@ -16,6 +16,7 @@ from baselines.gan import Choice, DataSpec, Gan, Linear, Log, card
 from bench.errors import UsageError
 from bench.search import space
 from bench.search.space import Options, Range
+from bench.toml import read_toml
 
 
 @card(paper="a made-up one", year=2026)
@@ -70,7 +71,7 @@ def test_a_file_replaces_and_adds(tmp_path: Path) -> None:
         clip = {values = ["none", 1.0]}
         """
     )
-    found = space_of(space.read(path), "beta", "loss")
+    found = space_of(read_toml(path, "--space"), "beta", "loss")
     assert found == {
         "lr": Range(1e-4, 1e-3, log=True, whole=False),
         "batch_size": Options((64, 128)),
@@ -113,9 +114,9 @@ def test_a_wrong_space_is_one_clear_line(given: dict[str, Any], message: str) ->
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("lr = {low = ")
     with pytest.raises(UsageError, match=r"--space .*x\.toml: "):
-        space.read(tmp_path / "x.toml")
+        read_toml(tmp_path / "x.toml", "--space")
     with pytest.raises(UsageError, match=r"--space .*none\.toml: "):
-        space.read(tmp_path / "none.toml")
+        read_toml(tmp_path / "none.toml", "--space")
 
 
 def test_nothing_to_search_is_refused() -> None:
