@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
-    print(f"planning: {' '.join(args.models)} on {' '.join(args.dataset)}", flush=True)
+    where.say_planning(args.models, args.dataset)
     place, slots = where.place_of(args, save_samples=args.save_samples, draws=args.draws)
     jobs = plan(_spec(args), place, dry_run=args.dry_run)
     if args.dry_run:

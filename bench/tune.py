@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse(argv)
     _check(args)
-    print(f"planning: {' '.join(args.models)} on {args.dataset}", flush=True)
+    where.say_planning(args.models, [args.dataset])
     place, slots = where.place_of(args, draws=1)
     args.storage = addresses.hide(args.storage) if args.storage else None
     from bench.search import request  # imports PyTorch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli import Parser, chosen, number, path
-from bench.errors import UsageError
+from bench.errors import UsageError, printable
 from bench.execution.devices import devices
 from bench.execution.launch import Engine, keep_jobs
 from bench.execution.signals import Interrupt
@@ -138,6 +138,12 @@ def place_of(args: Namespace, **more: Any) -> tuple[Place, list[str]]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def say_planning(models: Sequence[str], datasets: Sequence[str]) -> None:
+    """On a terminal, a line before PyTorch is imported, which takes seconds."""
+    if sys.stdout.isatty():
+        print(printable(f"planning: {' '.join(models)} on {' '.join(datasets)}"), flush=True)
 
 
 def names(args: Namespace, slots: Sequence[str]) -> str:

@@ -146,6 +146,17 @@ def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
     assert [line for line in said if line not in ("", "^C", "planning: vanilla on digits")] == []
 
 
+@pytest.mark.parametrize(("words", "name"), [(RUN, "bench.run"), (TUNE, "bench.tune")])
+def test_a_terminal_shows_something_before_pytorch_is_imported(
+    launch: Start, words: tuple[str, ...], name: str
+) -> None:
+    command = launch(*words, terminal=True, options=["-X", "importtime"])
+    wait_for(lambda: "torch._C" in command.printed)
+    said = command.printed[: command.printed.index("torch._C")]
+    assert "planning: vanilla on digits" in said
+    command.interrupt()
+
+
 TIDY = """
 def main():
     with tempfile.TemporaryDirectory(dir=sys.argv[1]):
