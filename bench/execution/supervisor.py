@@ -27,7 +27,7 @@ PATIENCE = 30.0
 """Seconds for all workers together to end after an error."""
 
 BARREN = 3
-"""So many workers in a row may die before they take any work: more would, too."""
+"""So many workers in a row may die before they have advanced any work: more would, too."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def supervise(
 
     Raises:
         UnwritableError: the results folder cannot be written.
-        UsageError: no work of this source can be done, or workers die before they take any.
+        UsageError: no work of this source can be done, or workers die before they advance any.
     """
     workers: list[Worker] = []
     spent: dict[Path, float] = {}
@@ -113,7 +113,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the process."""
-        self.told = self.took = False
+        self.told = False
         self.process = Process(WorkerTarget(self.source, self.place, os.getpid()))
 
     def look(self, interrupt: Interrupt) -> bool:
@@ -131,7 +131,7 @@ class Worker:
             self._lost(f"took longer than --run-timeout {self.timeout:g} s", log)
         elif not alive and self.held:
             self._lost(f"worker {self.process.how_it_ended()}", self.process.crash_log())
-        elif not alive and not self.took and self.process.process.exitcode:
+        elif not alive and self.process.process.exitcode:
             self.barren += 1
             if self.barren == BARREN:
                 raise UsageError(f"workers cannot start: the last one {self.process.how_it_ended()}")
@@ -145,13 +145,15 @@ class Worker:
 
     def _heard(self, what: str, about: Any) -> None:
         if what == "took":
-            self.took, self.barren, self.waiting = True, 0, None
+            self.waiting = None
             self.held[about] = time.monotonic()
         elif what == "released":
             began = self.held.pop(about, math.inf)
             self.spent[about] = self.spent.get(about, 0.0) + max(0.0, time.monotonic() - began)
         elif what == "failed":
             self._forget(about)
+        elif what == "advanced":
+            self.barren = 0
         elif what == "waiting":
             self.waiting = about
         elif what == "smaller":

@@ -22,8 +22,8 @@ LOOK_EVERY = 1.0
 """Seconds between looks for work while others have all of it."""
 
 Notify = Callable[[str, Any], object]
-"""Tells the supervisor: ``took`` or ``released`` a folder, ``waiting`` for one, ``failed`` at some; stacks
-are to be ``smaller``."""
+"""Tells the supervisor: ``took`` or ``released`` a folder, ``waiting`` for one, ``failed`` at some,
+``advanced`` a task; stacks are to be ``smaller``."""
 
 
 class Task(Protocol):
@@ -91,7 +91,9 @@ def work(
         while not stop():
             task = source.take(leases, place)
             if task is not None:
-                if not _advance(source, task, leases, stop, notify) and until_failure:
+                done = _advance(source, task, leases, stop, notify)
+                notify("advanced", None)
+                if not done and until_failure:
                     return
             elif source.finished():
                 return

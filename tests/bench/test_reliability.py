@@ -38,7 +38,7 @@ from commands import (
     without_privileges,
     without_report,
 )
-from tasks import Actions, supervised
+from tasks import Actions, Broken, supervised
 
 from bench.errors import UsageError
 from bench.execution import checkpoints, recording, training
@@ -366,6 +366,15 @@ def test_workers_that_cannot_start_are_not_started_for_ever(fast_path: Path) -> 
 
     with pytest.raises(UsageError, match="workers cannot start: the last one ended with code 7"):
         supervise(Unusable(fast_path, ["greet"]), Place(fast_path), ["cpu"], Interrupt())
+
+
+def test_a_source_that_breaks_is_not_asked_for_ever(
+    fast_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even where it breaks after a lease was taken."""
+    with pytest.raises(UsageError, match="workers cannot start: the last one ended with code 1"):
+        supervise(Broken(fast_path, ["greet"]), Place(fast_path), ["cpu"], Interrupt())
+    assert capfd.readouterr().err.count("LookupError: broken") == 3
 
 
 def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:

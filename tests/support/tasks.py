@@ -96,6 +96,14 @@ class Actions:
         pass
 
 
+class Broken(Actions):
+    """Takes a lease, and breaks."""
+
+    def take(self, leases: Leases, place: Place) -> Task | None:
+        leases.take(self.folder)
+        raise LookupError("broken")
+
+
 def supervised(folder: Path, what: str, variables: dict[str, str]) -> None:
     """Have one worker do this, as the process that a user started."""
     os.environ.update(variables)
