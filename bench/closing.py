@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import run
 from bench.errors import printable
-from bench.plan import Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring.scores import FID
 from bench.search import findings
 from bench.search.addresses import shown
@@ -47,7 +47,7 @@ def close(
     shared: SharedStudy,
     recipe: Recipe,
     request: Mapping[str, Any],
-    place: Place,
+    context: RunContext,
     retraining: Retraining,
 ) -> int:
     """Retrain, compare and report; returns the exit code."""
@@ -55,14 +55,14 @@ def close(
     best = findings.best(slots, recipe.objectives)
     code, comparison = 0, None
     if best:
-        for file in _write_configurations(recipe, best[0].last.params, retraining, place):
+        for file in _write_configurations(recipe, best[0].last.params, retraining, context):
             if retraining.n_seeds:
                 print(f"python -m bench.run --config {file}", flush=True)
                 code = max(code, run.main(["--config", str(file), *retraining.flags]))
             if code >= 128:
                 return code
         if retraining.n_seeds:
-            comparison = compare(recipe, best[0].last.params, retraining, place)
+            comparison = compare(recipe, best[0].last.params, retraining, context)
     summary = summarise(shared, recipe, request, best, comparison)
     for line in findings.write_all(shared, recipe.folder, recipe.objectives):
         print(printable(f"not drawn: {line}"))
@@ -75,7 +75,7 @@ def close(
 
 
 def _write_configurations(
-    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, place: Place
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, context: RunContext
 ) -> tuple[Path, Path]:
     """``best.toml`` and ``default.toml``."""
     job = recipe.template
@@ -86,8 +86,8 @@ def _write_configurations(
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
         "precision": job.protocol["precision"],
-        "out": str(place.out),
-        "data-root": str(place.data_root),
+        "out": str(context.out),
+        "data-root": str(context.data_root),
     }
     if retraining.eval_every is not None:
         content["eval-every"] = retraining.eval_every
@@ -101,22 +101,22 @@ def _write_configurations(
 
 
 def compare(
-    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, place: Place
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, context: RunContext
 ) -> dict[str, Any]:
     """Test scores of the winner and of the default configuration over the same fresh seeds."""
     names = dict.fromkeys((*recipe.objectives, FID.name))
     best, default = (
         {name: [test_score(record, name) for record in records] for name in names}
         for records in (
-            _retrained(recipe, {**recipe.fixed, **params}, retraining, place),
-            _retrained(recipe, recipe.fixed, retraining, place),
+            _retrained(recipe, {**recipe.fixed, **params}, retraining, context),
+            _retrained(recipe, recipe.fixed, retraining, context),
         )
     )
     return winner.compare(best, default, n_seeds=retraining.n_seeds, steps=retraining.steps)
 
 
 def _retrained(
-    recipe: Recipe, values: Mapping[str, Any], retraining: Retraining, place: Place
+    recipe: Recipe, values: Mapping[str, Any], retraining: Retraining, context: RunContext
 ) -> list[records.Record]:
     """The records of the runs that finished."""
     job = recipe.template
@@ -130,7 +130,9 @@ def _retrained(
         precision=job.protocol["precision"],
         hyperparameters={job.model: values},
     )
-    found = [records.read_record(job.folder(place.out), job) for job in plan(spec, place, lambda line: None)]
+    found = [
+        records.read_record(job.folder(context.out), job) for job in plan(spec, context, lambda line: None)
+    ]
     return [record for record in found if record is not None and record["status"] == "finished"]
 
 

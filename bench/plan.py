@@ -7,64 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import fingerprint
 from bench.data import datasets
 from bench.errors import UsageError, nearest
+from bench.identity import fingerprint
 from bench.scoring.extractors import TO_BE_TRAINED
-from bench.store import records
+from bench.store.jobs import Job
 
 PRECISIONS = ("float32", "tf32", "bf16")
 """Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run: everything that can change its numbers, as plain data."""
-
-    model: str
-    hyperparameters: Mapping[str, Any]
-    dataset: str
-    seed: int
-    steps: int
-    """Iterations: generator updates."""
-    eval_every: int
-    protocol: Mapping[str, Any]
-    """What a figure depends on beside the model: data and its splits, extractors' weights, N, settings
-    of the metrics, a hash of the scoring code. Rows of different protocols never share a table."""
-    code: Mapping[str, Any]
-    """The code that makes the numbers: see :mod:`bench.fingerprint`."""
-    source: str = ""
-    """What loads the data set, where its name does not: ``folder:PATH``. No part of the identity."""
-
-    @property
-    def data(self) -> str:
-        """What :func:`bench.data.datasets.load` is to be given."""
-        return self.source or self.dataset
-
-    @property
-    def holdout(self) -> bool:
-        """Whether a validation split is held out of train: wherever a choice is made on it."""
-        return bool(self.protocol["dataset"]["n_val"])
-
-    @property
-    def run_id(self) -> str:
-        """The identity of the configuration: a hash of everything above but seed and source."""
-        identity = asdict(self)
-        del identity["seed"], identity["source"]
-        return records.digest(identity)
-
-    def folder(self, out: Path) -> Path:
-        """The run's folder."""
-        return records.run_folder(out, self.model, self.dataset, self.run_id, self.seed)
-
-
-@dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where and how runs are computed: nothing here changes a number, but for the device's rounding."""
 
     out: Path = Path("results")
@@ -122,7 +81,7 @@ class Spec:
 
 
 def plan(
-    spec: Spec, place: Place, say: Callable[[str], object] = print, *, dry_run: bool = False
+    spec: Spec, context: RunContext, say: Callable[[str], object] = print, *, dry_run: bool = False
 ) -> list[Job]:
     """The runs of a request, seeds of one configuration side by side.
 
@@ -143,11 +102,11 @@ def plan(
             values["batch_size"] = spec.batch_size
     jobs: list[Job] = []
     for asked in spec.datasets:
-        source, why = datasets.resolve(asked, data_root=place.data_root, offline=place.offline)
+        source, why = datasets.resolve(asked, data_root=context.data_root, offline=context.offline)
         if why:
             say(why)
         dataset = datasets.load(
-            source, data_root=place.data_root, offline=place.offline, holdout=spec.holdout
+            source, data_root=context.data_root, offline=context.offline, holdout=spec.holdout
         )
         name = dataset.name
         if any(job.dataset == name for job in jobs):
@@ -158,7 +117,7 @@ def plan(
             say(f"--dataset {source!r}: its images are called {name}")
         for model, values in settings.items():
             check(model, values, dataset, _flag(spec, model))
-        agreed = agree(spec, dataset, place, dry_run=dry_run)
+        agreed = build_protocol(spec, dataset, context, dry_run=dry_run)
         if any(extractor["sha256"] == TO_BE_TRAINED for extractor in agreed["extractors"].values()):
             say(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
         for model, values in settings.items():
@@ -247,7 +206,9 @@ def _say_once(model: str, *changed: str) -> None:
         print(f"{model} changes the whole process, which is put back: {what}", file=sys.stderr)
 
 
-def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool = False) -> dict[str, Any]:
+def build_protocol(
+    spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
+) -> dict[str, Any]:
     """The protocol of a request on one data set; makes each extractor ready and names its weights."""
     from bench.scoring import metrics
     from bench.scoring.extractors import describe
@@ -262,7 +223,7 @@ def agree(spec: Spec, dataset: datasets.Dataset, place: Place, *, dry_run: bool 
         "n_fake": len(reference),
         "n_real": len(reference),
         "extractors": {
-            name: describe(name, dataset, train=not dry_run, **place.for_extractors("cpu"))
+            name: describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))
             for name in spec.features
         },
         **metrics.protocol(len(reference)),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import datasets
-from bench.fingerprint import differing_files
-from bench.plan import Job
+from bench.identity.fingerprint import differing_files
 from bench.store import records
+from bench.store.jobs import Job, digest, slug
 
 MOST_READ = 50
 """How many records are read, the newest first."""
@@ -43,8 +43,8 @@ def _what_changed(job: Job, out: Path) -> str | None:
 
 def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
     """Records of the same request with other code, data or weights, the newest first."""
-    data = datasets.FOLDER if job.source else f"{records.slug(job.dataset)}-"
-    name = f"{records.slug(job.model)}-{data}*/seed-{job.seed}/run.json"
+    data = datasets.FOLDER if job.source else f"{slug(job.dataset)}-"
+    name = f"{slug(job.model)}-{data}*/seed-{job.seed}/run.json"
     paths = [path for path in (out / "runs").glob(name) if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:
         with suppress(records.RecordError, OSError):
@@ -61,7 +61,7 @@ def _asked(run: Mapping[str, Any], data: str) -> str:
         "extractors": sorted(run["protocol"]["extractors"])
     }
     numbers = [run[key] for key in ("model", "hyperparameters", "steps", "eval_every")]
-    return records.digest([data, protocol, numbers])
+    return digest([data, protocol, numbers])
 
 
 def _date(record: records.Record, folder: Path) -> str:

@@ -25,11 +25,12 @@ from bench.execution.progress import Progress
 from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
-from bench.plan import PRECISIONS, Job, Place, Spec, plan, resolve
+from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
 from bench.scoring.extractors import NAMES as FEATURES
 from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
+from bench.store.jobs import Job
 from bench.store.leases import holder, is_leased
 
 MOST = 10**12
@@ -124,43 +125,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
     where.say_planning(args.models, args.dataset)
-    place, slots = where.place_of(args, save_samples=args.save_samples, draws=args.draws)
-    jobs = plan(_spec(args), place, dry_run=args.dry_run)
+    context, slots = where.context_of(args, save_samples=args.save_samples, draws=args.draws)
+    jobs = plan(_spec(args), context, dry_run=args.dry_run)
     if args.dry_run:
-        return _print_plan(jobs, place)
-    _note_command(argv, jobs, place)
+        return _print_plan(jobs, context)
+    _note_command(argv, jobs, context)
     if args.fresh:
-        _put_away(jobs, place)
-    todo, reused = _sort(jobs, place)
+        _put_away(jobs, context)
+    todo, reused = _sort(jobs, context)
     at = where.names(args, slots)
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
-    for line in explain(todo, place.out):
+    for line in explain(todo, context.out):
         print(line, flush=True)
     if reused and args.save_samples:
         print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
         if todo:
-            _execute(args, todo, place, slots, interrupt)
+            _execute(args, todo, context, slots, interrupt)
     if interrupt.signal is not None:
-        left = len(_sort(jobs, place)[0])
+        left = len(_sort(jobs, context)[0])
         what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
         same = "the same command without --fresh" if args.fresh else "the same command"
         print(f"interrupted: {what}; {same} goes on", file=sys.stderr)
         return 128 + interrupt.signal
-    if args.detach and _sort(jobs, place)[0]:
+    if args.detach and _sort(jobs, context)[0]:
         return 0
-    return _close(jobs, place, strict_environment=args.strict_environment)
+    return _close(jobs, context, strict_environment=args.strict_environment)
 
 
 def _execute(
-    args: Namespace, todo: Sequence[Job], place: Place, slots: Sequence[str], interrupt: Interrupt
+    args: Namespace, todo: Sequence[Job], context: RunContext, slots: Sequence[str], interrupt: Interrupt
 ) -> None:
     n_workers = len(slots) if args.executor == "local" else args.workers or 1
-    stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, place))
-    source = Runs(todo, place.out, stack=stack, retries=args.retries)
-    with Progress(todo, place.out) if args.workers != 0 else nullcontext() as progress:
+    stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, context))
+    source = Runs(todo, context.out, stack=stack, retries=args.retries)
+    with Progress(todo, context.out) if args.workers != 0 else nullcontext() as progress:
         tick = progress.tick if progress else lambda: None
-        where.execute(args, source, place, slots, interrupt, most=n_stacks(todo, stack), tick=tick)
+        where.execute(args, source, context, slots, interrupt, most=n_stacks(todo, stack), tick=tick)
 
 
 def _spec(args: Namespace) -> Spec:
@@ -208,7 +209,7 @@ def _spec(args: Namespace) -> Spec:
 # ------------------------------------------------------------------ the runs that there are
 
 
-def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
+def _sort(jobs: Sequence[Job], context: RunContext) -> tuple[list[Job], int]:
     """The jobs that are still to be computed, and how many are not: a failed run is tried again.
 
     Raises:
@@ -217,25 +218,25 @@ def _sort(jobs: Sequence[Job], place: Place) -> tuple[list[Job], int]:
     todo = []
     for job in jobs:
         try:
-            record = records.read_record(job.folder(place.out), job)
+            record = records.read_record(job.folder(context.out), job)
         except records.RecordError as error:
             print(f"{error}; to be computed again", file=sys.stderr)
             record = None
         if record is None or record["status"] == "failed":
             todo.append(job)
         else:
-            for other in results.others(job.folder(place.out)):
+            for other in results.others(job.folder(context.out)):
                 print(other, file=sys.stderr)
     return todo, len(jobs) - len(todo)
 
 
-def _put_away(jobs: Sequence[Job], place: Place) -> None:
+def _put_away(jobs: Sequence[Job], context: RunContext) -> None:
     """Rename the folders of these runs, so that they are computed again and nothing is lost.
 
     Raises:
         UsageError: another command is computing one of them.
     """
-    folders = [folder for job in jobs if (folder := job.folder(place.out)).exists()]
+    folders = [folder for job in jobs if (folder := job.folder(context.out)).exists()]
     for folder in folders:
         if is_leased(folder):
             raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
@@ -243,22 +244,22 @@ def _put_away(jobs: Sequence[Job], place: Place) -> None:
         folder.rename(results.old_name(folder))
 
 
-def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], place: Place) -> None:
+def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], context: RunContext) -> None:
     """Append the command to ``commands.jsonl``: what was asked (``auto``, say), and the runs it became."""
-    runs = sorted({job.folder(place.out).parent.name for job in jobs})
+    runs = sorted({job.folder(context.out).parent.name for job in jobs})
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
     line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
-    files.append(place.out / "commands.jsonl", line + "\n")
+    files.append(context.out / "commands.jsonl", line + "\n")
 
 
-def _print_plan(jobs: Sequence[Job], place: Place) -> int:
-    todo, reused = _sort(jobs, place)
+def _print_plan(jobs: Sequence[Job], context: RunContext) -> int:
+    todo, reused = _sort(jobs, context)
     waiting = set(map(id, todo))
     for job in jobs:
         what = "compute" if id(job) in waiting else "reuse"
         name = f"{job.model:12} {job.dataset:12} seed {job.seed:<4}"
-        print(f"{what:8} {name} {job.steps} steps  {job.folder(place.out)}")
-    for line in explain(todo, place.out):
+        print(f"{what:8} {name} {job.steps} steps  {job.folder(context.out)}")
+    for line in explain(todo, context.out):
         print(line)
     print(f"{_runs(len(jobs))}: {len(todo)} to compute, {reused} reused")
     return 0
@@ -268,12 +269,13 @@ def _runs(n: int) -> str:
     return f"{n} run" if n == 1 else f"{n} runs"
 
 
-def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = False) -> int:
+def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool = False) -> int:
     """Print the table, write the report on all runs in ``out``, and print how each failed run ended."""
-    from reports import build, environments, groups, load, tables
+    from reports import build, environments, groups, load
+    from reports.tables import tables
 
-    runs = load(place.out)
-    mine = runs[runs["folder"].isin([str(job.folder(place.out)) for job in jobs])]
+    runs = load(context.out)
+    mine = runs[runs["folder"].isin([str(job.folder(context.out)) for job in jobs])]
     if len(mine) < len(jobs):
         lost = f"the records of {len(jobs) - len(mine)} of {len(jobs)} runs are missing or damaged"
         print(f"error: {lost}; the same command computes them", file=sys.stderr)
@@ -288,10 +290,10 @@ def _close(jobs: Sequence[Job], place: Place, *, strict_environment: bool = Fals
         for group in found:
             width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
             print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
-        folder = place.out / "report"
+        folder = context.out / "report"
         formats = ("markdown", "csv")
         strict = strict_environment
-        build.build([place.out], folder, formats, runs=runs, quick=True, strict_environment=strict)
+        build.build([context.out], folder, formats, runs=runs, quick=True, strict_environment=strict)
         print(f"report: {printable(folder)}")
     except environments.MixedEnvironmentError as error:
         print(f"error: {error}; the runs are kept", file=sys.stderr)

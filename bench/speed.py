@@ -108,7 +108,7 @@ def workers(n: int, threads: int | None, interrupt: Interrupt) -> Iterator[Group
 
 def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interrupt) -> dict[str, Any]:
     """All figures of one model. ``slots`` names the device of each worker that the runner would start."""
-    from bench import workloads as w
+    from bench.measuring import workloads as w
 
     device = slots[0]
     with workers(len(slots), 1, interrupt) as harness, workers(1, None, interrupt) as plain:
@@ -143,7 +143,7 @@ def measure(model: str, slots: Sequence[str], seconds: float, interrupt: Interru
 
 def sweep(worker: Group, model: str, device: str, seconds: float) -> list[dict[str, Any]]:
     """Stacks of 1, 2, 4, … seeds, until one is less than 10 % faster than its half, or does not fit."""
-    from bench import workloads
+    from bench.measuring import workloads
 
     rows: list[dict[str, Any]] = []
     size = 1
@@ -292,7 +292,7 @@ def placement(models: Sequence[str], device: str) -> list[str]:
 
     for model in models:
         resolve(model, {})
-    return where.place_of(run.parser().parse(["--models", *models, "--device", device]))[1]
+    return where.context_of(run.parser().parse(["--models", *models, "--device", device]))[1]
 
 
 if __name__ == "__main__":

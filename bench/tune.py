@@ -21,7 +21,7 @@ from bench.cli import Parser, chosen, number, path, run_main, setting, word
 from bench.errors import UsageError, printable
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import trials_per_worker
-from bench.plan import PRECISIONS, Place
+from bench.plan import PRECISIONS, RunContext
 from bench.scoring.extractors import NAMES as FEATURES
 from bench.search import FIRST_SEED, PRUNERS, SAMPLERS, addresses
 from bench.search.objectives import DIRECTIONS
@@ -124,11 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse(argv)
     _check(args)
     where.say_planning(args.models, [args.dataset])
-    place, slots = where.place_of(args, draws=1)
+    context, slots = where.context_of(args, draws=1)
     args.storage = addresses.hide(args.storage) if args.storage else None
     from bench.search import request  # imports PyTorch
 
-    searches = request.searches(args, place)
+    searches = request.searches(args, context)
     if args.dry_run:
         for search in searches:
             print(search)
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for search in searches:
         shared = _open(args, search)
         try:
-            code = _run(args, search, shared, place, slots)
+            code = _run(args, search, shared, context, slots)
         except addresses.StorageError as error:
             print(printable(f"stopped: {error}; the same command goes on"), file=sys.stderr)
             return 1
@@ -198,7 +198,9 @@ def _open(args: Namespace, search: Search) -> SharedStudy:
 # ------------------------------------------------------------------ one model's search
 
 
-def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]) -> int:
+def _run(
+    args: Namespace, search: Search, shared: SharedStudy, context: RunContext, slots: Sequence[str]
+) -> int:
     """Search, then retrain and compare; returns the exit code."""
     from bench.closing import Retraining, close
     from bench.search.study import SETTLED
@@ -207,7 +209,7 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
     done = sum(shared.counts()[state] for state in SETTLED)
     print(f"{search}; {done} done\n{recipe.folder}", flush=True)
     if done < search.total:
-        interrupt = _search(args, search, shared, place, slots)
+        interrupt = _search(args, search, shared, context, slots)
         if not shared.finished:
             if interrupt.signal is None and args.detach:
                 return 0
@@ -216,11 +218,11 @@ def _run(args: Namespace, search: Search, shared: SharedStudy, place: Place, slo
             print(f"{how}: {left} trials are left; the same command goes on", file=sys.stderr)
             return 1 if interrupt.signal is None else 128 + interrupt.signal
     retraining = Retraining(args.retrain, search.full_steps, args.eval_every, where.words(args))
-    return close(shared, recipe, search.request, place, retraining)
+    return close(shared, recipe, search.request, context, retraining)
 
 
 def _search(
-    args: Namespace, search: Search, shared: SharedStudy, place: Place, slots: Sequence[str]
+    args: Namespace, search: Search, shared: SharedStudy, context: RunContext, slots: Sequence[str]
 ) -> Interrupt:
     """Run trials until the study is done, or until a signal."""
     from bench.search.progress import StudyProgress
@@ -228,10 +230,10 @@ def _search(
 
     local = args.executor == "local"
     most = min(len(slots) if local else args.workers or JOBS, search.total)
-    gpus, timed = where.on_gpus(args, place), "train_s" in search.recipe.objectives
+    gpus, timed = where.on_gpus(args, context), "train_s" in search.recipe.objectives
     together = trials_per_worker(args.stack, search.total, most, gpus=gpus, timed=timed)
     source = Trials(shared, search.recipe, together=together, stale_s=args.deadline)
-    of_trials = replace(place, out=search.recipe.folder, cache_root=place.out)
+    of_trials = replace(context, out=search.recipe.folder, cache_root=context.out)
     with (
         Interrupt().installed() as interrupt,
         StudyProgress(shared, search.recipe.objectives[0]) as progress,

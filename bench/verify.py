@@ -33,9 +33,10 @@ from bench.execution.progress import Progress
 from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
-from bench.fingerprint import code_of, differing, differing_files
-from bench.plan import Job, Place, Spec, plan
+from bench.identity.fingerprint import code_of, differing, differing_files
+from bench.plan import RunContext, Spec, plan
 from bench.store import files, records
+from bench.store.jobs import Job
 
 
 def parser() -> Parser:
@@ -69,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse(argv)
     folders = _chosen(args.paths, args.runs)
     with TemporaryDirectory(prefix="gan-bench-verify-") as scratch, Interrupt().installed() as interrupt:
-        place = Place(
+        context = RunContext(
             out=Path(scratch),
             data_root=args.data_root.absolute(),
             offline=args.offline,
             device=devices(args.device)[0],
             inception_weights=args.inception_weights,
         )
-        found = _verify(args, folders, place, interrupt)
+        found = _verify(args, folders, context, interrupt)
         counts: Counter[Finding] = Counter()
         for folder, verdict in found:
             counts[verdict.finding] += 1
@@ -108,36 +109,36 @@ def _chosen(paths: Sequence[Path], n: int | None) -> list[Path]:
 
 
 def _verify(
-    args: Namespace, folders: Sequence[Path], place: Place, interrupt: Interrupt
+    args: Namespace, folders: Sequence[Path], context: RunContext, interrupt: Interrupt
 ) -> Iterator[tuple[Path, Verdict]]:
     """First the runs of which nothing needs to be computed, then the others, one by one."""
     waiting: dict[Path, tuple[records.Record, Job]] = {}
     for folder in folders:
-        planned = _planned(folder, place, scores_only=args.scores_only)
+        planned = _planned(folder, context, scores_only=args.scores_only)
         if isinstance(planned, Verdict):
             yield folder, planned
         else:
             waiting[folder] = planned
     if not args.scores_only:
-        _recompute(list(waiting.values()), place, args.workers, interrupt)
+        _recompute(list(waiting.values()), context, args.workers, interrupt)
     for folder, (record, job) in waiting.items():
         if args.scores_only:
             if interrupt.is_set():
                 return
-            yield folder, _rescored(folder, record, job, place)
+            yield folder, _rescored(folder, record, job, context)
             continue
-        again = records.read_record(job.folder(place.out))
+        again = records.read_record(job.folder(context.out))
         if again is None:  # interrupted
             continue
-        verdict = compare(folder, record, job.folder(place.out), again)
+        verdict = compare(folder, record, job.folder(context.out), again)
         if verdict.finding == "rounding":  # then the scores must be those of the stored weights, at least
-            rescored = _rescored(folder, record, job, place)
+            rescored = _rescored(folder, record, job, context)
             verdict = rescored if rescored.finding == "different" else verdict
         yield folder, verdict
 
 
 def _recompute(
-    runs: Sequence[tuple[records.Record, Job]], place: Place, n_workers: int, interrupt: Interrupt
+    runs: Sequence[tuple[records.Record, Job]], context: RunContext, n_workers: int, interrupt: Interrupt
 ) -> None:
     """Train, score and record runs into the scratch folder, in worker processes.
 
@@ -147,10 +148,10 @@ def _recompute(
     for record, job in runs:
         by_draws.setdefault(_n_draws(record), []).append(job)
     for draws, jobs in by_draws.items():
-        slots = [place.device] * min(n_workers, len(jobs))
-        with Progress(jobs, place.out) as progress:
+        slots = [context.device] * min(n_workers, len(jobs))
+        with Progress(jobs, context.out) as progress:
             supervise(
-                Runs(jobs, place.out), replace(place, draws=draws), slots, interrupt, tick=progress.tick
+                Runs(jobs, context.out), replace(context, draws=draws), slots, interrupt, tick=progress.tick
             )
 
 
@@ -160,7 +161,7 @@ def _n_draws(record: records.Record) -> int:
     return len(values[0]) if values else 1
 
 
-def _rescored(folder: Path, record: records.Record, job: Job, place: Place) -> Verdict:
+def _rescored(folder: Path, record: records.Record, job: Job, context: RunContext) -> Verdict:
     """Compare the scores of a run with the scores of its stored weights."""
     from baselines.training.trainer import bind
     from bench.execution import environment
@@ -171,8 +172,8 @@ def _rescored(folder: Path, record: records.Record, job: Job, place: Place) -> V
     nets = stored_nets(folder)
     if nets is None:
         return Verdict("different", "checkpoint.pt, its final weights, is missing or unreadable")
-    environment.set_up(place.device, job.protocol["precision"])
-    stack = Stack([job], place)
+    environment.set_up(context.device, job.protocol["precision"])
+    stack = Stack([job], context)
     evaluator = stack.evaluator(job.protocol["scored_on"])
     try:
         found = stack.evaluated(evaluator, bind(stack.trainer.modules, nets), stack.lanes[0])
@@ -187,7 +188,7 @@ def _rescored(folder: Path, record: records.Record, job: Job, place: Place) -> V
 # ------------------------------------------------------------------ from a record to a job
 
 
-def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[records.Record, Job] | Verdict:
+def _planned(folder: Path, context: RunContext, *, scores_only: bool) -> tuple[records.Record, Job] | Verdict:
     """The record of a run and the job that it describes; or a verdict, if there is nothing to compute."""
     try:
         record = records.read_record(folder)
@@ -205,8 +206,8 @@ def _planned(folder: Path, place: Place, *, scores_only: bool) -> tuple[records.
         parts = ("model", "scoring") if scores_only else ("model", "training", "scoring")
         if any(differing(record["code"][part], here[part]) for part in parts):
             return Verdict("cannot", f"code changed: {', '.join(differing_files(record['code'], here))}")
-        _bring_classifiers(folder, place)
-        job = plan(_request(record), place, lambda line: None)[0]
+        _bring_classifiers(folder, context)
+        job = plan(_request(record), context, lambda line: None)[0]
     except (LookupError, UsageError, ChangedError) as error:
         return Verdict("cannot", " ".join(str(error).split()))
     if job.protocol != record["protocol"]:
@@ -235,14 +236,14 @@ def _request(record: records.Record) -> Spec:
     )
 
 
-def _bring_classifiers(folder: Path, place: Place) -> None:
+def _bring_classifiers(folder: Path, context: RunContext) -> None:
     """Copy the classifiers that were trained on first use. Trained on another machine, they would differ.
 
     The hash of their weights is part of the protocol, which is compared.
     """
     kept = folder.parents[2] / "cache" / "classifiers"
     if kept.is_dir():
-        shutil.copytree(kept, place.cache / "classifiers", dirs_exist_ok=True)
+        shutil.copytree(kept, context.cache / "classifiers", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

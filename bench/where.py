@@ -18,7 +18,7 @@ from bench.execution.launch import Engine, keep_jobs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import Source, work
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store.leases import holder
 
 EXECUTORS = ("local", "slurm", "ray")
@@ -117,14 +117,14 @@ def check(args: Namespace) -> None:
         raise UsageError(f"--out: {args.out} is not a folder")
 
 
-def place_of(args: Namespace, **more: Any) -> tuple[Place, list[str]]:
+def context_of(args: Namespace, **more: Any) -> tuple[RunContext, list[str]]:
     """Where to compute, and a device for each worker on this machine."""
     check(args)
     here = devices(args.device) if args.executor == "local" else [args.device]
     if args.precision == "tf32" and here == ["cpu"]:
         raise UsageError("--precision: 'tf32' is a GPU's, and this runs on a CPU; float32 or bf16")
     n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
-    place = Place(
+    context = RunContext(
         out=args.out.absolute(),
         data_root=args.data_root.absolute(),
         offline=args.offline,
@@ -133,7 +133,7 @@ def place_of(args: Namespace, **more: Any) -> tuple[Place, list[str]]:
         inception_weights=args.inception_weights,
         **more,
     )
-    return place, [here[k % len(here)] for k in range(max(1, n))]
+    return context, [here[k % len(here)] for k in range(max(1, n))]
 
 
 def _cores() -> int:
@@ -153,10 +153,10 @@ def names(args: Namespace, slots: Sequence[str]) -> str:
     return ", ".join(f"{n} × {device}" if n > 1 else device for device, n in Counter(slots).items())
 
 
-def on_gpus(args: Namespace, place: Place) -> bool:
+def on_gpus(args: Namespace, context: RunContext) -> bool:
     """Whether workers have GPUs; of an engine's jobs, whether some were asked for."""
     if args.executor == "local":
-        return place.device != "cpu"
+        return context.device != "cpu"
     asked = args.ray_gpus or any("gpu" in f"{k}={v}" or "shard" in f"{v}" for k, v in args.slurm)
     return args.device == "cuda" or (args.device == "auto" and bool(asked))
 
@@ -164,7 +164,7 @@ def on_gpus(args: Namespace, place: Place) -> bool:
 def execute(
     args: Namespace,
     source: Source,
-    place: Place,
+    context: RunContext,
     slots: Sequence[str],
     interrupt: Interrupt,
     *,
@@ -180,7 +180,7 @@ def execute(
     if args.executor != "local":
         n = min(args.workers or most, most)
         keep_jobs(
-            _engine(args, args.out.absolute()), source, place, n, interrupt,
+            _engine(args, args.out.absolute()), source, context, n, interrupt,
             timeout=args.run_timeout, spare=n * args.retries, detach=args.detach, tick=tick,
         )  # fmt: skip
     elif args.workers == 0:
@@ -189,9 +189,9 @@ def execute(
             tick()
             return interrupt.is_set()
 
-        work(source, place, stop, notify=Waiting())
+        work(source, context, stop, notify=Waiting())
     else:
-        supervise(source, place, slots[:most], interrupt, timeout=args.run_timeout, tick=tick)
+        supervise(source, context, slots[:most], interrupt, timeout=args.run_timeout, tick=tick)
 
 
 class Waiting:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from reports.groups import Group
     from reports.page import Picture
-    from reports.text import Table
+    from reports.tables.text import Table
 
 FORMATS = ("markdown", "latex", "csv", "html")
 
@@ -78,7 +78,7 @@ def build(
     _check(runs, skipped, roots, baseline)
     hide = private.SHOW_ALL if with_machine else private.hider(runs, roots)
     runs = runs if with_machine else private.without_machine(runs, hide)
-    runs = runs.assign(place=[hide.paths(printable(folder)) for folder in runs["folder"]])
+    runs = runs.assign(context=[hide.paths(printable(folder)) for folder in runs["folder"]])
     found = groups.groups(runs)
     if strict_environment:
         environments.refuse_mixed(found)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.scoring.scores import COND_ACCURACY
-from reports.canvas import MOST_BANDS
+from reports.figures.canvas import MOST_BANDS
+from reports.figures.samples import HEADS
 from reports.groups import Group
-from reports.samples import HEADS
 from reports.searches import Search
 from reports.stats import FEWEST_FOR_INTERVAL
 from reports.words import ranges, seeds, short, span

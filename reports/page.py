@@ -15,10 +15,12 @@ import pandas as pd
 from bench.errors import printable
 from bench.store.rows import flat
 from bench.version import VERSION
-from reports import canvas, tables, text, versions
+from reports import versions
+from reports.figures import canvas
 from reports.groups import Group
 from reports.private import SHOW_ALL, Hider
 from reports.sections import Section
+from reports.tables import tables, text
 from reports.words import shown
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import printable
-from bench.store.records import Record, slug
+from bench.store.jobs import slug
+from bench.store.records import Record
 from reports.runs import frame
 
 PATH = re.compile(r"(?:file:/*|(?<![\w./~-]))/(?!/)[^\s'\"<>|:;,()\[\]{}]+")

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.store import results, rows
-from bench.store.records import Record, digest
+from bench.store.jobs import digest
+from bench.store.records import Record
 
 
 def load(roots: Path | str | Iterable[Path | str]) -> pd.DataFrame:

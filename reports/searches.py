@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.errors import printable
 from bench.store.files import UnreadableError, read_bytes, read_json
-from bench.store.records import digest
+from bench.store.jobs import digest
 
 CURVE = ["trials", "expected", "low", "high"]
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports import compare, tables
+from reports import compare
 from reports.groups import Group
-from reports.text import Table
+from reports.tables import tables
+from reports.tables.text import Table
 
 
 @dataclass(frozen=True)

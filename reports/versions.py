@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.store.records import digest
+from bench.store.jobs import digest
 from bench.store.rows import HOW
 from reports.words import listed
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.store.files import write_atomic
-from reports import canvas, captions, curves, environments, figures, folder, page, sheets, text
+from reports import captions, environments, folder, page
+from reports.figures import canvas, curves, figures
+from reports.figures.styles import styles
 from reports.private import Hider
 from reports.searches import Search
 from reports.sections import Section
-from reports.styles import styles
+from reports.tables import sheets, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

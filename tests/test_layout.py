@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bench.plan",),
     ("bench.execution",),
     ("bench.search",),
+    ("bench.measuring",),
     ("reports",),
     ("commands",),
 )

@@ -21,8 +21,8 @@ import torch
 from torch.serialization import default_restore_location
 
 from bench.errors import one_line, printable
-from bench.plan import Job
 from bench.store import files
+from bench.store.jobs import Job
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")
 """The newest, and the one before."""

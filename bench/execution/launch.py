@@ -13,7 +13,7 @@ from bench.execution.devices import devices
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import Source
-from bench.plan import Place
+from bench.plan import RunContext
 
 LOOK_EVERY = 5.0
 """Seconds between questions to an engine."""
@@ -54,19 +54,19 @@ class Job:
     """What a job does: on its machine what a command does here, with one worker."""
 
     source: Source
-    place: Place
+    context: RunContext
     timeout: float | None
 
     def __call__(self, interrupt: Interrupt) -> None:
         """Work on this machine's device. Doing it again does no harm."""
-        slots = devices(self.place.device)[:1]
-        supervise(self.source, self.place, slots, interrupt, timeout=self.timeout)
+        slots = devices(self.context.device)[:1]
+        supervise(self.source, self.context, slots, interrupt, timeout=self.timeout)
 
 
 def keep_jobs(
     engine: Engine,
     source: Source,
-    place: Place,
+    context: RunContext,
     n: int,
     interrupt: Interrupt,
     *,
@@ -105,7 +105,7 @@ def keep_jobs(
             alive = sum(not ended for ended in jobs.values())
             new = min(n - alive, spare)
             if new > 0:
-                engine.start(Job(source, place, timeout), new, name)
+                engine.start(Job(source, context, timeout), new, name)
                 spare -= new
             elif not alive:
                 break

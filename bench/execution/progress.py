@@ -22,9 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import printable
-from bench.plan import Job
 from bench.scoring.scores import FID, IS, KID, PSNR
 from bench.store.files import read_json
+from bench.store.jobs import Job
 
 EVERY = 0.5
 """Seconds between looks, or more: looking takes at most a twentieth of the time."""

@@ -31,7 +31,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     status = "finished" if lane.diverged_at is None else "diverged"
     result = records.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
     result["parameters"] = records.count_parameters(stack.trainer)
-    result["environment"] = environment.describe(stack.place.device) | {"source": lane.job.source or None}
+    result["environment"] = environment.describe(stack.context.device) | {"source": lane.job.source or None}
     result["evals"] = lane.evals
     result["floor"] = evaluator.real_data_baseline()
     result["d_accuracy"] = _judge(stack, history, lane)
@@ -44,7 +44,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
         stack.eval_s,
         steps=stack.trainer.step,
         stack=len(stack.lanes),
-        peak_mb=environment.peak_memory_mb(stack.place.device),
+        peak_mb=environment.peak_memory_mb(stack.context.device),
         energy_j=stack.energy_j,
     )
     records.write(lane.folder, result)
@@ -67,12 +67,12 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
         scores = stack.evaluated(evaluator, at_best, lane).metrics
         result["best"] = lane.best | {"metrics": scores}
     pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
-    if lane.gan.noise and stack.place.draws > 1:
+    if lane.gan.noise and stack.context.draws > 1:
         result["draws"] = evaluator.draws(
-            lane.gan, nets, lane.job.seed, final, stack.place.draws, conditional="label" in stack.card.needs
+            lane.gan, nets, lane.job.seed, final, stack.context.draws, conditional="label" in stack.card.needs
         )
-    if stack.place.save_samples:
-        samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.place.save_samples)
+    if stack.context.save_samples:
+        samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
         array = samples.permute(0, 2, 3, 1).numpy()
         files.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
 

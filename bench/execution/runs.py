@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from bench.errors import ChangedError, one_line
 from bench.execution.signals import Stop
 from bench.execution.worker import Notify, Task
-from bench.plan import Job, Place
+from bench.plan import RunContext
 from bench.store import files, records, results
+from bench.store.jobs import Job, digest
 from bench.store.leases import Leases, is_leased
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Runs:
 
     def __init__(self, jobs: Sequence[Job], out: Path, *, stack: int = 1, retries: int = 0) -> None:
         self.out, self.stack, self.retries = out, stack, retries
-        self.name = records.digest(sorted(str(job.folder(out)) for job in jobs))
+        self.name = digest(sorted(str(job.folder(out)) for job in jobs))
         self.command = uuid.uuid4().hex
         self.stacks: dict[str, int] = {}
         """Of configurations of which fewer fit into memory."""
@@ -45,7 +46,7 @@ class Runs:
 
     # ------------------------------------------------------------ handing out
 
-    def take(self, leases: Leases, place: Place) -> RunTask | None:
+    def take(self, leases: Leases, context: RunContext) -> RunTask | None:
         """The least advanced runs that are free."""
         taken: dict[Path, Job] = {}
         first: tuple[int, str] | None = None
@@ -61,7 +62,7 @@ class Runs:
             taken[folder] = job
             if len(taken) >= self.stacks.get(job.run_id, self.stack):
                 break
-        return RunTask(list(taken.values()), place, leases, self.attempts) if taken else None
+        return RunTask(list(taken.values()), context, leases, self.attempts) if taken else None
 
     def is_due(self, task: Task) -> bool:
         """Whether a run that is less advanced than this task is free."""
@@ -167,11 +168,11 @@ class RunTask:
     """Runs of one configuration that train together, up to their records."""
 
     def __init__(
-        self, jobs: Sequence[Job], place: Place, leases: Leases, attempts: Callable[[Path], int]
+        self, jobs: Sequence[Job], context: RunContext, leases: Leases, attempts: Callable[[Path], int]
     ) -> None:
         """``attempts``: how many failed before, at a folder."""
-        self.jobs, self.place, self.leases, self.attempts = jobs, place, leases, attempts
-        self.folders = [job.folder(place.out) for job in jobs]
+        self.jobs, self.context, self.leases, self.attempts = jobs, context, leases, attempts
+        self.folders = [job.folder(context.out) for job in jobs]
         self.stack: Stack | None = None
 
     @property
@@ -184,7 +185,7 @@ class RunTask:
         from bench.execution import recording, training
 
         if self.stack is None:
-            self.stack = training.begin(self.jobs, self.place)
+            self.stack = training.begin(self.jobs, self.context)
             self._give_back_others()
         self.stack.train(stop)
         if not self.stack.done:

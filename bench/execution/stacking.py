@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from bench.plan import Job
+from bench.store.jobs import Job
 
 TRIALS = 8
 """Of a search, that a worker with a GPU trains at once."""

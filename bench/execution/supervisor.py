@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.execution.processes import Process
 from bench.execution.signals import Interrupt
 from bench.execution.worker import Source, work
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store.files import UnwritableError
 from bench.store.leases import give_up, holder, is_leased, is_mine
 
@@ -35,7 +35,7 @@ class WorkerTarget:
     """What a worker process does."""
 
     source: Source
-    place: Place
+    context: RunContext
     owner: int
 
     def __call__(self, pipe: Connection) -> None:
@@ -45,14 +45,14 @@ class WorkerTarget:
             pipe.send((what, about))
 
         try:
-            work(self.source, self.place, pipe.poll, notify=notify, owner=self.owner, until_failure=True)
+            work(self.source, self.context, pipe.poll, notify=notify, owner=self.owner, until_failure=True)
         except (UnwritableError, UsageError) as error:
             notify("raised", error)
 
 
 def supervise(
     source: Source,
-    place: Place,
+    context: RunContext,
     slots: Sequence[str],
     interrupt: Interrupt,
     *,
@@ -73,7 +73,7 @@ def supervise(
     spent: dict[Path, float] = {}
     try:
         for device in slots:
-            workers.append(Worker(source, replace(place, device=device), timeout, spent))  # noqa: PERF401
+            workers.append(Worker(source, replace(context, device=device), timeout, spent))  # noqa: PERF401
         said = False
         while workers := [worker for worker in workers if worker.look(interrupt)]:
             if not said and (folder := _waited_for(workers)) is not None:
@@ -102,9 +102,11 @@ def _waited_for(workers: Sequence[Worker]) -> Path | None:
 class Worker:
     """One slot: a process that works, and after a failure the next one."""
 
-    def __init__(self, source: Source, place: Place, timeout: float | None, spent: dict[Path, float]) -> None:
+    def __init__(
+        self, source: Source, context: RunContext, timeout: float | None, spent: dict[Path, float]
+    ) -> None:
         """``spent``: seconds of the present attempt at each folder, of all workers."""
-        self.source, self.place, self.timeout, self.spent = source, place, timeout or math.inf, spent
+        self.source, self.context, self.timeout, self.spent = source, context, timeout or math.inf, spent
         self.held: dict[Path, float] = {}
         """The folders whose leases it holds, and since when."""
         self.waiting: Path | None = None
@@ -114,7 +116,7 @@ class Worker:
     def start(self) -> None:
         """Start the process."""
         self.told = False
-        self.process = Process(WorkerTarget(self.source, self.place, os.getpid()))
+        self.process = Process(WorkerTarget(self.source, self.context, os.getpid()))
 
     def look(self, interrupt: Interrupt) -> bool:
         """See to the process; False when it has ended and no other is needed."""

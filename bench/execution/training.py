@@ -24,17 +24,18 @@ from baselines.gan import Gan, Nets
 from baselines.training import settings
 from baselines.training.step import Tensors
 from baselines.training.trainer import Trainer
-from bench import fingerprint
 from bench.data import datasets
 from bench.errors import ChangedError
 from bench.execution import checkpoints, environment
 from bench.execution.checkpoints import State
 from bench.execution.signals import Stop
-from bench.plan import Job, Place
+from bench.identity import fingerprint
+from bench.plan import RunContext
 from bench.scoring import pictures
 from bench.scoring.evaluator import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.scoring.extractors import load_extractor
 from bench.store import files
+from bench.store.jobs import Job
 
 SLICE = 50
 """At most so many iterations between looks at the losses, at the clock and at a request to stop; fewer
@@ -67,15 +68,15 @@ class Lane:
 class Stack:
     """Runs that train together: they differ in seed, and in what ``training.lanes`` allows."""
 
-    def __init__(self, jobs: Sequence[Job], place: Place) -> None:
+    def __init__(self, jobs: Sequence[Job], context: RunContext) -> None:
         job = jobs[0]
-        self.job, self.place, self.device = job, place, torch.device(place.device)
-        self.dataset = _dataset(job.data, place.data_root, place.offline, job.holdout)
+        self.job, self.context, self.device = job, context, torch.device(context.device)
+        self.dataset = _dataset(job.data, context.data_root, context.offline, job.holdout)
         factory = registry.get(job.model)
         self.card = registry.card(factory)
         gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]
         environment.put_back()  # what making the model changed: the plan said so
-        self.lanes = [Lane(job, job.folder(place.out), gan) for job, gan in zip(jobs, gans, strict=True)]
+        self.lanes = [Lane(job, job.folder(context.out), gan) for job, gan in zip(jobs, gans, strict=True)]
         data = to_device(self.dataset.train, self.device)
         self.trainer = Trainer(
             gans[0],
@@ -85,7 +86,7 @@ class Stack:
             bf16=job.protocol["precision"] == "bf16",
         )
         self.train_s = self.eval_s = self.energy_before = 0.0
-        self.meter = environment.energy_j(place.device)
+        self.meter = environment.energy_j(context.device)
         self.slice = 1
         self.n_evaluated = 0
         self.changed: dict[str, None] = {}
@@ -103,7 +104,7 @@ class Stack:
             ChangedError: an extractor's weights are not those that the run was planned with.
         """
         planned = self.job.protocol["extractors"]
-        found = _evaluator(self.dataset, split, tuple(planned), self.place)
+        found = _evaluator(self.dataset, split, tuple(planned), self.context)
         for name, extractor in found.extractors.items():
             if extractor.sha256 != planned[name]["sha256"]:
                 raise ChangedError(f"the weights of extractor {name} changed since this run was planned")
@@ -125,7 +126,7 @@ class Stack:
     @property
     def energy_j(self) -> float | None:
         """Joules that the GPU used since the stack began, for whomever; ``None`` where it does not tell."""
-        now = environment.energy_j(self.place.device)
+        now = environment.energy_j(self.context.device)
         return None if now is None or self.meter is None else self.energy_before + now - self.meter
 
     # ------------------------------------------------------------ training
@@ -163,7 +164,7 @@ class Stack:
         now = time.monotonic()
         if now - self.progress_at > 1:
             self.write_progress("scoring" if self.done else "training")
-        if now - self.saved_at > self.place.checkpoint_every:
+        if now - self.saved_at > self.context.checkpoint_every:
             self.checkpoint()
 
     def notice_divergence(self, step: int, logged: Mapping[str, np.ndarray]) -> None:
@@ -287,25 +288,25 @@ class Stack:
             lane.diverged_at, lane.reason = notes["diverged_at"], notes["reason"]
 
 
-def begin(jobs: Sequence[Job], place: Place) -> Stack:
+def begin(jobs: Sequence[Job], context: RunContext) -> Stack:
     """The least advanced of these jobs as one stack, at the step that all of them have reached.
 
     Raises:
         ChangedError: code, data or weights are not those that the jobs were planned with.
         UnreadableError: a checkpoint cannot be read.
     """
-    return next(_begun(jobs, place))
+    return next(_begun(jobs, context))
 
 
-def begin_all(jobs: Sequence[Job], place: Place) -> list[Stack]:
+def begin_all(jobs: Sequence[Job], context: RunContext) -> list[Stack]:
     """These jobs as stacks, one per step that some of them have reached; raises what :func:`begin` does."""
-    return list(_begun(jobs, place))
+    return list(_begun(jobs, context))
 
 
-def _begun(jobs: Sequence[Job], place: Place) -> Iterator[Stack]:
-    environment.set_up(place.device, jobs[0].protocol["precision"])
-    for members, states in checkpoints.group_by_checkpoint(jobs, place.out, torch.device(place.device)):
-        stack = Stack(members, place)
+def _begun(jobs: Sequence[Job], context: RunContext) -> Iterator[Stack]:
+    environment.set_up(context.device, jobs[0].protocol["precision"])
+    for members, states in checkpoints.group_by_checkpoint(jobs, context.out, torch.device(context.device)):
+        stack = Stack(members, context)
         stack.check()
         stack.resume(states)
         yield stack
@@ -325,14 +326,16 @@ def _dataset(name: str, data_root: Path, offline: bool, holdout: bool) -> datase
     return datasets.load(name, data_root=data_root, offline=offline, holdout=holdout)
 
 
-_evaluators: dict[tuple[str, str, tuple[str, ...], Place], Evaluator] = {}
+_evaluators: dict[tuple[str, str, tuple[str, ...], RunContext], Evaluator] = {}
 
 
-def _evaluator(dataset: datasets.Dataset, split: str, names: tuple[str, ...], place: Place) -> Evaluator:
-    key = (dataset.sha256, split, names, place)
+def _evaluator(
+    dataset: datasets.Dataset, split: str, names: tuple[str, ...], context: RunContext
+) -> Evaluator:
+    key = (dataset.sha256, split, names, context)
     if key not in _evaluators:
         extractors = {
-            name: load_extractor(name, dataset, **place.for_extractors(place.device)) for name in names
+            name: load_extractor(name, dataset, **context.for_extractors(context.device)) for name in names
         }
-        _evaluators[key] = Evaluator(dataset, split, extractors, place.cache, torch.device(place.device))
+        _evaluators[key] = Evaluator(dataset, split, extractors, context.cache, torch.device(context.device))
     return _evaluators[key]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from bench.errors import UsageError
 from bench.execution.signals import Stop
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store.files import UnwritableError
 from bench.store.leases import Leases
 
@@ -50,7 +50,7 @@ class Source(Protocol):
     stale_s: float | None
     """Seconds after which a silent lease is stale, if not the usual."""
 
-    def take(self, leases: Leases, place: Place) -> Task | None:
+    def take(self, leases: Leases, context: RunContext) -> Task | None:
         """The least advanced work that is free, leased; ``None`` while there is none."""
 
     def is_due(self, task: Task) -> bool:
@@ -74,7 +74,7 @@ class Source(Protocol):
 
 def work(
     source: Source,
-    place: Place,
+    context: RunContext,
     stop: Stop,
     *,
     notify: Notify = lambda what, about: None,
@@ -89,7 +89,7 @@ def work(
     """
     with Leases(command=source.command, owner=owner, stale_s=source.stale_s, notify=notify) as leases:
         while not stop():
-            task = source.take(leases, place)
+            task = source.take(leases, context)
             if task is not None:
                 done = _advance(source, task, leases, stop, notify)
                 notify("advanced", None)

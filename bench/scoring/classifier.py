@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench import fingerprint
 from bench.data.datasets import Dataset, Images
 from bench.errors import UsageError
+from bench.identity import fingerprint
 from bench.scoring import arithmetic
 from bench.scoring.features import Extractor
 from bench.store import cache as entries

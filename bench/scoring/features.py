@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import fingerprint
+from bench.identity import fingerprint
 from bench.scoring.arithmetic import scoring
 from bench.store import cache as entries
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from baselines import registry
 from bench.data import datasets
-from bench.fingerprint import short
-from bench.plan import Job, Place, Spec, check, plan, resolve
+from bench.identity.fingerprint import short
+from bench.plan import RunContext, Spec, check, plan, resolve
 from bench.search import FIRST_SEED, objectives
 from bench.search import space as spaces
 from bench.search.space import Space
 from bench.search.trials import Recipe
-from bench.store import records
+from bench.store.jobs import Job, digest, slug
 from bench.toml import read_toml
 
 STEPS_SHARE = 4
@@ -47,7 +47,7 @@ class Search:
         )
 
 
-def searches(args: Namespace, place: Place) -> list[Search]:
+def searches(args: Namespace, context: RunContext) -> list[Search]:
     """One search per model.
 
     Raises:
@@ -61,7 +61,7 @@ def searches(args: Namespace, place: Place) -> list[Search]:
         objectives.refuse(model, registry.card(registry.get(model)), args.objective)
     given = read_toml(args.space, "--space") if args.space else {}
     space = spaces.spaces(args.models, given, settings)
-    dataset, why = datasets.resolve(args.dataset, data_root=place.data_root, offline=place.offline)
+    dataset, why = datasets.resolve(args.dataset, data_root=context.data_root, offline=context.offline)
     if why:
         print(why, flush=True)
     usual = datasets.default_steps(dataset)
@@ -76,20 +76,25 @@ def searches(args: Namespace, place: Place) -> list[Search]:
         scored_on="val",
         precision=args.precision,
     )
-    templates = {job.model: job for job in plan(spec, place, dry_run=args.dry_run)}
-    data = datasets.load(dataset, data_root=place.data_root, offline=place.offline)
+    templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}
+    data = datasets.load(dataset, data_root=context.data_root, offline=context.offline)
     for model in templates:
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
             check(model, resolve(model, {**settings.get(model, {}), **end}), data, "--space")
     full_steps = args.retrain_steps or args.steps or usual
     return [
-        _search(args, template, space[model], settings.get(model, {}), place, full_steps)
+        _search(args, template, space[model], settings.get(model, {}), context, full_steps)
         for model, template in templates.items()
     ]
 
 
 def _search(
-    args: Namespace, template: Job, space: Space, fixed: Mapping[str, str], place: Place, full_steps: int
+    args: Namespace,
+    template: Job,
+    space: Space,
+    fixed: Mapping[str, str],
+    context: RunContext,
+    full_steps: int,
 ) -> Search:
     """The search of the model of this run."""
     model, seeds = template.model, range(FIRST_SEED, FIRST_SEED + args.seeds)
@@ -108,10 +113,10 @@ def _search(
         "protocol": template.protocol,
         "code": short({**template.code["model"], **template.code["training"]}),
     }
-    usual_name = f"{records.slug(model)}-{records.slug(template.dataset)}-{records.digest(request)}"
+    usual_name = f"{slug(model)}-{slug(template.dataset)}-{digest(request)}"
     name = args.study or usual_name
     recipe = Recipe(
-        folder=place.out / "studies" / records.slug(name),
+        folder=context.out / "studies" / slug(name),
         template=template,
         fixed=fixed,
         seeds=seeds,

@@ -18,10 +18,11 @@ from bench.execution.checkpoints import CHECKPOINTS
 from bench.execution.signals import Stop
 from bench.execution.stacking import stackable_groups
 from bench.execution.training import Lane, Stack, begin_all
-from bench.plan import Job, Place
+from bench.plan import RunContext
 from bench.search.objectives import mean_scores
 from bench.search.study import Claim, Ending, Result
 from bench.store import files, records, results
+from bench.store.jobs import Job
 
 Report = Callable[[int, tuple[float, ...]], bool]
 """Is told an evaluation's step and mean scores, and answers whether to prune."""
@@ -84,7 +85,7 @@ class Trial:
 class Group:
     """Trials that train side by side, one evaluation after the other."""
 
-    def __init__(self, trials: Sequence[Trial], place: Place, objectives: Sequence[str]) -> None:
+    def __init__(self, trials: Sequence[Trial], context: RunContext, objectives: Sequence[str]) -> None:
         """Reuses the runs that are finished already.
 
         Raises:
@@ -96,14 +97,14 @@ class Group:
         todo: dict[Path, tuple[Job, Trial]] = {}
         for trial in trials:
             for job in trial.jobs:
-                if (record := _record(job, place)) is not None:
+                if (record := _record(job, context)) is not None:
                     trial.records.append(record)
                 else:
-                    todo[job.folder(place.out)] = job, trial
+                    todo[job.folder(context.out)] = job, trial
         jobs = [job for job, _ in todo.values()]
-        together = len(trials) > 1 or place.device != "cpu"
+        together = len(trials) > 1 or context.device != "cpu"
         self.stacks = [
-            stack for group in groups(jobs, together=together) for stack in begin_all(group, place)
+            stack for group in groups(jobs, together=together) for stack in begin_all(group, context)
         ]
         for stack in self.stacks:
             for k, lane in enumerate(stack.lanes):
@@ -176,13 +177,13 @@ def _judge(trial: Trial, k: int, objectives: Sequence[str]) -> None:
         trial.end("pruned", f"at step {step}")
 
 
-def _record(job: Job, place: Place) -> records.Record | None:
+def _record(job: Job, context: RunContext) -> records.Record | None:
     """The record of a run that needs no more work.
 
     Raises:
         UnreadableError: it cannot be read.
     """
-    folder = job.folder(place.out)
+    folder = job.folder(context.out)
     try:
         record = records.read_record(folder, job)
     except records.DamagedRecordError as error:

@@ -17,12 +17,13 @@ import torch
 from bench.errors import ChangedError, UsageError, one_line
 from bench.execution.signals import Stop
 from bench.execution.worker import Notify, Task, wait
-from bench.plan import Job, Place, resolve
+from bench.plan import RunContext, resolve
 from bench.search.addresses import StorageError
 from bench.search.storage import storage_errors
 from bench.search.study import Claim, Result, SharedStudy
 from bench.search.trial import Group, Report, Trial
-from bench.store import files, records
+from bench.store import files
+from bench.store.jobs import Job, digest
 from bench.store.leases import Leases
 
 LOOK_EVERY = 0.5
@@ -56,10 +57,10 @@ class Trials:
     def __init__(self, study: SharedStudy, recipe: Recipe, *, together: int, stale_s: float) -> None:
         self.study, self.recipe, self.together = study, recipe, together
         self.stale_s: float | None = stale_s
-        self.name = records.digest([str(recipe.folder), study.name])
+        self.name = digest([str(recipe.folder), study.name])
         self.command = uuid.uuid4().hex
 
-    def take(self, leases: Leases, place: Place) -> TrialTask | None:
+    def take(self, leases: Leases, context: RunContext) -> TrialTask | None:
         """The next trials that nobody runs; one that failed beside others comes alone."""
         claims: list[Claim] = []
         try:
@@ -75,7 +76,7 @@ class Trials:
                 for claim in claims:
                     self.study.end(claim.number, Result("stopped"))
             raise
-        return TrialTask(self.study, trials, self.recipe.objectives, place, leases) if trials else None
+        return TrialTask(self.study, trials, self.recipe.objectives, context, leases) if trials else None
 
     def _reporter(self, claim: Claim) -> Report:
         """Tells the study a trial's mean scores, and asks whether to prune it.
@@ -116,7 +117,7 @@ class Trials:
             raise UsageError(f"{error}; the same command begins another study")
         with suppress(files.UnwritableError):
             log = "".join(traceback.format_exception(error))
-            files.append(blamed[0].jobs[0].folder(task.place.out) / "error.log", log)
+            files.append(blamed[0].jobs[0].folder(task.context.out) / "error.log", log)
         if len(blamed) == 1:
             task.end(blamed, Result("failed", reason=one_line(error)))
         elif isinstance(error, torch.OutOfMemoryError):
@@ -164,10 +165,10 @@ class TrialTask:
         study: SharedStudy,
         trials: Sequence[Trial],
         objectives: Sequence[str],
-        place: Place,
+        context: RunContext,
         leases: Leases,
     ) -> None:
-        self.study, self.objectives, self.place, self.leases = study, objectives, place, leases
+        self.study, self.objectives, self.context, self.leases = study, objectives, context, leases
         self.left = list(trials)
         """Those that have not ended."""
         self.training: list[Trial] = []
@@ -187,7 +188,7 @@ class TrialTask:
                 if not self.training:
                     wait(LOOK_EVERY, stop)
                     return False
-                self.group = Group(list(self.training), self.place, self.objectives)
+                self.group = Group(list(self.training), self.context, self.objectives)
             if self.group.advance(stop):
                 self._end_group()
         return not self.left
@@ -217,7 +218,7 @@ class TrialTask:
         for trial in self.group.trials:
             self._end(trial, trial.result or Result("stopped"))
             for job in trial.jobs:
-                self.leases.release(job.folder(self.place.out))
+                self.leases.release(job.folder(self.context.out))
         self.group = None
 
     @contextmanager
@@ -238,7 +239,7 @@ class TrialTask:
         free: list[Trial] = []
         taken: set[Path] = set()
         for trial in self.left:
-            folders = [job.folder(self.place.out) for job in trial.jobs]
+            folders = [job.folder(self.context.out) for job in trial.jobs]
             if taken.isdisjoint(folders) and all(map(self.leases.take, folders)):
                 free.append(trial)
                 taken.update(folders)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,10 +20,10 @@ import numpy as np
 from bench.errors import printable
 from bench.store import files
 from bench.store.files import UnreadableError, file_digest, read_json
+from bench.store.jobs import Job, digest, run_folder
 
 if TYPE_CHECKING:
     from baselines.training.trainer import Trainer
-    from bench.plan import Job
 
 
 SCHEMA = 2
@@ -35,22 +33,6 @@ READABLE = (1, SCHEMA)
 """The versions that it reads."""
 
 Record = dict[str, Any]
-
-
-def digest(value: Any) -> str:
-    """12 hex digits of the SHA-256 of a plain value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def slug(name: str) -> str:
-    """A name as one safe path component: ``folder:/data/faces`` -> ``folder-data-faces``."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-.")[:80] or "unnamed"
-
-
-def run_folder(out: Path, model: str, dataset: str, run_id: str, seed: int) -> Path:
-    """Where one run lives."""
-    return out / "runs" / f"{slug(model)}-{slug(dataset)}-{run_id}" / f"seed-{seed}"
 
 
 def sealed(record: Record) -> Record:

@@ -20,7 +20,7 @@ from baselines.vanilla import vanilla
 from bench import listing
 from bench.plan import resolve
 from bench.search import space
-from bench.store import records
+from bench.store.jobs import digest
 
 DATA = DataSpec(1, 8, 8, 10)
 LIST = Path(__file__).parents[1] / "support" / "list.txt"
@@ -129,9 +129,7 @@ def test_the_list_is_unchanged(capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 def test_identities_of_runs_are_unchanged() -> None:
     """Model and hyperparameters as they enter the name of a run's folder."""
-    found = {
-        name: records.digest({"model": name, "hyperparameters": resolve(name, {})}) for name in registry.OURS
-    }
+    found = {name: digest({"model": name, "hyperparameters": resolve(name, {})}) for name in registry.OURS}
     assert found == IDENTITIES
 
 

@@ -21,18 +21,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from baselines import registry
-from bench import fingerprint, modules
 from bench.errors import ChangedError, UsageError
 from bench.execution import recording, training
 from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import work
-from bench.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
-from bench.plan import Job, Place, Spec, plan
+from bench.identity import fingerprint, modules
+from bench.identity.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
+from bench.plan import RunContext, Spec, plan
 from bench.reuse import explain
 from bench.scoring import classifier
 from bench.store import records
+from bench.store.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -196,8 +197,8 @@ def test_a_model_reaches_its_helpers_wherever_they_are_imported(here: Path) -> N
 def test_editing_a_file_changes_exactly_the_models_that_reach_it(tmp_path: Path) -> None:
     """A copy of the package, each file of it edited in turn."""
     script = (
-        "import json\nfrom bench.fingerprint import _files\n"
-        "from bench.modules import model_modules as modules\n"
+        "import json\nfrom bench.identity.fingerprint import _files\n"
+        "from bench.identity.modules import model_modules as modules\n"
         f"print(json.dumps({{name: _files(modules('baselines.' + name)) for name in {registry.OURS}}}))"
     )
     tree = tmp_path / "tree"
@@ -254,7 +255,8 @@ def test_every_module_behind_a_score_is_on_a_list() -> None:
 def test_every_module_of_the_scores_counts_but_for_pictures() -> None:
     folder = ROOT / "bench" / "scoring"
     names = {f"bench.scoring.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
-    assert names - {*SCORING} <= {"bench.scoring.pictures", "bench.scoring.scores"}
+    neutral = {f"bench.scoring.{name}" for name in ("pictures", "protocols", "scores")}
+    assert names - {*SCORING} <= neutral
 
 
 # ------------------------------------------------------------------ without source
@@ -351,27 +353,29 @@ def test_an_edit_between_two_commands_is_computed_and_prose_is_reused(here: Path
     assert "1 reused, 0 to compute" in bench()
 
 
-def planned(here: Path, *, dataset: str = "digits", model: str = "model:model") -> tuple[list[Job], Place]:
-    place = Place(out=here / "results", data_root=here / "data", offline=True)
-    return plan(Spec([model], [dataset], [0], steps=20), place), place
+def planned(
+    here: Path, *, dataset: str = "digits", model: str = "model:model"
+) -> tuple[list[Job], RunContext]:
+    context = RunContext(out=here / "results", data_root=here / "data", offline=True)
+    return plan(Spec([model], [dataset], [0], steps=20), context), context
 
 
-def compute(jobs: list[Job], place: Place) -> None:
+def compute(jobs: list[Job], context: RunContext) -> None:
     """In this process."""
-    work(Runs(jobs, place.out, retries=3), place, lambda: False)
+    work(Runs(jobs, context.out, retries=3), context, lambda: False)
 
 
 def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> None:
-    jobs, place = planned(here)
+    jobs, context = planned(here)
     (here / "helper.py").write_text("W = -5.0\n")
-    supervise(Runs(jobs, place.out, retries=3), place, ["cpu"], Interrupt())
-    record = records.read_record(jobs[0].folder(place.out))
+    supervise(Runs(jobs, context.out, retries=3), context, ["cpu"], Interrupt())
+    record = records.read_record(jobs[0].folder(context.out))
     assert record is not None
     assert record["status"] == "failed"
     assert record["reason"] == "code changed since this run was planned: helper.py"
     assert record["attempts"] == 1, "another attempt would find the same"
     assert not record["metrics"]
-    assert not (jobs[0].folder(place.out) / "checkpoint.pt").exists(), "nothing was trained"
+    assert not (jobs[0].folder(context.out) / "checkpoint.pt").exists(), "nothing was trained"
 
 
 def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
@@ -383,38 +387,38 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     for k, image in enumerate(noise):
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
-    place = Place(out=here / "results", data_root=here / "data", offline=True)
-    jobs = plan(Spec(["vanilla"], [f"folder:{images}"], [0], steps=10), place)
+    context = RunContext(out=here / "results", data_root=here / "data", offline=True)
+    jobs = plan(Spec(["vanilla"], [f"folder:{images}"], [0], steps=10), context)
     noise[0, 0, 0] ^= 1  # one pixel
     Image.fromarray(noise[0]).save(images / "0" / "0.png")
-    compute(jobs, place)
-    record = records.read_record(jobs[0].folder(place.out))
+    compute(jobs, context)
+    record = records.read_record(jobs[0].folder(context.out))
     assert record is not None
     assert record["status"] == "failed"
     assert record["reason"] == f"data set 'folder:{images}' changed since this run was planned"
-    assert not (jobs[0].folder(place.out) / "checkpoint.pt").exists(), "nothing was trained"
+    assert not (jobs[0].folder(context.out) / "checkpoint.pt").exists(), "nothing was trained"
 
 
 def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=3))
-    images, place = here / "images", Place(out=here / "results", data_root=here / "data", offline=True)
+    images, context = here / "images", RunContext(out=here / "results", data_root=here / "data", offline=True)
     noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     for k, image in enumerate(noise):
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
     spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
-    compute(plan(spec, place), place)
+    compute(plan(spec, context), context)
     (images / "0" / "0.png").unlink()
-    said = explain(plan(spec, place), place.out)
+    said = explain(plan(spec, context), context.out)
     assert said[0].startswith(f"vanilla: data set folder:{images} changed since ")
 
 
 def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:
-    jobs, place = planned(here, model="vanilla")
+    jobs, context = planned(here, model="vanilla")
     extractors = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": extractors})
-    compute([other], place)
-    record = records.read_record(other.folder(place.out))
+    compute([other], context)
+    record = records.read_record(other.folder(context.out))
     assert record is not None
     assert record["reason"].endswith("the weights of extractor classifier changed since this run was planned")
 
@@ -426,29 +430,29 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
             "    loss, logs = g(nets", "    from helper import W\n    loss, logs = g(nets"
         )
     )
-    jobs, place = planned(here)
+    jobs, context = planned(here)
     forget()  # as in a worker: to plan is to try the model, which has imported the helper
-    stack = training.begin(jobs, place)
+    stack = training.begin(jobs, context)
     (here / "helper.py").write_text("W = -5.0\n")
     while not stack.done:
         stack.train(lambda: False)
     with pytest.raises(ChangedError, match=r"helper\.py"):
         recording.record(stack, 0, 1)
-    assert not (jobs[0].folder(place.out) / "run.json").exists()
+    assert not (jobs[0].folder(context.out) / "run.json").exists()
 
 
 def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     """Data, and weights of an extractor."""
-    jobs, place = planned(here, model="vanilla")
-    compute(jobs, place)
-    assert explain(jobs, place.out) == []
+    jobs, context = planned(here, model="vanilla")
+    compute(jobs, context)
+    assert explain(jobs, context.out) == []
     data = {**jobs[0].protocol["dataset"], "sha256": "0" * 64}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "dataset": data})
-    assert explain([other], place.out)[0].startswith("vanilla: data set digits changed since ")
+    assert explain([other], context.out)[0].startswith("vanilla: data set digits changed since ")
     weights = {"classifier": {**jobs[0].protocol["extractors"]["classifier"], "sha256": "0" * 64}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "extractors": weights})
-    assert explain([other], place.out)[0].startswith("vanilla: the weights of classifier changed since ")
+    assert explain([other], context.out)[0].startswith("vanilla: the weights of classifier changed since ")
     code = {**jobs[0].code, "scoring": {**jobs[0].code["scoring"], "bench/scoring/metrics.py": "0" * 16}}
     other = replace(jobs[0], protocol={**jobs[0].protocol, "kid_subsets": 50, "code": "0" * 12}, code=code)
-    assert explain([other], place.out)[0].endswith(": bench/scoring/metrics.py")
-    assert explain([replace(jobs[0], steps=21)], place.out) == [], "another request"
+    assert explain([other], context.out)[0].endswith(": bench/scoring/metrics.py")
+    assert explain([replace(jobs[0], steps=21)], context.out) == [], "another request"

@@ -32,7 +32,9 @@ from bench.search.addresses import StorageError
 from bench.search.progress import StudyProgress
 from bench.search.storage import open_storage
 from bench.store import records
-from reports import build, compare, groups, searches, tables, text
+from bench.store.jobs import run_folder, slug
+from reports import build, compare, groups, searches
+from reports.tables import tables, text
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
 """The counts in docs/reliability.md are of 1,000."""
@@ -427,9 +429,9 @@ def write(root: Path, samples: list[dict[str, Any]], ten: Sequence[Sequence[Chan
         for where, value, how in changes:
             paths = places(record)
             changed(record, paths[where % len(paths)], value, how)
-        model, dataset, name = (records.slug(str(record.get(key))) for key in ("model", "dataset", "id"))
+        model, dataset, name = (slug(str(record.get(key))) for key in ("model", "dataset", "id"))
         seed = record.get("seed")
-        folder = records.run_folder(root, model, dataset, name, seed if isinstance(seed, int) else k)
+        folder = run_folder(root, model, dataset, name, seed if isinstance(seed, int) else k)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps(records.sealed(record)))
 

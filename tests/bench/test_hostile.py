@@ -21,10 +21,10 @@ import reports
 from bench import cli
 from bench.errors import UsageError
 from bench.execution.runs import Runs
-from bench.plan import Job
 from bench.search.addresses import StorageError
 from bench.search.storage import open_storage
 from bench.store import cache, files, records
+from bench.store.jobs import Job
 from bench.store.leases import Leases, is_leased
 from reports import build
 

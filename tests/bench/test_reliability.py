@@ -44,9 +44,10 @@ from bench.errors import UsageError
 from bench.execution import checkpoints, recording, training
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
-from bench.plan import Job, Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring import metrics
 from bench.store import files, records
+from bench.store.jobs import Job
 from bench.store.leases import alive
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
@@ -114,10 +115,10 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     """
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
     spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
-    place = Place(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
-    jobs = plan(spec, place)
-    compute(jobs, place)
-    expected = [numbers(each.folder(place.out)) for each in jobs]
+    context = RunContext(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
+    jobs = plan(spec, context)
+    compute(jobs, context)
+    expected = [numbers(each.folder(context.out)) for each in jobs]
     renamed, checkpoint = Path.replace, training.Stack.checkpoint
     calls = last = saved = 0
 
@@ -140,13 +141,13 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
 
     def crashes(out: Path, after: int) -> bool:
         """Run as far as so many file operations; whether that was not to the end."""
-        nonlocal calls, last, place
-        calls, last, kept, place = 0, after, saved, dataclasses.replace(place, out=out)
+        nonlocal calls, last, context
+        calls, last, kept, context = 0, after, saved, dataclasses.replace(context, out=out)
         left = [each for each in jobs if not (each.folder(out) / "run.json").exists()]
         resumed.clear()
         trained.clear()
         with suppress(Crash):
-            run_here(jobs, place, retries=0)
+            run_here(jobs, context, retries=0)
         assert all(step >= kept for step in resumed)
         assert resumed or calls > last or not left
         assert not (kept == 60 and trained), "what was trained to the end is only scored"
@@ -167,7 +168,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
 
 def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every minute by default: of a run that takes half a second a step, after steps 121 and 242."""
-    assert Place().checkpoint_every == 60
+    assert RunContext().checkpoint_every == 60
     clock, saved = 0.0, []
 
     def advance(self: training.Stack) -> None:
@@ -184,8 +185,8 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     monkeypatch.setattr(training.Stack, "advance", advance)
     monkeypatch.setattr(training.Stack, "checkpoint", noted)
-    place = Place(fast_path, offline=True)
-    compute(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), place), place)
+    context = RunContext(fast_path, offline=True)
+    compute(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), context), context)
     assert saved == [0, 121, 242, 300]
 
 
@@ -193,8 +194,8 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when an interrupted command goes on with more seeds, or a larger ``--stack``."""
-    place = Place(fast_path, offline=True, checkpoint_every=0)
-    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20), place)
+    context = RunContext(fast_path, offline=True, checkpoint_every=0)
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20), context)
     looks = 0
 
     def stop() -> bool:
@@ -202,10 +203,10 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
         looks += 1
         return looks >= 3
 
-    compute(jobs[1:2], place, stop=stop)
+    compute(jobs[1:2], context, stop=stop)
     reached = saved_step(jobs[1].folder(fast_path))
     resumed = resumptions(monkeypatch)
-    run_here(jobs, place, retries=0)
+    run_here(jobs, context, retries=0)
     assert resumed == [0, reached, 20, 40], "the least advanced first, each up to an evaluation"
     assert [(records.read_record(each.folder(fast_path)) or {})["cost"]["stack"] for each in jobs] == [
         2,
@@ -317,7 +318,7 @@ def test_a_worker_ends_with_its_parent_whatever_it_does(fast_path: Path, token: 
 def done(folder: Path, *actions: str, timeout: float | None = None) -> Actions:
     """Have one worker, and those that replace it, do these one after the other."""
     source = Actions(folder, actions)
-    supervise(source, Place(folder), ["cpu"], Interrupt(), timeout=timeout)
+    supervise(source, RunContext(folder), ["cpu"], Interrupt(), timeout=timeout)
     return source
 
 
@@ -365,7 +366,7 @@ def test_workers_that_cannot_start_are_not_started_for_ever(fast_path: Path) -> 
             return os._exit, (7,)
 
     with pytest.raises(UsageError, match="workers cannot start: the last one ended with code 7"):
-        supervise(Unusable(fast_path, ["greet"]), Place(fast_path), ["cpu"], Interrupt())
+        supervise(Unusable(fast_path, ["greet"]), RunContext(fast_path), ["cpu"], Interrupt())
 
 
 def test_a_source_that_breaks_is_not_asked_for_ever(
@@ -373,7 +374,7 @@ def test_a_source_that_breaks_is_not_asked_for_ever(
 ) -> None:
     """Even where it breaks after a lease was taken."""
     with pytest.raises(UsageError, match="workers cannot start: the last one ended with code 1"):
-        supervise(Broken(fast_path, ["greet"]), Place(fast_path), ["cpu"], Interrupt())
+        supervise(Broken(fast_path, ["greet"]), RunContext(fast_path), ["cpu"], Interrupt())
     assert capfd.readouterr().err.count("LookupError: broken") == 3
 
 
@@ -468,11 +469,13 @@ def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
     assert one_run == other
 
 
-def in_process(place: Place, n_seeds: int, **options: Any) -> tuple[list[Job], list[dict[str, Any] | None]]:
+def in_process(
+    context: RunContext, n_seeds: int, **options: Any
+) -> tuple[list[Job], list[dict[str, Any] | None]]:
     """Jobs, run as one stack in this process, and their records."""
-    jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), place)
-    run_here(jobs, place, retries=options.get("retries", 0))
-    return jobs, [records.read_record(each.folder(place.out)) for each in jobs]
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), context)
+    run_here(jobs, context, retries=options.get("retries", 0))
+    return jobs, [records.read_record(each.folder(context.out)) for each in jobs]
 
 
 def test_a_stack_that_does_not_fit_into_memory_is_halved(
@@ -481,14 +484,14 @@ def test_a_stack_that_does_not_fit_into_memory_is_halved(
     sizes = []
     real = training.begin
 
-    def small_device(jobs: list[Job], place: Place) -> training.Stack:
+    def small_device(jobs: list[Job], context: RunContext) -> training.Stack:
         sizes.append(len(jobs))
         if len(jobs) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(jobs, place)
+        return real(jobs, context)
 
     monkeypatch.setattr(training, "begin", small_device)
-    _, found = in_process(Place(fast_path, offline=True), 3)
+    _, found = in_process(RunContext(fast_path, offline=True), 3)
     assert sizes == [3, 1, 1, 1]
     assert [(r["status"], r["attempts"], r["cost"]["stack"]) for r in found if r] == [("finished", 1, 1)] * 3
 
@@ -498,7 +501,7 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training, "begin", full)
-    _, (record,) = in_process(Place(fast_path, offline=True), 1, retries=2)
+    _, (record,) = in_process(RunContext(fast_path, offline=True), 1, retries=2)
     assert record is not None
     assert (record["status"], record["attempts"]) == ("failed", 3)
     assert record["reason"] == "OutOfMemoryError: CUDA out of memory"
@@ -516,7 +519,7 @@ def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
         record(stack, k, attempt)
 
     monkeypatch.setattr(recording, "record", second_fails)
-    _, found = in_process(Place(fast_path, offline=True), 2, retries=retries)
+    _, found = in_process(RunContext(fast_path, offline=True), 2, retries=retries)
     assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
 
 
@@ -525,7 +528,7 @@ def test_scores_that_cannot_be_computed_are_a_named_failure(
 ) -> None:
     monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
     training._evaluators.clear()
-    _, (record,) = in_process(Place(fast_path, offline=True), 1)
+    _, (record,) = in_process(RunContext(fast_path, offline=True), 1)
     assert record is not None
     assert record["status"] == "failed"
     assert record["reason"] == "ScoreError: 360 real images cannot be scored: at least 361 are needed"
@@ -610,19 +613,19 @@ def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "fsync", fsync)
     spec = Spec(["faults:faulty"], ["digits"], [0], steps=20, eval_every=20)
-    jobs = plan(spec, Place(fast_path / "cache", offline=True))
+    jobs = plan(spec, RunContext(fast_path / "cache", offline=True))
     for last in range(100):
-        calls, place = 0, Place(fast_path / str(last), offline=True, cache_root=fast_path / "cache")
+        calls, context = 0, RunContext(fast_path / str(last), offline=True, cache_root=fast_path / "cache")
         try:
-            run_here(jobs, place)
+            run_here(jobs, context)
             break
         except files.UnwritableError as error:
             found = error.errno
         assert found == errno.ENOSPC
-        folder = jobs[0].folder(place.out)
+        folder = jobs[0].folder(context.out)
         assert not list(folder.glob(".*"))
         last = 10**6
-        run_here(jobs, place, retries=0)
+        run_here(jobs, context, retries=0)
         assert (records.read_record(folder) or {})["status"] == "finished"
     assert last > 4
 

@@ -18,7 +18,7 @@ from PIL import Image
 from baselines import conformance
 from bench import run
 from bench.errors import UsageError
-from bench.plan import Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.store.leases import Leases
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,9 +171,9 @@ def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) ->
 
 
 def test_auto_beside_what_it_is(tmp_path: Path) -> None:
-    place = Place(out=tmp_path, data_root=tmp_path, offline=True)
+    context = RunContext(out=tmp_path, data_root=tmp_path, offline=True)
     with pytest.raises(UsageError, match="--dataset: 'auto' is 'digits', which is named already"):
-        plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), place, say=lambda line: None)
+        plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), context, say=lambda line: None)
 
 
 def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path) -> None:
@@ -448,13 +448,13 @@ def test_a_published_protocol_counts_discriminator_updates(dataset: str, n_criti
 
 def test_each_model_of_a_plan_has_its_own_steps_unless_steps_says_otherwise(tmp_path: Path) -> None:
     request = {"models": ["nsgan", "wgan"], "datasets": ["digits"], "seeds": [0, 1]}
-    place = Place(tmp_path / "results", tmp_path / "data", offline=True)
-    jobs = plan(Spec(**request, steps_of={"nsgan": 50, "wgan": 10}), place)
+    context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
+    jobs = plan(Spec(**request, steps_of={"nsgan": 50, "wgan": 10}), context)
     assert [(job.model, job.steps, job.eval_every) for job in jobs[::2]] == [
         ("nsgan", 50, 5),
         ("wgan", 10, 1),
     ]
-    jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), place)
+    jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), context)
     assert {job.steps for job in jobs} == {30}
 
 

@@ -27,10 +27,11 @@ from baselines.gan import DataSpec, Update
 from baselines.training.step import to_float
 from baselines.training.trainer import Trainer
 from baselines.vanilla import vanilla
-from bench import products, run, speed, textbook, where, workloads
+from bench import run, speed, where
 from bench.execution import environment
 from bench.execution.signals import Interrupt
-from bench.products import Products
+from bench.measuring import products, textbook, workloads
+from bench.measuring.products import Products
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(90) % 10
@@ -309,7 +310,7 @@ def test_the_command_measures_this_machine(
     assert speed.main(["--device", "cpu", "--seconds", "1", "--json", str(file)]) == 0
     assert "advice: --workers" in capsys.readouterr().out
     found: Mapping[str, Any] = json.loads(file.read_text())["vanilla"]
-    assert found["workers"] == where.place_of(run.parser().parse(["--device", "cpu"]))[1].count("cpu")
+    assert found["workers"] == where.context_of(run.parser().parse(["--device", "cpu"]))[1].count("cpu")
     assert found["products"] == 37
     assert found["environment"]["threads"] == 1
     assert all(rate > 0 for rate in found["seed_steps_per_s"].values())

@@ -29,7 +29,7 @@ from bench.execution import supervisor
 from bench.execution.checkpoints import load_checkpoint
 from bench.execution.signals import Interrupt
 from bench.execution.worker import Task
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store.leases import Leases
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
@@ -287,8 +287,8 @@ class Several(Actions):
         super().__init__(sources[0].folder, ["deaf"])
         self.sources = sources
 
-    def take(self, leases: Leases, place: Place) -> Task | None:
-        return next((task for source in self.sources if (task := source.take(leases, place))), None)
+    def take(self, leases: Leases, context: RunContext) -> Task | None:
+        return next((task for source in self.sources if (task := source.take(leases, context))), None)
 
     def finished(self) -> bool:
         return False
@@ -307,7 +307,7 @@ def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UsageError):
         supervisor.supervise(
-            Several(sources), Place(fast_path), ["cpu"] * 3, Interrupt(), tick=fail, patience=2
+            Several(sources), RunContext(fast_path), ["cpu"] * 3, Interrupt(), tick=fail, patience=2
         )
     assert 1.9 < time.monotonic() - began < 15
     assert supervisor.PATIENCE == 30

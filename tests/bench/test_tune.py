@@ -592,14 +592,14 @@ def test_a_dry_run_says_what_would_be_searched_and_writes_nothing(
 
 def test_edited_code_begins_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials of two versions of a model do not mix; a study that is named is refused."""
-    from bench import fingerprint
+    from bench.identity import fingerprint
 
     words = ["--model", "vanilla", "--dataset", "digits", "--offline", "--device", "cpu"]
     args = tune.parser().parse([*words, "--out", str(tmp_path)])
-    place, _ = where.place_of(args)
+    context, _ = where.context_of(args)
 
     def names() -> list[str]:
-        return [search.study for search in request.searches(args, place)]
+        return [search.study for search in request.searches(args, context)]
 
     before = names()
     assert names() == before

@@ -16,7 +16,9 @@ import pytest
 
 import reports
 from bench.store import records
-from reports import build, private, sheets, stats, text
+from bench.store.jobs import digest
+from reports import build, private, stats
+from reports.tables import sheets, text
 
 HERE = Path(__file__).resolve().parents[2]
 BUILD = ("-m", "reports.build")
@@ -268,7 +270,7 @@ def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path) -> No
     assert "OSError: 'results/runs/x/samples.npz' and a:1 on" in runs
     assert "; b, folder:c; see https://example.org/page and/or 1/2" in runs
     assert "results/runs/vanilla-folder-faces-" in runs
-    sha = records.digest("folder:/marker-path/faces") * 5
+    sha = digest("folder:/marker-path/faces") * 5
     assert f"generation on folder-faces-{sha[:8]}" in (out / "table.md").read_text()
     page = (out / "report.html").read_text()
     assert "--dataset folder:PATH" in page
@@ -306,12 +308,12 @@ def test_only_what_is_a_path_is_cut(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False, dataset="folder-abc-12345678")
     fake_runs.run(tmp_path, images=False, dataset="folder:", fields={"x /a/q": 1, "x /b/q": 2})
     build.build([tmp_path], tmp_path / "report", ("csv",))
-    sha = records.digest("folder:/a")[:8]
+    sha = digest("folder:/a")[:8]
     found = {row["dataset"]: row["folder"] for row in csv_dicts(tmp_path)}
     assert set(found) == {
         f"folder-a-{sha}",
         "folder-abc-12345678",
-        f"folder--{records.digest('folder:')[:8]}",
+        f"folder--{digest('folder:')[:8]}",
     }
     name = tmp_path.name
     assert found[f"folder-a-{sha}"].startswith(f"{name}/runs/vanilla-folder-a-{sha}-")

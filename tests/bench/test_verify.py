@@ -45,8 +45,8 @@ def results(two_seeds: Path, tmp_path: Path) -> Path:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker process: a second each."""
 
-    def supervise(source: Any, place: Any, slots: Any, interrupt: Any, **more: Any) -> None:
-        work(source, place, interrupt.is_set)
+    def supervise(source: Any, context: Any, slots: Any, interrupt: Any, **more: Any) -> None:
+        work(source, context, interrupt.is_set)
 
     monkeypatch.setattr(verify, "supervise", supervise)
 

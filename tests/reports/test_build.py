@@ -18,7 +18,7 @@ import pytest
 import reports
 from bench import run
 from bench.errors import UsageError
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store import records
 from bench.store import results as stored
 from reports import build, compare
@@ -344,6 +344,6 @@ def test_the_closing_of_a_command_loads_the_runs_once(
     loaded = []
     load = stored.load
     monkeypatch.setattr(stored, "load", lambda roots: loaded.append(roots) or load(roots))
-    assert run._close([], Place(results)) == 0
+    assert run._close([], RunContext(results)) == 0
     assert capsys.readouterr().out == f"report: {results / 'report'}\n"
     assert len(loaded) == 1

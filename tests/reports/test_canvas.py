@@ -8,7 +8,7 @@ import fake_runs
 import pytest
 from drawn import filmstrip, grids, group_of, styles_of, titles
 
-from reports import canvas, curves, spread
+from reports.figures import canvas, curves, spread
 from reports.groups import Group
 
 

@@ -11,9 +11,10 @@ import pytest
 from drawn import group_of, panels, styles_of, titles
 
 from bench.scoring.scores import FID
-from reports import canvas, curves, searches
+from reports import searches
+from reports.figures import canvas, curves
+from reports.figures.styles import styles
 from reports.groups import Group
-from reports.styles import styles
 
 
 def test_curves_name_every_model_and_have_a_line_at_one_half(group: Group) -> None:

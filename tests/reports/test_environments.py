@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import reports
-from reports import build, environments, groups, tables
-from reports import text as to_text
+from reports import build, environments, groups
+from reports.tables import tables
+from reports.tables import text as to_text
 
 
 def study(root: Path, *environments: dict[str, Any], model: str = "vanilla") -> Path:

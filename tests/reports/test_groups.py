@@ -9,8 +9,9 @@ import pytest
 from drawn import cell, group_of
 
 import reports
-from reports import compare, groups, tables
-from reports import text as to_text
+from reports import compare, groups
+from reports.tables import tables
+from reports.tables import text as to_text
 
 
 @pytest.mark.parametrize(

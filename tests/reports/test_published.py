@@ -8,7 +8,8 @@ import fake_runs
 import pytest
 from drawn import cell, group_of
 
-from reports import published, tables
+from reports import published
+from reports.tables import tables
 
 
 def lucic(**changes: object) -> dict[str, object]:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import reports
 from bench.store import records, rows
-from reports import groups, page, runs, sections, stats, tables
-from reports import text as to_text
+from reports import groups, page, runs, sections, stats
+from reports.tables import tables
+from reports.tables import text as to_text
 
 
 def test_load_gives_a_row_per_run_and_summarise_one_per_configuration(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from drawn import filmstrip, grids, group_of
 
 from bench.scoring import pictures
-from reports import samples
+from reports.figures import samples
 from reports.groups import Group
 
 

@@ -10,7 +10,7 @@ import pytest
 from drawn import group_of, styles_of
 
 from bench.scoring.scores import FID, SCORES
-from reports import spread
+from reports.figures import spread
 from reports.groups import Group
 
 

@@ -12,8 +12,9 @@ from drawn import filmstrip, grids, group_of, legend, styles_of, titles
 
 import reports
 from bench.scoring.scores import FID
-from reports import curves, groups, spread
-from reports.styles import LONGEST, styles
+from reports import groups
+from reports.figures import curves, spread
+from reports.figures.styles import LONGEST, styles
 
 
 def test_no_model_is_lost_behind_a_name_too_long(tmp_path: Path) -> None:

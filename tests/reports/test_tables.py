@@ -12,8 +12,9 @@ import pytest
 from drawn import cell, group_of
 
 import reports
-from reports import cells, compare, groups, stats, tables, words
-from reports import text as to_text
+from reports import compare, groups, stats, words
+from reports.tables import cells, tables
+from reports.tables import text as to_text
 
 
 def test_cells_and_marks_by_hand(tmp_path: Path) -> None:

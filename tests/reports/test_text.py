@@ -11,9 +11,9 @@ from drawn import group_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import tables
-from reports import text as to_text
-from reports.text import Table
+from reports.tables import tables
+from reports.tables import text as to_text
+from reports.tables.text import Table
 
 HOSTILE = [
     r"a_b%c&d#e$f{g}h~i^j",

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import reports
-from bench.store.records import digest
-from reports import build, compare, groups, tables, versions
+from bench.store.jobs import digest
+from reports import build, compare, groups, versions
+from reports.tables import tables
 
 
 def code(model: str = "0", training: str = "0", scoring: str = "0", how: str = "source") -> dict[str, Any]:

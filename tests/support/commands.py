@@ -30,7 +30,8 @@ import pytest
 import torch
 
 from bench.execution.signals import Stop
-from bench.plan import Job, Place
+from bench.plan import RunContext
+from bench.store.jobs import Job
 from bench.store.records import read_record
 
 SERVER = get_context("forkserver")
@@ -328,7 +329,7 @@ def processes(token: str) -> list[int]:
 
 def run_here(
     jobs: Sequence[Job],
-    place: Place,
+    context: RunContext,
     *,
     retries: int = 0,
     stop: Stop = lambda: False,
@@ -338,10 +339,10 @@ def run_here(
     from bench.execution.runs import Runs
     from bench.execution.worker import work
 
-    work(Runs(jobs, place.out, stack=stack or len(jobs), retries=retries), place, stop)
+    work(Runs(jobs, context.out, stack=stack or len(jobs), retries=retries), context, stop)
 
 
-def compute(jobs: Sequence[Job], place: Place, *, stop: Stop = lambda: False) -> None:
+def compute(jobs: Sequence[Job], context: RunContext, *, stop: Stop = lambda: False) -> None:
     """The same; but an error in one is raised."""
     from bench.execution.runs import Runs
     from bench.execution.worker import Notify, Task, work
@@ -350,7 +351,7 @@ def compute(jobs: Sequence[Job], place: Place, *, stop: Stop = lambda: False) ->
         def failed(self, task: Task, error: Exception, notify: Notify) -> None:
             raise error
 
-    work(Strict(jobs, place.out, stack=len(jobs)), place, stop)
+    work(Strict(jobs, context.out, stack=len(jobs)), context, stop)
 
 
 def resumptions(monkeypatch: pytest.MonkeyPatch) -> list[int]:

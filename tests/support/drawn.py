@@ -8,10 +8,11 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 import reports
-from reports import groups, samples
+from reports import groups
+from reports.figures import samples
+from reports.figures.styles import Style, styles
 from reports.groups import Group
-from reports.styles import Style, styles
-from reports.text import Cell, Table
+from reports.tables.text import Cell, Table
 
 
 def group_of(root: Path) -> Group:

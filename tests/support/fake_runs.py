@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.store.records import SCHEMA, digest, run_folder, sealed
+from bench.store.jobs import digest, run_folder
+from bench.store.records import SCHEMA, sealed
 
 Rng = np.random.Generator
 

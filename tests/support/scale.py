@@ -23,6 +23,7 @@ import fake_runs
 import reports
 from bench import run, where
 from bench.store import records, results
+from bench.store.jobs import digest, run_folder
 
 SEEDS = 5
 MODELS = ("vanilla", "dcgan", "lsgan")
@@ -55,9 +56,9 @@ def make(out: Path, n: int) -> None:
         record = json.loads((template / "run.json").read_text())
         record |= {
             "hyperparameters": record["hyperparameters"] | values,
-            "id": records.digest([model, values]),
+            "id": digest([model, values]),
         }
-        folder = records.run_folder(out, model, record["dataset"], record["id"], seed)
+        folder = run_folder(out, model, record["dataset"], record["id"], seed)
         shutil.copytree(template, folder)
         (folder / "run.json").write_text(json.dumps(records.sealed(record), indent=1) + "\n")
 
@@ -84,11 +85,11 @@ def sort(out: Path, n: int) -> None:
     """What a command does before and while runs are computed: which of n planned ones are there?"""
     words = ["--models", "vanilla", "--dataset", "digits", "--offline", "--out", str(out)]
     args = run.parser().parse([*words, "--device", "cpu", "--seeds", str(n)])
-    place, _ = where.place_of(args)
-    run.plan(run._spec(args), place)  # what is loaded once
-    jobs = timed("plan", lambda: run.plan(run._spec(args), place))
-    timed("look which are there", lambda: run._sort(jobs, place))
-    progress = run.Progress(jobs, place.out)
+    context, _ = where.context_of(args)
+    run.plan(run._spec(args), context)  # what is loaded once
+    jobs = timed("plan", lambda: run.plan(run._spec(args), context))
+    timed("look which are there", lambda: run._sort(jobs, context))
+    progress = run.Progress(jobs, context.out)
     timed("look at progress once", lambda: progress.tick(force=True))
 
 

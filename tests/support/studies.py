@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.search import study
 from bench.search.space import Options, Range, Space
 from bench.search.storage import open_storage
@@ -96,7 +96,7 @@ class Broken:
     command: str = "broken"
     stale_s: float | None = None
 
-    def take(self, leases: Leases, place: Place) -> None:
+    def take(self, leases: Leases, context: RunContext) -> None:
         """Raise the error."""
         raise self.error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.execution.signals import Interrupt, Stop
 from bench.execution.supervisor import supervise
 from bench.execution.worker import Notify, Task
-from bench.plan import Place
+from bench.plan import RunContext
 from bench.store.leases import Leases
 
 
@@ -59,7 +59,7 @@ class Actions:
     command: str = "test"
     stale_s: float | None = None
 
-    def take(self, leases: Leases, place: Place) -> Task | None:
+    def take(self, leases: Leases, context: RunContext) -> Task | None:
         if self.finished() or not leases.take(self.folder):
             return None
         return Action(self.folder, self.actions[len(self.done())])
@@ -99,7 +99,7 @@ class Actions:
 class Broken(Actions):
     """Takes a lease, and breaks."""
 
-    def take(self, leases: Leases, place: Place) -> Task | None:
+    def take(self, leases: Leases, context: RunContext) -> Task | None:
         leases.take(self.folder)
         raise LookupError("broken")
 
@@ -108,4 +108,4 @@ def supervised(folder: Path, what: str, variables: dict[str, str]) -> None:
     """Have one worker do this, as the process that a user started."""
     os.environ.update(variables)
     with Interrupt().installed() as interrupt:
-        supervise(Actions(folder, [what]), Place(folder), ["cpu"], interrupt)
+        supervise(Actions(folder, [what]), RunContext(folder), ["cpu"], interrupt)

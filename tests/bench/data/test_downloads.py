@@ -15,7 +15,7 @@ from published_data import Published, serve, tree
 
 from bench.data import torchvision_sets
 from bench.data.datasets import load, resolve
-from bench.plan import Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 
 # torchvision unpacks CIFAR-10's archive, whose MD5 it has checked, in a way that Python 3.12 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")
@@ -157,8 +157,8 @@ def test_auto_decodes_mnist_once(mnist_root: Path, monkeypatch: pytest.MonkeyPat
 
         monkeypatch.setattr(mnist, f"read_{kind}_file", counted)
     lines: list[str] = []
-    place = Place(data_root=mnist_root, offline=True)
-    [job] = plan(Spec(["vanilla"], ["auto"], [0], steps=1), place, lines.append)
+    context = RunContext(data_root=mnist_root, offline=True)
+    [job] = plan(Spec(["vanilla"], ["auto"], [0], steps=1), context, lines.append)
     assert job.dataset == "mnist"
     assert lines == [f"--dataset auto is MNIST here, from {mnist_root}"]
     assert len(decoded) == len(set(decoded)) == 4, "images and labels of two splits"

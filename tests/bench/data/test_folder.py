@@ -27,7 +27,7 @@ from bench import run
 from bench.data import datasets, folder
 from bench.data.datasets import load
 from bench.errors import UsageError
-from bench.plan import Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring import classifier, metrics
 from bench.scoring.features import Features
 
@@ -301,4 +301,4 @@ def test_one_folder_cannot_be_named_twice(pictures: Path, monkeypatch: pytest.Mo
     with pytest.raises(
         UsageError, match=r"--dataset: 'folder:/.*pictures' is 'folder-.*', which is named already"
     ):
-        plan(twice, Place())
+        plan(twice, RunContext())

@@ -19,8 +19,9 @@ from bench.errors import UsageError
 from bench.execution.devices import devices
 from bench.execution.runs import Runs
 from bench.execution.signals import Interrupt
-from bench.plan import Job, Place
+from bench.plan import RunContext
 from bench.scoring import inception
+from bench.store.jobs import Job
 from bench.store.leases import Leases
 from bench.store.records import write_failure
 
@@ -34,8 +35,8 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def slots(*words: str) -> tuple[str, list[str]]:
-    place, found = where.place_of(run.parser().parse([*MODELS, *words]))
-    return place.device, found
+    context, found = where.context_of(run.parser().parse([*MODELS, *words]))
+    return context.device, found
 
 
 @pytest.mark.parametrize(
@@ -74,25 +75,25 @@ def test_stacks_are_shared_out_among_the_gpus(
     """Six seeds of two models on GPUs 0 and 2: a stack per worker, several per GPU where asked for."""
     noted: list[tuple[str, str, list[int]]] = []
 
-    def supervise(source: Runs, place: Place, slots: Sequence[str], *_: Any, **__: Any) -> None:
+    def supervise(source: Runs, context: RunContext, slots: Sequence[str], *_: Any, **__: Any) -> None:
         """Each worker takes work, and records at once."""
         with ExitStack() as workers:
             leases = {slot: workers.enter_context(Leases()) for slot in dict.fromkeys(slots)}
             for slot in itertools.cycle(slots):
-                task = source.take(leases[slot], replace(place, device=slot))
+                task = source.take(leases[slot], replace(context, device=slot))
                 if task is None:
                     return
                 noted.append((slot, task.jobs[0].model, [job.seed for job in task.jobs]))
                 for job in task.jobs:
-                    write_failure(job, place.out, "made up", 1)
+                    write_failure(job, context.out, "made up", 1)
 
     monkeypatch.setattr(where, "supervise", supervise)
     args = run.parser().parse(
         [*MODELS, "--device", "cuda:0,2", "--workers", n_workers, "--out", str(tmp_path)]
     )
-    place, found = where.place_of(args)
+    context, found = where.context_of(args)
     jobs = [Job(model, {}, "digits", seed, 1, 1, {}, {}) for model in MODELS[1:] for seed in range(6)]
-    run._execute(args, jobs, place, found, Interrupt())
+    run._execute(args, jobs, context, found, Interrupt())
     assert [seed for _, model, seeds in noted for seed in seeds if model == "dcgan"] == list(range(6))
     assert {len(seeds) for _, _, seeds in noted} == {stack}
     used = [device for device, _, _ in noted]
@@ -129,7 +130,7 @@ def test_options_of_sbatch_come_from_flags_or_a_file(tmp_path: Path) -> None:
     assert dict(args.slurm) == {"partition": "gpu", "cpus_per_task": "2", "exclusive": True}
     args = run.parser().parse([*MODELS, "--executor", "slurm", "--slurm", "gres=gpu:1", "hold"])
     assert dict(args.slurm) == {"gres": "gpu:1", "hold": True}
-    assert where.on_gpus(args, Place())
+    assert where.on_gpus(args, RunContext())
     again = run.parser().parse([*MODELS, *where.words(args)])
     assert (again.executor, again.slurm) == (args.executor, args.slurm)
 

@@ -11,9 +11,10 @@ import torch
 from commands import compute
 
 from bench.execution import environment, training
-from bench.plan import Job, Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring import metrics
 from bench.store import records
+from bench.store.jobs import Job
 
 
 class NVMLError(Exception):
@@ -56,7 +57,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)
     small = {"vanilla": {"g_widths": "8", "d_widths": "8", "batch_size": "32"}}
     spec = Spec(["vanilla"], ["digits"], [0, 1], steps=4, eval_every=4, hyperparameters=small)
-    return plan(spec, Place(tmp_path, offline=True))
+    return plan(spec, RunContext(tmp_path, offline=True))
 
 
 def test_each_run_has_its_share_across_a_stop(
@@ -64,7 +65,7 @@ def test_each_run_has_its_share_across_a_stop(
 ) -> None:
     reading = 1000.0
     monkeypatch.setattr(environment, "energy_j", lambda device: reading)
-    place = Place(tmp_path, offline=True)
+    context = RunContext(tmp_path, offline=True)
     advance = training.Stack.advance
 
     def using_energy(stack: training.Stack) -> None:
@@ -73,10 +74,10 @@ def test_each_run_has_its_share_across_a_stop(
         advance(stack)
 
     monkeypatch.setattr(training.Stack, "advance", using_energy)
-    compute(jobs, place, stop=lambda: reading > 1000.0)
+    compute(jobs, context, stop=lambda: reading > 1000.0)
     assert reading == 1030.0
     reading = 5000.0  # others used the GPU meanwhile
-    compute(jobs, place)
+    compute(jobs, context)
     shares = []
     for each in jobs:
         record = records.read_record(each.folder(tmp_path))
@@ -87,7 +88,7 @@ def test_each_run_has_its_share_across_a_stop(
 
 
 def test_on_a_cpu_there_is_none(jobs: list[Job], tmp_path: Path) -> None:
-    compute(jobs[:1], Place(tmp_path, offline=True))
+    compute(jobs[:1], RunContext(tmp_path, offline=True))
     record = records.read_record(jobs[0].folder(tmp_path))
     assert record is not None
     assert record["cost"]["energy_j"] is None

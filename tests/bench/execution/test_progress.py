@@ -15,7 +15,8 @@ from rich.console import Console
 from bench.errors import printable
 from bench.execution import progress, training
 from bench.execution.progress import Progress
-from bench.plan import Job, Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
+from bench.store.jobs import Job
 
 GENERATED = {"classifier": {"fid": 12.345, "kid_mean": 0.1}}
 RESTORED = {"classifier": {"fid": 0.5}, "super-resolution": {"psnr": 21.189, "ssim": 0.9}}
@@ -212,21 +213,21 @@ def test_a_phase_is_a_word_that_a_terminal_only_shows(
     assert look(watched, shown) == ["0/1 runs; vanilla digits seed 0 \\x1b]0;mine\\x07\\nxxxxxxxxxx 1/100"]
 
 
-def small_srgan(place: Place) -> Job:
+def small_srgan(context: RunContext) -> Job:
     small = {"srgan": {"n_blocks": 1, "width": 2}}
-    [one] = plan(Spec(["srgan"], ["digits"], [0], steps=3, eval_every=1, hyperparameters=small), place)
+    [one] = plan(Spec(["srgan"], ["digits"], [0], steps=3, eval_every=1, hyperparameters=small), context)
     return one
 
 
-def told_by(one: Job, place: Place) -> dict[str, Any]:
-    return json.loads((one.folder(place.out) / "progress.json").read_text())
+def told_by(one: Job, context: RunContext) -> dict[str, Any]:
+    return json.loads((one.folder(context.out) / "progress.json").read_text())
 
 
 def test_a_run_tells_its_latest_scores(tmp_path: Path) -> None:
-    place = Place(tmp_path / "results", offline=True)
-    one = small_srgan(place)
-    compute([one], place, stop=lambda: (one.folder(place.out) / "samples-000001.png").exists())
-    told = told_by(one, place)
+    context = RunContext(tmp_path / "results", offline=True)
+    one = small_srgan(context)
+    compute([one], context, stop=lambda: (one.folder(context.out) / "samples-000001.png").exists())
+    told = told_by(one, context)
     assert (told["step"], told["phase"]) == (1, "waiting")
     assert told["evals"][-1]["metrics"].keys() == {"classifier", "super-resolution"}
     assert all(isinstance(value, float) for value in told["losses"].values())
@@ -234,14 +235,14 @@ def test_a_run_tells_its_latest_scores(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_trained_is_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path / "results", offline=True)
-    one = small_srgan(place)
+    context = RunContext(tmp_path / "results", offline=True)
+    one = small_srgan(context)
     monkeypatch.setattr(training.Stack, "evaluate", lambda stack: setattr(stack, "progress_at", -10.0))
-    stack, phases = training.Stack([one], place), []
+    stack, phases = training.Stack([one], context), []
     stack.resume(None)
     while not stack.done:
         stack.advance()
-        phases.append(told_by(one, place)["phase"])
+        phases.append(told_by(one, context)["phase"])
     assert phases == ["training", "training", "scoring"]
 
 

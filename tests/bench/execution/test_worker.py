@@ -16,8 +16,9 @@ from bench.execution import worker
 from bench.execution.runs import Runs, RunTask
 from bench.execution.signals import Stop
 from bench.execution.worker import work
-from bench.plan import Job, Place
+from bench.plan import RunContext
 from bench.store import files, records
+from bench.store.jobs import Job
 from bench.store.leases import Leases, here, is_leased
 
 EVERY, STEPS = 10, 30
@@ -39,7 +40,7 @@ class Counting(RunTask):
         self.diary.append((self.jobs[0].seed, self.at))
         for job in self.jobs if self.at == STEPS else []:
             done = records.blank(job, status="finished", reason=None, attempts=1)
-            records.write(job.folder(self.place.out), done)
+            records.write(job.folder(self.context.out), done)
         return self.at == STEPS
 
     @property
@@ -72,7 +73,7 @@ def taken(source: Runs, out: Path) -> list[RunTask]:
     """What workers get, one after the other, until nothing is free."""
     found = []
     with ExitStack() as workers:
-        while task := source.take(workers.enter_context(Leases()), Place(out)):
+        while task := source.take(workers.enter_context(Leases()), RunContext(out)):
             found.append(task)
     return found
 
@@ -80,8 +81,8 @@ def taken(source: Runs, out: Path) -> list[RunTask]:
 def test_all_runs_reach_an_evaluation_before_any_goes_beyond_it(
     tmp_path: Path, diary: list[tuple[int, int]]
 ) -> None:
-    place = Place(tmp_path)
-    work(Runs(jobs_of(0, 1, 2), tmp_path), place, never)
+    context = RunContext(tmp_path)
+    work(Runs(jobs_of(0, 1, 2), tmp_path), context, never)
     steps = [step for _, step in diary]
     assert sorted(diary) == [(seed, step) for seed in range(3) for step in (10, 20, 30)]
     assert steps == sorted(steps)
@@ -92,7 +93,7 @@ def test_with_nothing_else_due_a_run_is_kept_and_not_saved(
     tmp_path: Path, diary: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Counting, "save", None)
-    work(Runs(jobs_of(0), tmp_path), Place(tmp_path), never)
+    work(Runs(jobs_of(0), tmp_path), RunContext(tmp_path), never)
     assert diary == [(0, 10), (0, 20), (0, 30)]
 
 
@@ -110,7 +111,7 @@ def test_what_others_work_on_is_not_taken_and_is_no_reason_to_give_back(
             others.release(jobs[0].folder(tmp_path))
 
         monkeypatch.setattr(worker, "wait", wait)
-        work(Runs(jobs, tmp_path), Place(tmp_path), never)
+        work(Runs(jobs, tmp_path), RunContext(tmp_path), never)
     assert diary == [(1, 10), (1, 20), (1, 30), (0, 10), (0, 20), (0, 30)]
     assert waited == [worker.LOOK_EVERY]
 
@@ -119,10 +120,10 @@ def test_a_stop_is_heeded_at_an_evaluation_and_what_was_done_is_saved(
     tmp_path: Path, diary: list[tuple[int, int]]
 ) -> None:
     jobs = jobs_of(0)
-    work(Runs(jobs, tmp_path), Place(tmp_path), lambda: len(diary) == 2)
+    work(Runs(jobs, tmp_path), RunContext(tmp_path), lambda: len(diary) == 2)
     assert _saved(jobs[0].folder(tmp_path)) == 20
     assert not is_leased(jobs[0].folder(tmp_path))
-    work(Runs(jobs, tmp_path), Place(tmp_path), never)
+    work(Runs(jobs, tmp_path), RunContext(tmp_path), never)
     assert diary[2:] == [(0, 30)]
 
 
@@ -164,7 +165,7 @@ def test_a_run_that_fails_is_tried_as_often_as_allowed_and_recorded(
     jobs = jobs_of(0)
     folder = jobs[0].folder(tmp_path)
     for command in (1, 2):  # a later command tries again, as often
-        work(Runs(jobs, tmp_path, retries=retries), Place(tmp_path), never)
+        work(Runs(jobs, tmp_path, retries=retries), RunContext(tmp_path), never)
         record = records.read_record(folder)
         assert record is not None
         assert (record["status"], record["attempts"]) == ("failed", retries + 1)
@@ -185,7 +186,7 @@ def test_a_process_of_the_same_command_that_is_gone_costs_an_attempt(
         source, folder = Runs(jobs, tmp_path, retries=0), jobs[0].folder(tmp_path)
         lease = {"host": here(), "pid": 2**22 + 1, "command": source.command if same else "other"}
         files.write_json(folder / "lease-1", lease)
-        work(source, Place(tmp_path), never)
+        work(source, RunContext(tmp_path), never)
         assert (records.read_record(folder) or {})["status"] == status
     assert "process 4194305 on" in (jobs_of(0)[0].folder(tmp_path) / "error.log").read_text()
 
@@ -199,7 +200,7 @@ def test_an_error_of_the_folder_ends_the_work_and_counts_for_nobody(
     monkeypatch.setattr(Counting, "advance", full)
     (job,) = jobs_of(0)
     with pytest.raises(files.UnwritableError):
-        work(Runs([job], tmp_path), Place(tmp_path), never)
+        work(Runs([job], tmp_path), RunContext(tmp_path), never)
     assert not [path.name for path in job.folder(tmp_path).iterdir()]
 
 
@@ -214,7 +215,7 @@ def test_in_this_process_a_failure_does_not_end_the_work_in_a_worker_it_does(tmp
         def notify(what: str, about: object, told: list[tuple[str, object]] = told) -> None:
             told.append((what, about))
 
-        work(source, Place(folder), never, notify=notify, until_failure=until_failure)
+        work(source, RunContext(folder), never, notify=notify, until_failure=until_failure)
         assert [what for what, _ in source.done()] == done
         assert source.notes() == "on purpose\n"
         assert [what for what, _ in told[:5]] == ["took", "released", "took", "failed", "released"]
@@ -222,11 +223,11 @@ def test_in_this_process_a_failure_does_not_end_the_work_in_a_worker_it_does(tmp
 
 def test_when_no_work_can_be_done_the_worker_says_so(tmp_path: Path) -> None:
     class Refusing(Actions):
-        def take(self, leases: Leases, place: Place) -> None:
+        def take(self, leases: Leases, context: RunContext) -> None:
             raise UsageError("no such storage")
 
     with pytest.raises(UsageError, match="no such storage"):
-        work(Refusing(tmp_path, ["greet"]), Place(tmp_path), never)
+        work(Refusing(tmp_path, ["greet"]), RunContext(tmp_path), never)
 
 
 def test_the_lease_of_a_worker_is_its_supervisors(tmp_path: Path) -> None:
@@ -244,5 +245,5 @@ def test_the_lease_of_a_worker_is_its_supervisors(tmp_path: Path) -> None:
         if what == "released":
             seen.append(list(tmp_path.glob("lease-*")))
 
-    work(Looking(tmp_path, ["greet"]), Place(tmp_path), never, notify=notify, owner=os.getppid())
+    work(Looking(tmp_path, ["greet"]), RunContext(tmp_path), never, notify=notify, owner=os.getppid())
     assert seen == [[]]

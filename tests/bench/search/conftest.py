@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.plan import Job, Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring import metrics
+from bench.store.jobs import Job
 
 
 @pytest.fixture(scope="package")
@@ -27,8 +28,8 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Jo
             hyperparameters={"vanilla": small},
             scored_on="val",
         )
-        place = Place(tmp_path_factory.mktemp("plan"), offline=True)
-        yield {job.model: job for job in plan(spec, place)}
+        context = RunContext(tmp_path_factory.mktemp("plan"), offline=True)
+        yield {job.model: job for job in plan(spec, context)}
 
 
 @pytest.fixture
@@ -38,6 +39,6 @@ def jobs(templates: dict[str, Job]) -> list[Job]:
 
 
 @pytest.fixture
-def place(fast_path: Path) -> Place:
+def context(fast_path: Path) -> RunContext:
     """A results folder."""
-    return Place(fast_path, offline=True, checkpoint_every=1e9)
+    return RunContext(fast_path, offline=True, checkpoint_every=1e9)

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 import reports
 from bench.execution import checkpoints
-from bench.plan import Job, Place, Spec, plan
+from bench.plan import RunContext, Spec, plan
 from bench.scoring import metrics
 from bench.store import files, records
+from bench.store.jobs import Job, run_folder
 from reports import build
 
 CPU = torch.device("cpu")
@@ -117,7 +118,7 @@ NASTY = st.one_of(
 @given(NASTY, NASTY, st.integers(0, 10**30))
 def test_no_name_escapes_the_results_folder(model: str, dataset: str, seed: int) -> None:
     out = Path("/results")
-    folder = records.run_folder(out, model, dataset, "0123456789ab", seed)
+    folder = run_folder(out, model, dataset, "0123456789ab", seed)
     assert Path(os.path.normpath(folder)) == folder
     assert folder.relative_to(out).parts[0] == "runs"
     assert len(folder.relative_to(out).parts) == 3
@@ -220,16 +221,16 @@ def test_an_edited_record_is_refused(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ damaged run folders
 
 
-Run = tuple[Job, Place, dict[str, Any], dict[str, bytes]]
+Run = tuple[Job, RunContext, dict[str, Any], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A job, where it ran whole, its numbers, and the files that it had left when it was stopped midway."""
-    place = Place(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
-    (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), place)
-    compute([it], place)
-    other = dataclasses.replace(place, out=tmp_path_factory.mktemp("stopped"), cache_root=place.out)
+    context = RunContext(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
+    (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), context)
+    compute([it], context)
+    other = dataclasses.replace(context, out=tmp_path_factory.mktemp("stopped"), cache_root=context.out)
     folder = it.folder(other.out)
     looks = 0
 
@@ -241,13 +242,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     compute([it], other, stop=stop)
     midway = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert {"checkpoint.pt", "checkpoint-before.pt"} <= midway.keys()
-    return it, place, numbers(it.folder(place.out)), midway
+    return it, context, numbers(it.folder(context.out)), midway
 
 
-def stopped(run: Run, fast_path: Path) -> tuple[Job, Place, Path]:
+def stopped(run: Run, fast_path: Path) -> tuple[Job, RunContext, Path]:
     """The run, stopped midway, in a folder of its own."""
-    it, place, _, midway = run
-    here = Place(fast_path, offline=True, checkpoint_every=0, cache_root=place.out)
+    it, context, _, midway = run
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
     folder = it.folder(fast_path)
     folder.mkdir(parents=True)
     for name, data in midway.items():
@@ -337,12 +338,12 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
     newest_only: bool,
 ) -> None:
     """It goes on from the checkpoint before, or begins anew; nothing in the file is executed."""
-    it, place, folder = stopped(run, fast_path)
+    it, context, folder = stopped(run, fast_path)
     resumed = resumptions(monkeypatch)
     names = ["checkpoint.pt"] if newest_only else ["checkpoint.pt", "checkpoint-before.pt"]
     for name in names:
         damage(folder / name)
-    run_here([it], place, retries=0)
+    run_here([it], context, retries=0)
     said = capfd.readouterr().err.splitlines()
     assert not TRAP.exists()
     assert len(said) == len(names)
@@ -358,10 +359,10 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
 def test_an_interrupted_run_goes_on_where_it_was_stopped(
     run: Run, fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    it, place, folder = stopped(run, fast_path)
+    it, context, folder = stopped(run, fast_path)
     at = checkpoints.load_checkpoint(folder / "checkpoint.pt", CPU)["step"]
     resumed = resumptions(monkeypatch)
-    run_here([it], place, retries=0)
+    run_here([it], context, retries=0)
     assert resumed == [at]
     assert 50 < at < it.steps
     assert numbers(folder) == run[2]
@@ -376,12 +377,12 @@ def test_the_trap_would_have_sprung(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: Run, fast_path: Path) -> None:
     """Intact, this run's, but of another shape: one attempt fails, the next one begins anew."""
-    it, place, folder = stopped(run, fast_path)
+    it, context, folder = stopped(run, fast_path)
     for name in ("checkpoint.pt", "checkpoint-before.pt"):
         state = checkpoints.load_checkpoint(folder / name, CPU)
         state["weights"]["gen"]["0.weight"] = torch.zeros(3, 3)
         checkpoints.save(folder / name, state)
-    run_here([it], place, retries=1)
+    run_here([it], context, retries=1)
     found = numbers(folder)
     assert found["record"].pop("attempts") == 2
     assert found == run[2] | {"record": {k: v for k, v in run[2]["record"].items() if k != "attempts"}}
@@ -392,25 +393,25 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: R
 def test_a_damaged_record_or_history_is_set_aside_and_computed_again(
     run: Run, fast_path: Path, capfd: pytest.CaptureFixture[str], name: str, damage: Callable[[Path], None]
 ) -> None:
-    it, place, expected, _ = run
+    it, context, expected, _ = run
     folder = it.folder(fast_path)
-    shutil.copytree(it.folder(place.out), folder)
+    shutil.copytree(it.folder(context.out), folder)
     damage(folder / name)
     frame = reports.load(fast_path)
     assert len(frame) == 0, "no report trusts it"
     assert str(folder / "run.json") in frame.attrs["skipped"][0]
-    here = Place(fast_path, offline=True, checkpoint_every=0, cache_root=place.out)
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
     run_here([it], here, retries=0)
     assert "kept as run.json.damaged-0" in capfd.readouterr().err
     assert numbers(folder) == expected
 
 
 def test_a_record_without_its_history_still_counts(run: Run, fast_path: Path) -> None:
-    it, place, _, _ = run
+    it, context, _, _ = run
     folder = it.folder(fast_path)
-    shutil.copytree(it.folder(place.out), folder)
+    shutil.copytree(it.folder(context.out), folder)
     (folder / "history.csv").unlink()
-    assert records.read_record(folder) == records.read_record(it.folder(place.out))
+    assert records.read_record(folder) == records.read_record(it.folder(context.out))
 
 
 @pytest.mark.parametrize("name", ["samples.png", "samples-000150.png", "history.csv"])
@@ -418,8 +419,8 @@ def test_a_record_without_its_history_still_counts(run: Run, fast_path: Path) ->
 def test_no_damaged_file_beside_a_record_breaks_a_report(
     run: Run, fast_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    it, place, _, _ = run
-    shutil.copytree(place.out / "runs", fast_path / "runs")
+    it, context, _, _ = run
+    shutil.copytree(context.out / "runs", fast_path / "runs")
     damage(it.folder(fast_path) / name)
     if name == "history.csv":
         with pytest.raises(build.NoUsableRecordError, match=r"none of 1 runs can be used; .*run\.json"):

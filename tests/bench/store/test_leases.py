@@ -252,11 +252,11 @@ def note_runs(path: Path, gate: Path | None = None, host: str | None = None) -> 
         leases.here = lambda: host  # type: ignore[assignment]
     real = training.begin
 
-    def noting(jobs: Any, place: Any) -> Any:
+    def noting(jobs: Any, context: Any) -> Any:
         with path.open("a") as file:
             file.writelines(f"{os.getpid()} {each.seed}\n" for each in jobs)
         wait_for(gate.exists if gate else lambda: True)
-        return real(jobs, place)
+        return real(jobs, context)
 
     training.begin = noting
 

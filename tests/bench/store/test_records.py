@@ -25,9 +25,10 @@ from commands import SMALL, folders, numbers, run_here, without_report
 import reports
 from bench.errors import UsageError
 from bench.execution import checkpoints, training
-from bench.plan import Job, Place
+from bench.plan import RunContext
 from bench.search import trial
 from bench.store import files, records
+from bench.store.jobs import Job
 from reports import build
 
 RUN = (*SMALL, "--steps", "20", "--eval-every", "20", "--checkpoint-every", "0", "--workers", "0")
@@ -218,12 +219,12 @@ def test_a_search_does_not_take_another_run_s_record(tmp_path: Path) -> None:
     folder = fake_runs.run(tmp_path)
     record = records.read_record(folder)
     assert record is not None
-    mine, place = job_of(record), Place(tmp_path)
-    assert trial._record(mine, place) == record
+    mine, context = job_of(record), RunContext(tmp_path)
+    assert trial._record(mine, context) == record
     (folder / "lease-1").touch()
     (folder / "run.json").write_text(json.dumps(records.sealed(record | {"seed": 3})))
     before = content(folder)
-    assert trial._record(mine, place) is None
+    assert trial._record(mine, context) is None
     assert content(folder.with_name("old-seed-0-1")) | {"lease-1": b""} == before
     assert content(folder) == {"lease-1": b""}, "the claim is still there"
 
@@ -373,7 +374,7 @@ def test_a_worker_s_unreadable_file_is_no_failure_of_the_run(
     monkeypatch.setattr(training, "begin", unreadable)
     mine = job_of(json.loads((fake_runs.run(tmp_path / "other") / "run.json").read_text()))
     with pytest.raises(files.UnreadableError, match="Input/output error"):
-        run_here([mine], Place(tmp_path))
+        run_here([mine], RunContext(tmp_path))
     assert not list(tmp_path.rglob("error.log"))
 
 

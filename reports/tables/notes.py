@@ -8,7 +8,7 @@ from bench.scoring.scores import COND_ACCURACY, MODE_KL
 from reports import stats
 from reports.compare import LEVEL
 from reports.groups import Group
-from reports.text import NOT_SEPARATED, Row
+from reports.tables.text import NOT_SEPARATED, Row
 from reports.words import seeds
 
 

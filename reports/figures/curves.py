@@ -16,11 +16,11 @@ import pandas as pd
 
 from bench.scoring.scores import Score
 from bench.store.files import read_bytes
-from reports import canvas
+from reports.figures import canvas
+from reports.figures.styles import LINES, Style, named
 from reports.folder import is_file
 from reports.groups import Group
 from reports.searches import Search
-from reports.styles import LINES, Style, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scoring.scores import PRECISION, RECALL, Score
-from reports import canvas, stats
+from reports import stats
+from reports.figures import canvas
+from reports.figures.styles import Style
 from reports.groups import Group
-from reports.styles import Style
-from reports.text import ARROWS
+from reports.tables.text import ARROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

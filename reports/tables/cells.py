@@ -12,7 +12,7 @@ from bench.scoring.scores import Score
 from reports import stats
 from reports.compare import LEVEL
 from reports.groups import Group
-from reports.text import NOTHING, Cell
+from reports.tables.text import NOTHING, Cell
 
 
 def ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[float, int] | None]:

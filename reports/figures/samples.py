@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.store.files import reading
-from reports import canvas
+from reports.figures import canvas
+from reports.figures.styles import Style
 from reports.folder import is_file
 from reports.groups import Group
-from reports.styles import Style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

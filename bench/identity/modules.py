@@ -19,8 +19,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from bench.bytecode import imports_of_code, of_code, of_value
 from bench.errors import UsageError
+from bench.identity.bytecode import imports_of_code, of_code, of_value
 
 
 class Module(NamedTuple):

@@ -20,11 +20,12 @@ from bench.scoring.scores import (
     TRAIN_S,
 )
 from bench.store.rows import THRESHOLD
-from reports import cells, environments, notes, published, versions
+from reports import environments, published, versions
 from reports.captions import protocol
 from reports.groups import Group
-from reports.text import NOTHING, Cell, Column, Row, Table
-from reports.text import plain as plain  # a terminal needs no more than this module
+from reports.tables import cells, notes
+from reports.tables.text import NOTHING, Cell, Column, Row, Table
+from reports.tables.text import plain as plain  # a terminal needs no more than this module
 
 Columns = list[tuple[Column, list[Cell]]]
 """Columns with their cells, one per configuration."""

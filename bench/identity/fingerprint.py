@@ -7,9 +7,9 @@ It has three parts, each a mapping of files to digests:
 - ``training``: the trainer and what it imports;
 - ``scoring``: what turns networks into scores. Rows with different scoring code never share a table.
 
-A digest ignores docstrings, comments and layout (:mod:`bench.modules`). So an edit of prose changes nothing,
-and an edit of a constant changes every run that uses it. Two things are not seen: modules that are imported
-under a computed name, and files that code reads as data.
+A digest ignores docstrings, comments and layout (:mod:`bench.identity.modules`). So an edit of prose changes
+nothing, and an edit of a constant changes every run that uses it. Two things are not seen: modules that are
+imported under a computed name, and files that code reads as data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench import modules
 from bench.errors import ChangedError
-from bench.modules import Module
-from bench.store.records import digest
+from bench.identity import modules
+from bench.identity.modules import Module
+from bench.store.jobs import digest
 
 Digests = dict[str, str]
 """File (``baselines/vanilla.py``) -> 16 hex digits."""
@@ -53,7 +53,6 @@ NEUTRAL = (
     "baselines.probe",
     "baselines.registry",
     "bench",
-    "bench.bytecode",
     "bench.data",
     "bench.data.datasets",  # the data has a hash of its own in the run's identity
     "bench.data.folder",
@@ -61,14 +60,17 @@ NEUTRAL = (
     "bench.errors",
     "bench.execution",
     "bench.execution.signals",
-    "bench.fingerprint",
-    "bench.modules",
+    "bench.identity",
+    "bench.identity.bytecode",
+    "bench.identity.fingerprint",
+    "bench.identity.modules",
     "bench.plan",
     "bench.scoring",
     "bench.scoring.pictures",
     "bench.store",
     "bench.store.cache",
     "bench.store.files",
+    "bench.store.jobs",
     "bench.store.records",
 )
 """What training and scoring import, too, but what changes no number. A test checks that each module is

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from bench.scoring.scores import Better
-from bench.store.records import slug
+from bench.store.jobs import slug
 
 NOT_SEPARATED = "†"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}

@@ -23,8 +23,8 @@ from baselines.training.capture import WARM_UP, Captured
 from baselines.training.trainer import Trainer
 from bench.data.datasets import Dataset, Images
 from bench.execution import environment
-from bench.products import Products
-from bench.textbook import textbook
+from bench.measuring.products import Products
+from bench.measuring.textbook import textbook
 
 SHAPE, N_CLASSES, N_TRAIN, N_TEST = (1, 28, 28), 10, 60_000, 10_000
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bench.store.records import slug
-from reports import canvas, captions, curves, samples, spread
+from bench.store.jobs import slug
+from reports import captions
+from reports.figures import canvas, curves, samples, spread
+from reports.figures.styles import Style
 from reports.groups import Group
-from reports.styles import Style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

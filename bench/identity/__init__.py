@@ -1,0 +1,1 @@
+"""Which code makes a number: fingerprints of models, trainer and scoring."""

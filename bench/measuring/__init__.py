@@ -1,0 +1,1 @@
+"""What ``bench.speed`` times: the textbook loop, the products alone, training and scoring."""

@@ -1,0 +1,1 @@
+"""Tables as plain values, and as markdown, LaTeX, CSV and plain text."""
