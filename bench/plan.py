@@ -1,7 +1,4 @@
-"""What was asked, checked, and turned into runs.
-
-Spec (the request) -> plan -> [Job] (plain data, one run each)
-"""
+"""From a request to runs: ``Spec`` -> :func:`plan` -> ``[Job]``. What cannot work is refused here."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from bench.scoring.extractors import TO_BE_TRAINED
 from bench.store.jobs import Job
 
 PRECISIONS = ("float32", "tf32", "bf16")
-"""Of the networks in training. Weights, losses, optimizers and scores are float32 in all."""
+"""Arithmetic of the networks in training. Weights, losses, optimizers and scores are always float32."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where and how runs are computed: nothing here changes a number, but for the device's rounding."""
+    """Where and how runs are computed. It changes no number, except for the rounding of a device."""
 
     out: Path = Path("results")
     data_root: Path = Path("data")
@@ -34,18 +31,18 @@ class RunContext:
     """Seconds."""
     save_samples: int = 0
     draws: int = 3
-    """Sample draws that are scored at the last step, to tell sampling from training variance."""
+    """Draws of samples that are scored at the last step, to tell sampling from training variance."""
     inception_weights: Path | None = None
     cache_root: Path | None = None
-    """Where the cache is, if not in ``out``."""
+    """The folder that holds the cache, if not ``out``."""
 
     @property
     def cache(self) -> Path:
-        """Real features and classifiers trained on first use."""
+        """The folder of features of real images, their scores, and classifiers trained on first use."""
         return (self.cache_root or self.out) / "cache"
 
     def for_extractors(self, device: str) -> dict[str, Any]:
-        """What :func:`bench.scoring.extractors.load_extractor` wants to know of the place."""
+        """Keyword arguments of :func:`bench.scoring.extractors.load_extractor`."""
         return {
             "cache": self.cache,
             "device": device,
@@ -63,7 +60,7 @@ class Spec:
     seeds: Sequence[int]
     steps: int | None = None
     steps_of: Mapping[str, int] = field(default_factory=dict)
-    """Model -> its own number of steps, where ``steps`` gives none for all."""
+    """Model -> its number of steps, if ``steps`` does not give one for all."""
     eval_every: int | None = None
     features: Sequence[str] = ("classifier",)
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -76,20 +73,20 @@ class Spec:
 
     @property
     def holdout(self) -> bool:
-        """Whether a validation split is held out of train: wherever a choice is made on it."""
+        """Whether a validation split is held out of training: if a choice is made on it."""
         return self.select == "best" or self.scored_on == "val"
 
 
 def plan(
-    spec: Spec, context: RunContext, say: Callable[[str], object] = print, *, dry_run: bool = False
+    spec: Spec, context: RunContext, log: Callable[[str], object] = print, *, dry_run: bool = False
 ) -> list[Job]:
-    """The runs of a request, seeds of one configuration side by side.
+    """The runs of a request; the seeds of a configuration follow each other.
 
-    Loads each data set and makes each extractor ready: a classifier may be trained here, once, but in a
-    ``dry_run``. ``say`` is told what ``auto`` stands for, and why; and of a classifier still to be trained.
+    Loads each data set and each feature extractor. A classifier may be trained here, once, but not in a
+    ``dry_run``. ``log`` reports how ``auto`` was resolved, and why.
 
     Raises:
-        UsageError: a model, data set, hyperparameter or combination that cannot be.
+        UsageError: a model, data set, hyperparameter or combination is not possible.
     """
     for given in spec.hyperparameters:
         if given not in spec.models:
@@ -104,7 +101,7 @@ def plan(
     for asked in spec.datasets:
         source, why = datasets.resolve(asked, data_root=context.data_root, offline=context.offline)
         if why:
-            say(why)
+            log(why)
         dataset = datasets.load(
             source, data_root=context.data_root, offline=context.offline, holdout=spec.holdout
         )
@@ -114,25 +111,23 @@ def plan(
         if source == name:
             source = ""
         else:
-            say(f"--dataset {source!r}: its images are called {name}")
+            log(f"--dataset {source!r}: its images are called {name}")
         for model, values in settings.items():
             check(model, values, dataset, _flag(spec, model))
-        agreed = build_protocol(spec, dataset, context, dry_run=dry_run)
-        if any(extractor["sha256"] == TO_BE_TRAINED for extractor in agreed["extractors"].values()):
-            say(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
+        protocol = build_protocol(spec, dataset, context, dry_run=dry_run)
+        if any(extractor["sha256"] == TO_BE_TRAINED for extractor in protocol["extractors"].values()):
+            log(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
         for model, values in settings.items():
             code = fingerprint.code_of(model)
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
             every = min(steps, spec.eval_every or max(1, steps // 10))
-            protocol = {**agreed, "eval_every": every} if spec.select == "best" else agreed
-            jobs += [
-                Job(model, values, name, seed, steps, every, protocol, code, source) for seed in spec.seeds
-            ]
+            own = {**protocol, "eval_every": every} if spec.select == "best" else protocol
+            jobs += [Job(model, values, name, seed, steps, every, own, code, source) for seed in spec.seeds]
     return jobs
 
 
 def _flag(spec: Spec, model: str) -> str:
-    """What is to blame where a model cannot be built."""
+    """The flag to name if a model cannot be built."""
     if spec.hyperparameters.get(model):
         return "--set"
     return "--models" if spec.batch_size is None else "--batch-size"
@@ -174,10 +169,10 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag: str = "--models") -> None:
-    """Refuse a model that cannot be trained on this data set with these hyperparameters: it is tried.
+    """Try a model with these hyperparameters on a data set, before hours are spent.
 
     Raises:
-        UsageError: naming the model, the data set and what would do.
+        UsageError: it cannot be trained; names the model, the data set and the reason.
     """
     from baselines import probe, registry
 
@@ -196,11 +191,11 @@ def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag
         raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {why}") from error
     if trial.problems:
         raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {trial.problems[0]}")
-    _say_once(model, *registry.side_effects(factory), *trial.changed)
+    _report_once(model, *registry.side_effects(factory), *trial.changed)
 
 
 @cache
-def _say_once(model: str, *changed: str) -> None:
+def _report_once(model: str, *changed: str) -> None:
     if changed:
         what = "; ".join(dict.fromkeys(changed))
         print(f"{model} changes the whole process, which is put back: {what}", file=sys.stderr)
@@ -209,7 +204,7 @@ def _say_once(model: str, *changed: str) -> None:
 def build_protocol(
     spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
 ) -> dict[str, Any]:
-    """The protocol of a request on one data set; makes each extractor ready and names its weights."""
+    """The protocol of a request on one data set. Loads each extractor to hash its weights."""
     from bench.scoring import metrics
     from bench.scoring.extractors import describe
 

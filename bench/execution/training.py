@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -132,16 +133,23 @@ class Stack:
     # ------------------------------------------------------------ training
 
     def train(self, stop: Stop) -> None:
-        """Train to the next evaluation and score it, or as far as ``stop`` allows.
+        """Train to the next evaluation and score it, or as far as ``stop`` allows."""
+        n = self.n_evaluated
+        with self.turn():
+            while not self.done and self.n_evaluated == n and not stop():
+                self.advance()
 
-        What a model changes for the whole process meanwhile is put back, and what it draws from the global
-        random streams begins anew: whose turn it was before does not matter.
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Train within this block: whose turn it was before does not matter, nor whose is next.
+
+        Global random streams begin anew, and what the model changes for the whole process is put back.
         """
         settings.seed()
-        n = self.n_evaluated
-        while not self.done and self.n_evaluated == n and not stop():
-            self.advance()
-        self.changed |= dict.fromkeys(environment.put_back())
+        try:
+            yield
+        finally:
+            self.changed |= dict.fromkeys(environment.put_back())
 
     def report_changes(self) -> None:
         """Say what the model changed in training for the whole process."""

@@ -149,14 +149,15 @@ class Group:
         The members of a trial that was pruned train on beside the others: on a GPU they cost little.
         """
         needed = [trial for trial in going if any(mine is stack for mine, _ in trial.lanes)]
-        while not stack.done and any(
-            len(lane.evals) <= self.k for lane in stack.lanes if lane.diverged_at is None
-        ):
-            if all(trial.divergence() for trial in needed):
-                return True
-            if stop():
-                return False
-            stack.advance()
+        with stack.turn():
+            while not stack.done and any(
+                len(lane.evals) <= self.k for lane in stack.lanes if lane.diverged_at is None
+            ):
+                if all(trial.divergence() for trial in needed):
+                    break
+                if stop():
+                    return False
+                stack.advance()
         return True
 
 

@@ -173,7 +173,7 @@ def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) ->
 def test_auto_beside_what_it_is(tmp_path: Path) -> None:
     context = RunContext(out=tmp_path, data_root=tmp_path, offline=True)
     with pytest.raises(UsageError, match="--dataset: 'auto' is 'digits', which is named already"):
-        plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), context, say=lambda line: None)
+        plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), context, log=lambda line: None)
 
 
 def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path) -> None:
