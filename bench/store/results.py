@@ -51,7 +51,7 @@ OLD = re.compile(r"old-seed-\d+-\d{1,9}")
 
 
 def clear_out(folder: Path) -> Path:
-    """Move what a run's folder holds, except claims, to :func:`old_name`; returns that folder."""
+    """Move what a run's folder holds, except leases, to :func:`old_name`; returns that folder."""
     old = old_name(folder)
     with writing(old):
         old.mkdir()

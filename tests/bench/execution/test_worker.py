@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tasks import Actions
 
 from bench.errors import UsageError
-from bench.execution import worker
+from bench.execution import runs, worker
 from bench.execution.runs import Runs, RunTask
 from bench.execution.signals import Stop
 from bench.execution.worker import work
@@ -148,6 +149,25 @@ def test_configurations_and_steps_are_not_mixed(tmp_path: Path, diary: list[tupl
     ]
 
 
+def test_many_runs_are_not_looked_at_all_the_time(
+    tmp_path: Path, diary: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a copy remembers may be old: nothing is computed twice, nothing left out."""
+    looks = 0
+    step = runs._step
+
+    def slow(folder: Path) -> int:
+        nonlocal looks
+        looks += 1
+        time.sleep(0.002)
+        return step(folder)
+
+    monkeypatch.setattr(runs, "_step", slow)
+    work(Runs(jobs_of(*range(20)), tmp_path), RunContext(tmp_path), never)
+    assert sorted(diary) == [(seed, step) for seed in range(20) for step in (10, 20, 30)]
+    assert looks < 20 * 60
+
+
 # ------------------------------------------------------------------ attempts
 
 
@@ -218,7 +238,10 @@ def test_in_this_process_a_failure_does_not_end_the_work_in_a_worker_it_does(tmp
         work(source, RunContext(folder), never, notify=notify, until_failure=until_failure)
         assert [what for what, _ in source.done()] == done
         assert source.notes() == "on purpose\n"
-        assert [what for what, _ in told[:5]] == ["took", "released", "took", "failed", "released"]
+        assert [what for what, _ in told[:7]] == [
+            *("took", "released", "advanced"),
+            *("took", "failed", "released", "advanced"),
+        ]
 
 
 def test_when_no_work_can_be_done_the_worker_says_so(tmp_path: Path) -> None:
