@@ -26,7 +26,7 @@ from bench.store.leases import give_up, holder, is_leased, is_mine
 PATIENCE = 30.0
 """Seconds for all workers together to end after an error."""
 
-BARREN = 3
+MOST_DEATHS = 3
 """So many workers in a row may die before they have advanced any work: more would, too."""
 
 
@@ -110,19 +110,19 @@ class Worker:
         self.held: dict[Path, float] = {}
         """The folders whose leases it holds, and since when."""
         self.waiting: Path | None = None
-        self.barren = 0
+        self.deaths = 0
         self.start()
 
     def start(self) -> None:
         """Start the process."""
-        self.told = False
+        self.asked = False
         self.process = Process(WorkerTarget(self.source, self.context, os.getpid()))
 
     def look(self, interrupt: Interrupt) -> bool:
         """See to the process; False when it has ended and no other is needed."""
         if interrupt.is_set():
-            if not self.told:
-                self.told = True
+            if not self.asked:
+                self.asked = True
                 self.process.send()
             self.process.wake()
         alive = self.process.is_alive()  # asked before its last messages are read
@@ -134,8 +134,8 @@ class Worker:
         elif not alive and self.held:
             self._lost(f"worker {self.process.how_it_ended()}", self.process.crash_log())
         elif not alive and self.process.process.exitcode:
-            self.barren += 1
-            if self.barren == BARREN:
+            self.deaths += 1
+            if self.deaths == MOST_DEATHS:
                 raise UsageError(f"workers cannot start: the last one {self.process.how_it_ended()}")
         elif alive:
             return True
@@ -155,7 +155,7 @@ class Worker:
         elif what == "failed":
             self._forget(about)
         elif what == "advanced":
-            self.barren = 0
+            self.deaths = 0
         elif what == "waiting":
             self.waiting = about
         elif what == "smaller":
