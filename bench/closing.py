@@ -22,7 +22,7 @@ from bench.search import findings
 from bench.search.addresses import shown
 from bench.search.objectives import DIRECTIONS, test_score
 from bench.search.study import SETTLED, SharedStudy, Slot, ending_of
-from bench.search.trials import Recipe
+from bench.search.trial_source import Recipe
 from bench.store import files, records
 from bench.version import VERSION
 from reports import winner

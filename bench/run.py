@@ -22,7 +22,7 @@ from bench import where
 from bench.cli import Parser, chosen, number, run_main, setting
 from bench.errors import UsageError, printable
 from bench.execution.progress import Progress
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve

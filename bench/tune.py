@@ -226,7 +226,7 @@ def _search(
 ) -> Interrupt:
     """Run trials until the study is done, or until a signal."""
     from bench.search.progress import StudyProgress
-    from bench.search.trials import Trials
+    from bench.search.trial_source import Trials
 
     local = args.executor == "local"
     most = min(len(slots) if local else args.workers or JOBS, search.total)

@@ -30,7 +30,7 @@ from bench.comparison import Finding, Verdict, compare, compare_scores, differen
 from bench.errors import ChangedError, UsageError
 from bench.execution.devices import devices
 from bench.execution.progress import Progress
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.identity.fingerprint import code_of, differing, differing_files

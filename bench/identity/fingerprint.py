@@ -35,7 +35,7 @@ TRAINING = (
 """These modules, and every module of ``baselines`` that they import."""
 
 SCORING = (
-    "bench.scoring.arithmetic",
+    "bench.scoring.determinism",
     "bench.scoring.classifier",
     "bench.scoring.conditional",
     "bench.scoring.criterion",

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from bench.data.datasets import Dataset, Images
 from bench.errors import UsageError
 from bench.identity import fingerprint
-from bench.scoring import arithmetic
+from bench.scoring import determinism
 from bench.scoring.features import Extractor
 from bench.store import cache as entries
 
@@ -114,7 +114,7 @@ def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
     AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), one-cycle learning rate (Smith 2018,
     arXiv:1803.09820); each batch is shifted at random by up to a fourteenth of its width.
     """
-    with arithmetic.scoring():
+    with determinism.scoring():
         return _train(dataset, steps)
 
 

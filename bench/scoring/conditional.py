@@ -24,7 +24,7 @@ def conditional_scores(real: Features, fake: Features, labels: Tensor) -> dict[s
       than 2·D images.
     """
     from bench.scoring import fidelity
-    from bench.scoring.arithmetic import scoring
+    from bench.scoring.determinism import scoring
 
     labels = labels.cpu()
     agreed = (fake.logits.argmax(dim=1) == labels).double().mean().item()

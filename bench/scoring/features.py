@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.identity import fingerprint
-from bench.scoring.arithmetic import scoring
+from bench.scoring.determinism import scoring
 from bench.store import cache as entries
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.scoring import fidelity
-from bench.scoring.arithmetic import scoring
+from bench.scoring.determinism import scoring
 from bench.scoring.features import Features
 
 KID_SUBSETS = 100

@@ -14,7 +14,7 @@ from bench.plan import RunContext, Spec, check, plan, resolve
 from bench.search import FIRST_SEED, objectives
 from bench.search import space as spaces
 from bench.search.space import Space
-from bench.search.trials import Recipe
+from bench.search.trial_source import Recipe
 from bench.store.jobs import Job, digest, slug
 from bench.toml import read_toml
 

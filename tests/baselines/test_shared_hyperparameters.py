@@ -23,7 +23,7 @@ from bench.search import space
 from bench.store.jobs import digest
 
 DATA = DataSpec(1, 8, 8, 10)
-LIST = Path(__file__).parents[1] / "support" / "list.txt"
+LIST = Path(__file__).parents[1] / "support" / "listed_models.txt"
 IDENTITIES = {
     "vanilla": "771737c6062b",
     "dcgan": "ba3b359280d4",
@@ -121,7 +121,7 @@ def test_two_groups_cannot_declare_the_same_name() -> None:
 
 
 def test_the_list_is_unchanged(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names, order, defaults and ranges of every model: ``bench.run --list > tests/support/list.txt``."""
+    """Names, order, defaults and ranges of every model, as ``bench.run --list`` prints them."""
     monkeypatch.setattr(registry, "entry_points", lambda group: ())
     listing.print_list()
     assert capsys.readouterr().out == LIST.read_text()

@@ -336,7 +336,7 @@ def run_here(
     stack: int | None = None,
 ) -> None:
     """Compute runs in this process, as ``--workers 0`` does; seeds of one configuration as one stack."""
-    from bench.execution.runs import Runs
+    from bench.execution.run_source import Runs
     from bench.execution.worker import work
 
     work(Runs(jobs, context.out, stack=stack or len(jobs), retries=retries), context, stop)
@@ -344,7 +344,7 @@ def run_here(
 
 def compute(jobs: Sequence[Job], context: RunContext, *, stop: Stop = lambda: False) -> None:
     """The same; but an error in one is raised."""
-    from bench.execution.runs import Runs
+    from bench.execution.run_source import Runs
     from bench.execution.worker import Notify, Task, work
 
     class Strict(Runs):

@@ -17,7 +17,7 @@ import torch
 from bench import run, where
 from bench.errors import UsageError
 from bench.execution.devices import devices
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.plan import RunContext
 from bench.scoring import inception

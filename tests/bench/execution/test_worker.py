@@ -13,8 +13,8 @@ import pytest
 from tasks import Actions
 
 from bench.errors import UsageError
-from bench.execution import runs, worker
-from bench.execution.runs import Runs, RunTask
+from bench.execution import run_source, worker
+from bench.execution.run_source import Runs, RunTask
 from bench.execution.signals import Stop
 from bench.execution.worker import work
 from bench.plan import RunContext
@@ -62,7 +62,7 @@ def _saved(folder: Path) -> int:
 def diary(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """What tasks of runs did, in order."""
     Counting.diary = []
-    monkeypatch.setattr("bench.execution.runs.RunTask", Counting)
+    monkeypatch.setattr("bench.execution.run_source.RunTask", Counting)
     return Counting.diary
 
 
@@ -154,7 +154,7 @@ def test_many_runs_are_not_looked_at_all_the_time(
 ) -> None:
     """What a copy remembers may be old: nothing is computed twice, nothing left out."""
     looks = 0
-    step = runs._step
+    step = run_source._step
 
     def slow(folder: Path) -> int:
         nonlocal looks
@@ -162,7 +162,7 @@ def test_many_runs_are_not_looked_at_all_the_time(
         time.sleep(0.002)
         return step(folder)
 
-    monkeypatch.setattr(runs, "_step", slow)
+    monkeypatch.setattr(run_source, "_step", slow)
     work(Runs(jobs_of(*range(20)), tmp_path), RunContext(tmp_path), never)
     assert sorted(diary) == [(seed, step) for seed in range(20) for step in (10, 20, 30)]
     assert looks < 20 * 60
@@ -181,7 +181,7 @@ class Failing(Counting):
 def test_a_run_that_fails_is_tried_as_often_as_allowed_and_recorded(
     tmp_path: Path, diary: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
-    monkeypatch.setattr("bench.execution.runs.RunTask", Failing)
+    monkeypatch.setattr("bench.execution.run_source.RunTask", Failing)
     jobs = jobs_of(0)
     folder = jobs[0].folder(tmp_path)
     for command in (1, 2):  # a later command tries again, as often

@@ -13,13 +13,13 @@ import pytest
 from bench.errors import UsageError
 from bench.execution import training
 from bench.execution.checkpoints import CHECKPOINTS
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.execution.worker import work
 from bench.plan import RunContext
-from bench.search import objectives, trial, trials
+from bench.search import objectives, trial, trial_source
 from bench.search.study import Claim, Result
 from bench.search.trial import Trial
-from bench.search.trials import TrialTask
+from bench.search.trial_source import TrialTask
 from bench.store import records
 from bench.store.jobs import Job
 from bench.store.leases import Leases, here
@@ -222,7 +222,7 @@ def test_two_trials_of_one_configuration_do_not_run_at_once(
     jobs: list[Job], context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second waits while another process trains one of its runs."""
-    monkeypatch.setattr(trials, "LOOK_EVERY", 0)
+    monkeypatch.setattr(trial_source, "LOOK_EVERY", 0)
     with Leases() as first:
         assert first.take(jobs[1].folder(context.out))
         assert run(jobs, context, stop_after=3) == Result("stopped")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_info
 
-from bench.scoring.arithmetic import scoring
+from bench.scoring.determinism import scoring
 
 FRESH_PROCESS = """
 import hashlib, json, sys

@@ -25,7 +25,7 @@ from bench.search import trial
 from bench.search.addresses import StorageError
 from bench.search.space import Options, Range, Space
 from bench.search.study import SharedStudy, ending_of
-from bench.search.trials import Recipe, Trials
+from bench.search.trial_source import Recipe, Trials
 from bench.store import records
 from bench.store.files import UnreadableError, UnwritableError
 from bench.store.jobs import Job

@@ -20,7 +20,7 @@ from commands import SMALL, folders, without_report
 import reports
 from bench import cli
 from bench.errors import UsageError
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.search.addresses import StorageError
 from bench.search.storage import open_storage
 from bench.store import cache, files, records

@@ -23,7 +23,7 @@ from PIL import Image
 from baselines import registry
 from bench.errors import ChangedError, UsageError
 from bench.execution import recording, training
-from bench.execution.runs import Runs
+from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import work
@@ -35,7 +35,7 @@ from bench.scoring import classifier
 from bench.store import records
 from bench.store.jobs import Job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 MODEL = '''
 """A model."""
