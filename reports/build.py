@@ -78,7 +78,7 @@ def build(
     _check(runs, skipped, roots, baseline)
     hide = private.SHOW_ALL if with_machine else private.hider(runs, roots)
     runs = runs if with_machine else private.without_machine(runs, hide)
-    runs = runs.assign(context=[hide.paths(printable(folder)) for folder in runs["folder"]])
+    runs = runs.assign(place=[hide.paths(printable(folder)) for folder in runs["folder"]])
     found = groups.groups(runs)
     if strict_environment:
         environments.refuse_mixed(found)

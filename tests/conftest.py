@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core; set before PyTorch is imported
+
 DATA = Path(os.environ.get("GAN_BENCH_TEST_DATA") or Path(__file__).resolve().parents[1] / "data")
 """Where the original MNIST files are, if they are on this machine: in ``MNIST/raw`` below it."""
 

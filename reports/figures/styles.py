@@ -64,14 +64,14 @@ def styles(groups: Iterable[Group], searches: Iterable[Sequence[Search]] = ()) -
             models.setdefault(name, search.model)
     order += [name for name in models if name not in order]
     short = _short(models)
-    context = {whole: k for k, whole in enumerate(order)}
+    place = {whole: k for k, whole in enumerate(order)}
     return {
         key: Style(
             short[whole],
             whole,
-            palette[COLORS[context[whole] % len(COLORS)]],
-            LINES[context[whole] % len(LINES)],
-            MARKERS[context[whole] % len(MARKERS)],
+            palette[COLORS[place[whole] % len(COLORS)]],
+            LINES[place[whole] % len(LINES)],
+            MARKERS[place[whole] % len(MARKERS)],
         )
         for key, whole in names.items()
     }

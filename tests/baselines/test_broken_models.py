@@ -291,6 +291,7 @@ class Scaled(nn.Module):
         return x * self.factor
 
 
+@pytest.mark.slow
 def test_command_line_names_what_breaks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,12 +28,14 @@ SMALL: dict[str, dict[str, Any]] = {
 FAMILY = tuple(name for name in registry.OURS if name not in SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", conformance.SHAPES, ids=str)
 @pytest.mark.parametrize("name", SMALL)
 def test_models_conform(name: str, shape: tuple[int, int, int]) -> None:
     assert conformance.check(registry.get(name), DataSpec(*shape, 10), **SMALL[name]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", conformance.SHAPES, ids=str)
 @pytest.mark.parametrize("net", get_args(Net))
 @pytest.mark.parametrize("name", FAMILY)
@@ -44,6 +46,7 @@ def test_loss_family_conforms_on_every_network(
     assert conformance.check(registry.get(name), DataSpec(*shape, 10), net=net, n_critic=2) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "hyper"),
     [
@@ -95,6 +98,7 @@ def vanilla_without_card(data: DataSpec) -> Gan:
 # ---------------------------------------------------------------- command line
 
 
+@pytest.mark.slow
 def test_command_line_says_fine(capsys: pytest.CaptureFixture[str]) -> None:
     code = conformance.main(["vanilla", "--set", "g_widths=16,32", "d_widths=16,8"])
     assert code == 0
@@ -154,6 +158,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_an_outside_model_is_found_and_conforms(
     site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,7 @@ def test_infogan_networks_see_images_between_0_and_1() -> None:
     assert torch.allclose(first(torch.ones(1, 1, 28, 28))[0, :, 5, 5], weight, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_spectral_norm_bounds_every_layer_of_the_hinge_discriminator() -> None:
     for net in ("mlp", "conv", "infogan"):
         gan = registry.get("hinge")(DIGITS, net=net)
@@ -191,6 +192,7 @@ def test_wgan_clips_the_critic_after_every_step() -> None:
     assert max(value.abs().max().item() for value in trainer.params["gen"].values()) > 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cgan", "acgan"])
 def test_conditional_samples_depend_on_their_label(name: str) -> None:
     gan = registry.get(name)(DIGITS)
@@ -213,6 +215,7 @@ def test_cgan_judges_an_image_by_its_label(condition: str) -> None:
     assert len(set(scores.tolist())) == 10
 
 
+@pytest.mark.slow
 def test_acgan_classifies_what_it_learns() -> None:
     """Images that show their class: D's class accuracy on them rises to one."""
     labels = torch.arange(64) % 10

@@ -97,6 +97,7 @@ def test_declared_optimizers_are_made() -> None:
         make_optimizer(0.1, params)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_interface_imports_no_implementation() -> None:
     code = (
         "import sys, baselines.gan; print(*(name for name in sys.modules if name.startswith('baselines.')))"
@@ -105,6 +106,7 @@ def test_the_interface_imports_no_implementation() -> None:
     assert done.stdout.split() == ["baselines.gan"]
 
 
+@pytest.mark.slow
 def test_a_worker_does_not_load_the_compiler() -> None:
     """The compiler would take a second and 150 MB in every process."""
     code = (

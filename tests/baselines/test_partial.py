@@ -27,12 +27,14 @@ def bench(folder: Path, model: str, *words: str, **options: Any) -> commands.Com
     return commands.run(folder, "--models", f"partial:{model}", *common, "--steps", "4", *words, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARTIAL)
 def test_they_are_fine(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert conformance.main([f"partial:{name}"]) == 0
     assert capsys.readouterr().out.count("fine") == len(conformance.SHAPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", PARTIAL)
 def test_what_is_fine_runs(name: str, precision: str, fast_path: Path) -> None:
@@ -48,6 +50,7 @@ def test_what_is_fine_runs(name: str, precision: str, fast_path: Path) -> None:
         assert 0 < weights["balance"]["k"] < 1
 
 
+@pytest.mark.slow
 def test_without_a_discriminator_there_is_no_accuracy(fast_path: Path) -> None:
     done = bench(fast_path, "regression", "--select", "best", "--eval-every", "2")
     assert (done.process.exitcode, done.err) == (0, "")
@@ -85,6 +88,7 @@ def test_a_seed_goes_on_from_its_state_alone_or_in_a_stack(name: str) -> None:
             torch.testing.assert_close(alone.weights(0)[net][key], tensor)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_state_of_a_network_without_optimizer(fast_path: Path) -> None:
     marker = fast_path / "marker"
     words = ("--set", "partial:balanced.dies_at=60", "--steps", "100", "--checkpoint-every", "0")
@@ -102,6 +106,7 @@ def test_a_killed_run_goes_on_with_the_state_of_a_network_without_optimizer(fast
 # ---------------------------------------------------------------- warnings
 
 
+@pytest.mark.slow
 def test_a_warning_while_a_model_is_built_is_let_through(fast_path: Path) -> None:
     done = bench(fast_path, "warning")
     assert done.process.exitcode == 0

@@ -206,6 +206,7 @@ def models_are_here() -> None:
     sys.path.insert(0, str(Path.cwd()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_model_has_the_same_numbers_before_after_and_without_a_rude_one(
     tmp_path: Path, workers: int

@@ -106,6 +106,7 @@ def test_srgan_warms_up_on_pixels(step: int, warm: bool) -> None:
     assert logs["g_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_srgan_learns_to_beat_bicubic_on_sharp_images() -> None:
     """Images of vertical edges: bicubic interpolation blurs them, the generator learns them."""
     images = torch.zeros(64, 1, 8, 8, dtype=torch.uint8)

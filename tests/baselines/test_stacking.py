@@ -220,6 +220,7 @@ class Recorder:
             static.copy_(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", stacks())
 def test_replays_train_as_the_loop_does(monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]) -> None:
     eager, graph = (Trainer(GAN, IMAGES, None, seeds) for _ in range(2))

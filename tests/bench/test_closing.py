@@ -12,6 +12,7 @@ from bench.search import findings
 from reports import build
 
 
+@pytest.mark.slow
 def test_the_command_counts_the_retrained_runs_that_diverge(
     fast_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

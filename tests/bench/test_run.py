@@ -69,6 +69,7 @@ def three(cut: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -> None:
     folder, _ = three
     found = records(folder / "results")
@@ -116,6 +117,7 @@ def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     assert {"table.md", "table.csv", "curves.png", "scores.png"} <= {p.name for p in report.iterdir()}
 
 
+@pytest.mark.slow
 def test_run_again_reuses_and_changes_nothing(three: tuple[Path, str], cut: dict[str, str]) -> None:
     folder, _ = three
     paths = list((folder / "results").glob("runs/*/seed-*/*"))
@@ -126,6 +128,7 @@ def test_run_again_reuses_and_changes_nothing(three: tuple[Path, str], cut: dict
     assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_whatever_runs_beside_it(
     three: tuple[Path, str], cut: dict[str, str], tmp_path: Path
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_seed_is_the_same_whatever_runs_beside_it(
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 def test_a_stack_of_seeds_has_the_records_of_its_seeds(
     cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -155,6 +159,7 @@ def test_a_stack_of_seeds_has_the_records_of_its_seeds(
         )
 
 
+@pytest.mark.slow
 def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) -> None:
     """The scored ones first, then those of further draws."""
     words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--save-samples")
@@ -189,6 +194,7 @@ def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path
         assert sorted(folder.glob("runs/*/*")) == before
 
 
+@pytest.mark.slow
 def test_precision_is_an_option_of_training_and_part_of_the_identity(
     cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -205,6 +211,7 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
     assert "in bf16" in (tmp_path / "results" / "report" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_critic_has_no_accuracy_in_training(tmp_path: Path) -> None:
     """It has no threshold: what is judged is held out, and is not shown as anything else."""
     words = ("--models", "wgan", "--dataset", "digits", "--steps", "2", "--seeds", "1", "--workers", "0")
@@ -215,6 +222,7 @@ def test_a_critic_has_no_accuracy_in_training(tmp_path: Path) -> None:
     assert "train" not in record["d_accuracy"]
 
 
+@pytest.mark.slow
 def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0")
     assert done.returncode == 0, done.stderr
@@ -227,6 +235,7 @@ def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -
     assert record["best"]["val"]["classifier"]["fid"] == min(by_fid)
 
 
+@pytest.mark.slow
 def test_a_config_file_is_the_flags_and_flags_win(cut: dict[str, str], three: tuple[Path, str]) -> None:
     folder, _ = three
     (folder / "three.toml").write_text(
@@ -238,6 +247,7 @@ def test_a_config_file_is_the_flags_and_flags_win(cut: dict[str, str], three: tu
     assert "3 runs: 0 to compute, 3 reused" in done.stdout
 
 
+@pytest.mark.slow
 def test_fresh_computes_again_and_keeps_the_old(
     cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -252,6 +262,7 @@ def test_fresh_computes_again_and_keeps_the_old(
     assert json.loads(old.read_text()) == first
 
 
+@pytest.mark.slow
 def test_dry_run_touches_nothing(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, *TINY, "--seeds", "2", "--dry-run")
     assert done.returncode == 0
@@ -259,6 +270,7 @@ def test_dry_run_touches_nothing(cut: dict[str, str], tmp_path: Path) -> None:
     assert not list(tmp_path.glob("results/*/*"))
 
 
+@pytest.mark.slow
 def test_list_and_help(cut: dict[str, str], tmp_path: Path) -> None:
     listed = bench(cut, tmp_path, "--list").stdout
     assert "vanilla  [2014]" in listed
@@ -267,6 +279,7 @@ def test_list_and_help(cut: dict[str, str], tmp_path: Path) -> None:
     assert "--seed-list" in bench(cut, tmp_path, "--help").stdout
 
 
+@pytest.mark.slow
 def test_auto_is_digits_without_a_network_and_says_so(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, "--models", "vanilla", "--seeds", "1", "--dry-run")
     assert done.returncode == 0
@@ -382,6 +395,7 @@ def test_a_model_file_that_cannot_be_used_is_one_line(
         assert part in printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_a_wrong_request_as_a_subprocess(cut: dict[str, str], tmp_path: Path) -> None:
     done = bench(cut, tmp_path, "--models", "vanilla", "--dataset", "mnst")
     assert done.returncode == 2

@@ -115,6 +115,7 @@ def test_a_rate_is_units_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- the textbook loop
 
 
+@pytest.mark.slow
 def test_the_textbook_loop_learns_what_the_harness_learns() -> None:
     """Each update moves its own net; the logs bear the same names and, on average, the same values."""
     torch.manual_seed(0)
@@ -256,6 +257,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -299,6 +301,7 @@ def in_this_process(n: int, threads: int | None, interrupt: Interrupt) -> Abstra
     return nullcontext(Here(n))
 
 
+@pytest.mark.slow
 def test_the_command_measures_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,6 +336,7 @@ def test_workers_are_processes_with_the_threads_they_are_given(monkeypatch: pyte
         assert len({os.getpid(), *ours.run(os.getpid), *plain.run(os.getpid)}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries cannot be told")
 def test_large_tensors_keep_their_pages_in_a_worker() -> None:
     code = """if True:

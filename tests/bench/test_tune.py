@@ -272,6 +272,7 @@ def test_killed_in_a_trial_another_command_takes_it_over_at_once(fast_path: Path
     assert pd.read_csv(study_folder(fast_path) / "trials.csv")["attempts"].tolist() == [2]
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_host_that_is_gone_is_taken_over_after_the_deadline(
     fast_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +373,7 @@ def here(folder: Path, *words: str) -> int:
         return tune.main([*words, "--workers", "0", "--out", str(folder / "results")])
 
 
+@pytest.mark.slow
 def test_several_models_have_a_study_each_and_equal_budgets(
     fast_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,6 +394,7 @@ def test_several_models_have_a_study_each_and_equal_budgets(
     assert all(1e-4 <= lr <= 1e-3 for lr in lrs[0])
 
 
+@pytest.mark.slow
 def test_several_objectives_give_a_front(fast_path: Path) -> None:
     url = f"sqlite:///{fast_path / 'study.db'}"
     words = [word for word in QUICK if word not in ("--pruner", "none")]
@@ -406,6 +409,7 @@ def test_several_objectives_give_a_front(fast_path: Path) -> None:
     assert summary(fast_path)["storage"] == url
 
 
+@pytest.mark.slow
 def test_a_grid_ends_where_all_of_it_was_run(fast_path: Path) -> None:
     space = fast_path / "space.toml"
     space.write_text("lr = {values = [1e-4, 1e-3]}\nlatent_dim = {values = [4, 8]}\n")
@@ -423,6 +427,7 @@ FAULTY = (
 )
 
 
+@pytest.mark.slow
 def test_failures_are_counted_and_named(fast_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = fast_path / "space.toml"
     space.write_text('fault = {values = ["none", "raises", "nan"]}\n')
@@ -435,6 +440,7 @@ def test_failures_are_counted_and_named(fast_path: Path, capsys: pytest.CaptureF
     assert summary(fast_path)["best"][0]["params"]["fault"] == "none"
 
 
+@pytest.mark.slow
 def test_trials_train_together_and_one_that_fails_costs_no_other(
     fast_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -446,6 +452,7 @@ def test_trials_train_together_and_one_that_fails_costs_no_other(
     assert "failed (ValueError: a fault, made on purpose)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_trials_that_train_together_are_one_stack(fast_path: Path) -> None:
     assert here(fast_path, *QUICK, "--trials", "3", "--stack", "3", "--space", str(numbers(fast_path))) == 0
     records = trial_runs(fast_path)
@@ -510,6 +517,7 @@ def test_progress_asks_the_study_once_a_second_and_at_the_end(
 DIGITS = ("--model", "vanilla", "--dataset", "digits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -554,6 +562,7 @@ def test_a_wrong_request_is_one_clear_line(tmp_path: Path, words: list[str], mes
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -572,6 +581,7 @@ def test_a_wrong_space_is_one_clear_line(tmp_path: Path, content: str, message: 
         here(tmp_path, "--model", "vanilla", "--space", str(path), "--offline", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_another_request_under_the_same_name_is_refused(fast_path: Path) -> None:
     words = (*QUICK, "--study", "mine", "--trials", "1")
     assert here(fast_path, *words) == 0
@@ -590,6 +600,7 @@ def test_a_dry_run_says_what_would_be_searched_and_writes_nothing(
     assert not (tmp_path / "results" / "studies").exists()
 
 
+@pytest.mark.slow
 def test_edited_code_begins_another_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials of two versions of a model do not mix; a study that is named is refused."""
     from bench.identity import fingerprint

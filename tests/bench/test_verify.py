@@ -76,6 +76,7 @@ def verified(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return code, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_as_a_reviewer_runs_it(results: Path) -> None:
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     done = subprocess.run(
@@ -95,6 +96,7 @@ def test_the_command_as_a_reviewer_runs_it(results: Path) -> None:
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(seed(results), lambda record: record["metrics"]["classifier"].update(fid=1.5))
     for more in ((), ("--scores-only",)):
@@ -142,6 +144,7 @@ def test_an_edited_history_is_found_with_its_step(results: Path, capsys: pytest.
     )
 
 
+@pytest.mark.slow
 def test_other_weights_are_found(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = seed(results) / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
@@ -160,6 +163,7 @@ def test_other_weights_are_found(results: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+@pytest.mark.slow
 def test_another_environment_explains_rounding_and_no_more(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +219,7 @@ def test_training_code_does_not_matter_to_scores_alone(
     assert verified(capsys, seed(results), "--scores-only")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_and_its_classifier(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_one_command_gives_all_of_it(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -44,6 +45,7 @@ def test_one_command_gives_all_of_it(
     assert sorted(capsys.readouterr().out.split()) == sorted(str(tmp_path / name) for name in written)
 
 
+@pytest.mark.slow
 def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None:
     build.build([results], tmp_path, ("markdown", "csv"), quick=True)
     written = {path.name for path in tmp_path.iterdir()}
@@ -53,6 +55,7 @@ def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pictures_that_the_markdown_names_exist(results: Path, tmp_path: Path) -> None:
     build.build([results], tmp_path, ("markdown",), quick=True)
     text = (tmp_path / "table.md").read_text()
@@ -68,6 +71,7 @@ def captions(root: Path, out: Path, *, quick: bool = True) -> dict[str, str]:
     return {picture.path.stem: picture.caption for picture in report.pictures}
 
 
+@pytest.mark.slow
 def test_captions_name_the_protocol(results: Path, tmp_path: Path) -> None:
     said = captions(results, tmp_path, quick=False)
     protocol = "3 seeds (0-2), 400 steps, 360 samples against 360 images of the test split."
@@ -80,6 +84,7 @@ def test_captions_name_the_protocol(results: Path, tmp_path: Path) -> None:
     assert all(f"\n*{caption}*\n" in text for caption in said.values())
 
 
+@pytest.mark.slow
 def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) -> None:
     assert "interval" not in captions(results, tmp_path / "three")["scores"]
     fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
@@ -90,6 +95,7 @@ def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) 
     assert "interval over 6 seeds, none of fewer than 5;" in scores
 
 
+@pytest.mark.slow
 def test_captions_say_what_columns_of_samples_are(tmp_path: Path) -> None:
     fake_runs.run(tmp_path / "runs", model="cgan", conditional=True, seed=2)
     fake_runs.run(tmp_path / "runs", model="vanilla", seed=1)
@@ -105,6 +111,7 @@ def test_captions_say_what_columns_of_samples_are(tmp_path: Path) -> None:
     assert "dashed: real data" in said["scores"]
 
 
+@pytest.mark.slow
 def test_short_names_are_explained_once(tmp_path: Path) -> None:
     for widths in ([1, 2, 3], [4, 5, 6]):
         fake_runs.run(tmp_path / "runs", hyperparameters={"g_widths": widths, "lr": widths[0] / 1e5})
@@ -116,6 +123,7 @@ def test_short_names_are_explained_once(tmp_path: Path) -> None:
         assert text.count(f"- vanilla #{k}: vanilla (g_widths=") == 1
 
 
+@pytest.mark.slow
 def test_figures_stand_below_their_tables(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False)
     fake_runs.run(tmp_path, dataset="mnist", images=False)
@@ -152,6 +160,7 @@ def test_default_place_is_the_first_results_folder(tmp_path: Path) -> None:
     assert len(pd.read_csv(tmp_path / "a" / "report" / "runs.csv")) == 2
 
 
+@pytest.mark.slow
 def test_building_twice_gives_the_same_bytes(results: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         build.build([results], tmp_path / name, ("markdown", "csv", "html"), quick=True)
@@ -169,6 +178,7 @@ def test_trace_names_the_records_behind_each_row(
     assert out.index("  dcgan") < out.index("  vanilla")
 
 
+@pytest.mark.slow
 def test_searches_beside_runs_are_drawn(tmp_path: Path) -> None:
     fake_runs.run(tmp_path, images=False)
     folder = tmp_path / "studies" / "one"
@@ -182,6 +192,7 @@ def test_searches_beside_runs_are_drawn(tmp_path: Path) -> None:
     assert '<h2 id="searches">' in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_mixed_protocols_get_tables_of_their_own(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
     fake_runs.study(tmp_path, {"dcgan": 40}, seeds=range(2), images=False, fields={"protocol.n_fake": 100})
@@ -292,6 +303,7 @@ def test_help_is_fast_and_imports_neither_pandas_nor_torch() -> None:
     assert time.monotonic() - start < 10  # a second on an idle machine
 
 
+@pytest.mark.slow
 def test_reports_never_import_torch(results: Path, tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom reports.build import build\n"
@@ -311,6 +323,7 @@ def test_csv_of_nothing_is_still_a_csv(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- how it is called
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_is_still_importing_ends_it_without_a_word(tmp_path: Path) -> None:
     """As every command of this project: an import that takes long stands for all of them."""
     (tmp_path / "argparse.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(100)\n")
@@ -322,6 +335,7 @@ def test_ctrl_c_while_it_is_still_importing_ends_it_without_a_word(tmp_path: Pat
     assert command.printed.replace("^C", "").split() == ["importing"]
 
 
+@pytest.mark.slow
 def test_runs_that_are_loaded_are_not_loaded_again(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +352,7 @@ def test_runs_that_are_loaded_are_not_loaded_again(
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_closing_of_a_command_loads_the_runs_once(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from reports.figures import canvas, curves, spread
 from reports.groups import Group
 
 
+@pytest.mark.slow
 def test_twelve_models_fit_on_a_page(twelve: Group) -> None:
     names = list(twelve.summary["label"])
     strip = spread.strip(twelve, "classifier", styles_of(twelve))
@@ -24,6 +25,7 @@ def test_twelve_models_fit_on_a_page(twelve: Group) -> None:
         assert figure.get_size_inches()[1] <= canvas.TALLEST + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["_hidden", "中文 \U0001f600", "x" * 300, "$a_b^{c$", "a\nb\x00", r"\frac{1}{2}"]
 )
@@ -41,6 +43,7 @@ def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
     assert len(figure.legends[0].get_texts()) == 2
 
 
+@pytest.mark.slow
 def test_the_same_figure_gives_the_same_bytes(group: Group, tmp_path: Path) -> None:
     written = []
     for folder in ("a", "b"):

@@ -104,6 +104,7 @@ def test_many_rows_are_not_all_named(tmp_path: Path) -> None:
     assert "torch 2.13.0 (m0; m1; m2; m3; m4; m5; 2 more rows), torch 2.14.1 (m8)." in sentence
 
 
+@pytest.mark.slow
 def test_every_format_says_so(tmp_path: Path) -> None:
     study(tmp_path, OLD, OLD, NEW)
     report = build.build([tmp_path], tmp_path / "report", quick=True)
@@ -116,6 +117,7 @@ def test_every_format_says_so(tmp_path: Path) -> None:
     assert cell == "torch 2.13.0 (seeds 0, 1), torch 2.14.1 (seed 2)"
 
 
+@pytest.mark.slow
 def test_strict_refuses_in_one_line_and_writes_nothing(tmp_path: Path) -> None:
     study(tmp_path / "results", OLD, OLD, NEW)
     command = [sys.executable, "-m", "reports.build", str(tmp_path / "results"), "--format", "markdown"]

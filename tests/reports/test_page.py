@@ -67,6 +67,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "report" / "report.html"
 
 
+@pytest.mark.slow
 def test_the_page_is_whole(report: Path) -> None:
     text = report.read_text()
     found = outline(text)
@@ -275,6 +276,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 NAMES = "[...document.querySelectorAll('table')[0].tBodies[0].rows].map(row => row.cells[0].textContent)"
 
 
+@pytest.mark.slow
 def test_the_page_opens_without_a_complaint(browser: Browser, report: Path) -> None:
     browser.open(report)
     assert browser.js("document.title") == "GAN benchmark report"

@@ -16,6 +16,7 @@ def names(out: Path) -> set[str]:
     return {path.name for path in out.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_quick_report_renews_all_that_a_full_one_left(tmp_path: Path) -> None:
     out = tmp_path / "report"
     fake_runs.run(tmp_path, n_evals=2)
@@ -34,6 +35,7 @@ def test_a_quick_report_renews_all_that_a_full_one_left(tmp_path: Path) -> None:
     assert "over 3 training seeds" in now["report.html"].decode()
 
 
+@pytest.mark.slow
 def test_one_format_renews_the_others(tmp_path: Path) -> None:
     out = tmp_path / "report"
     fake_runs.run(tmp_path, images=False)
@@ -44,6 +46,7 @@ def test_one_format_renews_the_others(tmp_path: Path) -> None:
     assert "table.tex" not in names(out)
 
 
+@pytest.mark.slow
 def test_figures_of_groups_that_are_gone_are_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +67,7 @@ def test_figures_of_groups_that_are_gone_are_removed(
     assert f"removed {out}/scores-2.png: of an earlier report" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_no_report_wrote_stays(tmp_path: Path) -> None:
     out = tmp_path / "report"
     fake_runs.run(tmp_path, images=False)
@@ -75,6 +79,7 @@ def test_what_no_report_wrote_stays(tmp_path: Path) -> None:
     assert {name: (out / name).read_text() for name in own} == own
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_report_without_a_list_are_known_by_their_heads(tmp_path: Path) -> None:
     out = tmp_path / "report"
     fake_runs.run(tmp_path, images=False)

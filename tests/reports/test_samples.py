@@ -17,6 +17,7 @@ from reports.figures import samples
 from reports.groups import Group
 
 
+@pytest.mark.slow
 def test_grids_show_each_models_first_seed_with_a_picture(group: Group, tmp_path: Path) -> None:
     figure = grids(group)
     assert figure is not None

@@ -93,6 +93,7 @@ def test_intervals_of_rows_are_those_of_each_row() -> None:
         assert interval.high == pytest.approx(alone.high)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mean"), [("normal", 0.0), ("exponential", 1.0), ("gumbel", np.euler_gamma), ("uniform", 0.5)]
 )

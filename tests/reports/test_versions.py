@@ -137,6 +137,7 @@ def test_records_of_the_first_schema_have_no_code_and_stand_apart(tmp_path: Path
     assert titles == ["generation on digits (scoring code aaaaaaaaaaaa)", "generation on digits (version 1)"]
 
 
+@pytest.mark.slow
 def test_a_model_without_source_is_named(tmp_path: Path) -> None:
     a_run(tmp_path, code(how="bytecode"))
     build.build([tmp_path], tmp_path / "report", ("html",), quick=True)
@@ -146,6 +147,7 @@ def test_a_model_without_source_is_named(tmp_path: Path) -> None:
     assert "<dt>baselines/training/trainer.py</dt><dd>0000000000000000</dd>" in text
 
 
+@pytest.mark.slow
 def test_the_page_says_which_code_makes_older_runs_again(tmp_path: Path) -> None:
     for seed in range(2):
         a_run(tmp_path, code("a"), 3 + seed, seed=seed)

@@ -126,6 +126,7 @@ def ended(folder: Path, outside: Path, *arguments: str) -> commands.Command:
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INSIDE)
 @COMMANDED
 def test_a_finished_run_is_reused_or_refused_in_one_line(
@@ -147,6 +148,7 @@ NOT_OPENED = ("attempts.json", "checkpoint-before.pt", "error.log", "samples.npz
 """By a command that has no engine, whose run does not fail, and which saves no samples."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in INSIDE if name not in NOT_OPENED])
 @COMMANDED
 def test_an_unfinished_run_is_one_line(
@@ -176,6 +178,7 @@ def test_commands_are_noted_in_no_other_file(results: dict[bool, Path], fast_pat
     assert command.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_linked_run_folder_is_named_and_a_linked_results_folder_is_not(
     results: dict[bool, Path], fast_path: Path
 ) -> None:
@@ -199,6 +202,7 @@ def test_a_linked_run_folder_is_named_and_a_linked_results_folder_is_not(
 # ------------------------------------------------------------------ reports.build
 
 
+@pytest.mark.slow
 @HARMS
 def test_a_report_names_each(tmp_path: Path, harm: Harm, capsys: pytest.CaptureFixture[str]) -> None:
     """One run for each file, and a good one."""

@@ -76,6 +76,7 @@ KILLS = int(os.environ.get("KILLS", "5"))
 """The counts in docs/reliability.md are of 20."""
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_it_goes_on_exactly(
     whole: tuple[dict[str, Any], float], fast_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ class Crash(BaseException):
     """What no handler of the harness's own catches."""
 
 
+@pytest.mark.slow
 def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     assert first.count(60) > 5
 
 
+@pytest.mark.slow
 def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every minute by default: of a run that takes half a second a step, after steps 121 and 242."""
     assert RunContext().checkpoint_every == 60
@@ -190,6 +193,7 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     assert saved == [0, 121, 242, 300]
 
 
+@pytest.mark.slow
 def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +249,7 @@ def started(folder: Path, token: str, *arguments: object) -> commands.Command:
     return command
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
@@ -265,6 +270,7 @@ def test_a_signal_ends_all_cleanly_and_says_how_to_go_on(
         )
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_signal_while_workers_start_is_heeded_too(fast_path: Path, token: str) -> None:
     command = start(fast_path, *LONG, "--seeds", "2", "--workers", "2", RELIABILITY=token)
@@ -274,6 +280,7 @@ def test_a_signal_while_workers_start_is_heeded_too(fast_path: Path, token: str)
     assert "Traceback" not in command.err
 
 
+@pytest.mark.slow
 @LINUX
 def test_killed_itself_a_command_leaves_no_process(fast_path: Path, token: str) -> None:
     command = started(fast_path, token)
@@ -289,6 +296,7 @@ def sleeper(folder: Path, token: str, how: str) -> tuple[Any, int]:
     return process, worker
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_second_interrupt_ends_at_once_though_a_worker_does_not_listen(fast_path: Path, token: str) -> None:
     hangs = ("--set", "faults:faulty.fault=hangs", "--workers", "1", "--seeds", "1")
@@ -304,6 +312,7 @@ def test_a_second_interrupt_ends_at_once_though_a_worker_does_not_listen(fast_pa
     wait_for(lambda: not processes(token), seconds=5)
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("how", ["sleep", "deaf", "hold"])
 def test_a_worker_ends_with_its_parent_whatever_it_does(fast_path: Path, token: str, how: str) -> None:
@@ -322,6 +331,7 @@ def done(folder: Path, *actions: str, timeout: float | None = None) -> Actions:
     return source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "reason"),
     [
@@ -340,6 +350,7 @@ def test_a_worker_that_dies_is_noticed_named_and_replaced(fast_path: Path, by: i
     assert not list(fast_path.glob("lease-*"))
 
 
+@pytest.mark.slow
 def test_a_worker_is_kept_while_it_works_and_replaced_after_a_failure(fast_path: Path) -> None:
     source = done(fast_path, "greet", "greet", "fail", "greet")
     (_, first), (_, second), (_, third), (_, fourth) = source.done()
@@ -347,6 +358,7 @@ def test_a_worker_is_kept_while_it_works_and_replaced_after_a_failure(fast_path:
     assert source.notes() == "on purpose\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["deaf", "hold"])
 def test_a_hang_is_ended_and_the_log_says_where(fast_path: Path, how: str) -> None:
     began = time.monotonic()
@@ -358,6 +370,7 @@ def test_a_hang_is_ended_and_the_log_says_where(fast_path: Path, how: str) -> No
     assert not alive(source.done()[0][1])
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_are_not_started_for_ever(fast_path: Path) -> None:
     """Three in a row that die before they take any work."""
 
@@ -369,6 +382,7 @@ def test_workers_that_cannot_start_are_not_started_for_ever(fast_path: Path) -> 
         supervise(Unusable(fast_path, ["greet"]), RunContext(fast_path), ["cpu"], Interrupt())
 
 
+@pytest.mark.slow
 def test_a_source_that_breaks_is_not_asked_for_ever(
     fast_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,6 +392,7 @@ def test_a_source_that_breaks_is_not_asked_for_ever(
     assert capfd.readouterr().err.count("LookupError: broken") == 3
 
 
+@pytest.mark.slow
 def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
     """One results folder, a command for each fault; the retries are counted."""
     one = (*FAULTY, "--seeds", "1", "--steps", "60", "--eval-every", "60", "--retries", "1")
@@ -422,6 +437,7 @@ def test_what_fails_is_recorded_and_the_others_go_on(fast_path: Path) -> None:
             assert "faults.py" in "".join(log), "where it happened"
 
 
+@pytest.mark.slow
 def test_losses_or_images_that_are_not_numbers_or_absurd_end_a_run_as_diverged(fast_path: Path) -> None:
     for fault in ("nan", "explodes", "collapses", "nan images"):
         done = commands.run(
@@ -445,6 +461,7 @@ def test_losses_or_images_that_are_not_numbers_or_absurd_end_a_run_as_diverged(f
     assert (scores["isc_mean"], scores["modes"]) == (pytest.approx(1), 1)
 
 
+@pytest.mark.slow
 def test_a_retry_goes_on_from_the_checkpoint_exactly(fast_path: Path) -> None:
     """A worker killed by the system at step 230: the record is that of a run that was left alone."""
     one: tuple[str, ...] = (
@@ -478,6 +495,7 @@ def in_process(
     return jobs, [records.read_record(each.folder(context.out)) for each in jobs]
 
 
+@pytest.mark.slow
 def test_a_stack_that_does_not_fit_into_memory_is_halved(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,6 +525,7 @@ def test_a_run_that_does_not_fit_alone_is_a_failure(fast_path: Path, monkeypatch
     assert record["reason"] == "OutOfMemoryError: CUDA out of memory"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
@@ -568,6 +587,7 @@ def assert_one_line(command: commands.Command, what: str) -> None:
     assert command.err.endswith("what is finished is kept, the same command goes on\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("leave", [0, 60_000])
 def test_a_full_disk_is_one_line_and_afterwards_the_command_goes_on(
@@ -590,6 +610,7 @@ def test_a_full_disk_is_one_line_and_afterwards_the_command_goes_on(
     assert [record["status"] for record in commands.records(small_disk)] == ["finished"] * 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_the_report_is_written_is_one_line(small_disk: Path) -> None:
     first = commands.run(small_disk, *RUN, "--workers", "0", before=without_report)
     assert first.wait() == 0, first.err
@@ -600,6 +621,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_is_one_line(small_disk: 
     assert_one_line(command, "No space left on device")
 
 
+@pytest.mark.slow
 def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full from the n-th written file on, for every n: the same error, and never half a file."""
     real, calls, last = os.fsync, 0, 0
@@ -643,6 +665,7 @@ def read_only(small_disk: Path) -> Iterator[Any]:
     switch(False)
 
 
+@pytest.mark.slow
 def test_a_folder_that_turns_read_only_is_one_line(small_disk: Path, read_only: Any) -> None:
     elsewhere = small_disk.parent
     one = (*LONG, "--seeds", "1", "--out", small_disk / "results")
@@ -656,6 +679,7 @@ def test_a_folder_that_turns_read_only_is_one_line(small_disk: Path, read_only: 
     assert_one_line(again, "Read-only file system")
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
     results = tmp_path / "results"
@@ -672,6 +696,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
     folders(tmp_path)[0].chmod(0o700)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(
     fast_path: Path, whole: tuple[dict[str, Any], float]
 ) -> None:
@@ -694,6 +719,7 @@ def test_a_folder_that_is_deleted_midway_costs_what_was_in_it_and_no_more(
 # ------------------------------------------------------------------ many runs
 
 
+@pytest.mark.slow
 @LINUX
 def test_many_runs_in_one_command_leave_memory_and_open_files_flat(fast_path: Path, token: str) -> None:
     """``SOAK=500`` makes it 500 runs; see docs/reliability.md for what that gave."""

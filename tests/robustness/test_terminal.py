@@ -80,6 +80,7 @@ def saved_step(folder: Path) -> int:
 WAYS = {"Ctrl-C": signal.SIGINT, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "workers", "way", "times"),
     [
@@ -118,6 +119,7 @@ def test_a_signal_to_all_processes_costs_no_step(
             (folder / "progress.json").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_measurement_ends_at_once(launch: Start, fast_path: Path, way: str) -> None:
     command = launch(*SPEED, terminal=way == "Ctrl-C")
@@ -128,6 +130,7 @@ def test_a_measurement_ends_at_once(launch: Start, fast_path: Path, way: str) ->
     assert command.printed in ("", "^C")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize(
     ("words", "imported"),
@@ -146,6 +149,7 @@ def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
     assert [line for line in said if line not in ("", "^C", "planning: vanilla on digits")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "name"), [(RUN, "bench.run"), (TUNE, "bench.tune")])
 def test_a_terminal_shows_something_before_pytorch_is_imported(
     launch: Start, words: tuple[str, ...], name: str
@@ -196,6 +200,7 @@ def children(pid: int) -> list[int]:
     return [child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [RUN, TUNE], ids=["bench.run", "bench.tune"])
 def test_a_signal_while_workers_start_is_heeded(
     fast_path: Path, launch: Start, words: tuple[str, ...]
@@ -209,6 +214,7 @@ def test_a_signal_while_workers_start_is_heeded(
         assert not {"run.json", "error.log"} & {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_signal_while_it_scores_is_heeded_after_that(fast_path: Path, launch: Start) -> None:
     command = launch(*RUN, "--eval-every", 20, "--workers", 1)
     wait_for(lambda: any(phase(folder) == "scoring" for folder in run_folders(fast_path)))
@@ -227,6 +233,7 @@ def phase(folder: Path) -> str:
     return ""
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stopped_is_woken_to_write_its_checkpoint(fast_path: Path, launch: Start) -> None:
     command = launch(*RUN, "--workers", 2)
     wait_for(trained(fast_path, 2))
@@ -239,6 +246,7 @@ def test_a_worker_that_is_stopped_is_woken_to_write_its_checkpoint(fast_path: Pa
     assert all(saved_step(folder) >= step for folder, step in seen.items())
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start) -> None:
     command = launch(*RUN, "--workers", 2, terminal=True)
     wait_for(trained(fast_path, 2))
@@ -254,6 +262,7 @@ def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start)
         assert not {"run.json", "error.log"} & {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_twice_at_once_is_one(fast_path: Path, launch: Start) -> None:
     """``timeout`` sends it to its child, then to the group."""
     command = launch(*RUN, "--workers", 1)
@@ -266,6 +275,7 @@ def test_a_signal_that_comes_twice_at_once_is_one(fast_path: Path, launch: Start
     assert saved_step(folder) > 0
 
 
+@pytest.mark.slow
 def test_under_nohup_a_terminal_may_be_closed(fast_path: Path, launch: Start) -> None:
     """Which ignores SIGHUP, for this process and all that it starts."""
     command = launch(*RUN, "--workers", 1, nohup=True)
@@ -294,6 +304,7 @@ class Several(Actions):
         return False
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:
     """As after an error of one of them."""
     sources = [Actions(fast_path / str(k), ["deaf"]) for k in range(3)]
@@ -313,6 +324,7 @@ def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:
     assert supervisor.PATIENCE == 30
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_leaves_the_terminal_as_it_was(launch: Start, fast_path: Path) -> None:
     """With its cursor, which a bar of progress hides."""
     hangs = ("--set", "faults:faulty.fault=hangs", "--workers", "1", "--seeds", "1")

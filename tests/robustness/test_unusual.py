@@ -51,6 +51,7 @@ def is_fine(done: subprocess.CompletedProcess[bytes]) -> None:
 ODD = [5e-324, 1e-310, 1e-300, 1e-9, 1.0, 1 + 1e-9, 1e15, 1e99]
 
 
+@pytest.mark.slow
 def test_no_number_ends_a_report(tmp_path: Path) -> None:
     root = tmp_path / "results"
     for seed, number in enumerate(ODD):
@@ -107,6 +108,7 @@ def test_intervals_are_the_same_in_any_unit() -> None:
 NASTY = "a\ud800b\x1b[31mc\nd\te\u202ef\x9bg"
 
 
+@pytest.mark.slow
 def test_nothing_of_a_record_reaches_a_terminal_or_a_file_but_as_text(tmp_path: Path) -> None:
     root = tmp_path / "results\x1b[1m"
     fields: dict[str, Any] = {
@@ -159,6 +161,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "ö \U0001f600"
     done = python(*BUILD, results, "--out", out, "--trace", "--format", "csv", **ASCII)
@@ -168,6 +171,7 @@ def test_an_ascii_terminal(results: Path, tmp_path: Path) -> None:
     assert (out / "runs.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirect", [">&-", "<&- >&- 2>&-"])
 def test_closed_streams(results: Path, tmp_path: Path, redirect: str) -> None:
     done = python(*BUILD, results, "--out", tmp_path, "--trace", "--format", "csv", redirect=redirect)
@@ -177,6 +181,7 @@ def test_closed_streams(results: Path, tmp_path: Path, redirect: str) -> None:
     assert b"skipped" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_terminal_that_takes_nothing(results: Path, tmp_path: Path) -> None:
     done = python(*BUILD, results, "--out", tmp_path, "--format", "csv", redirect=">/dev/full")
     assert done.returncode == 1
@@ -208,6 +213,7 @@ def test_a_table_in_ascii_is_aligned() -> None:
 ODD_NAME = "\U0001f600 é " + os.fsdecode(b"not-utf8-\xff\xfe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{}, ASCII], ids=["utf-8", "ascii"])
 def test_folders_of_any_name(tmp_path: Path, variables: dict[str, str]) -> None:
     root = tmp_path / ODD_NAME / "results"
@@ -258,6 +264,7 @@ def holding(out: Path, *markers: str) -> set[str]:
     return {path.name for path in out.iterdir() if any(marker in path.read_bytes() for marker in every)}
 
 
+@pytest.mark.slow
 def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path) -> None:
     root = tmp_path / "results"
     marked(root)
@@ -293,6 +300,7 @@ def test_a_results_folder_that_is_named_relatively_is_named_so(
         assert "runs/vanilla-folder-faces-" in (tmp_path / "out" / "runs.csv").read_text()
 
 
+@pytest.mark.slow
 def test_with_machine_all_of_it_is_there(tmp_path: Path) -> None:
     root = tmp_path / "results"
     marked(root)
@@ -368,6 +376,7 @@ def test_what_is_harmless_stays_as_it_is() -> None:
 # ---------------------------------------------------------------- bench.run
 
 
+@pytest.mark.slow
 def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: Path) -> None:
     """Trained once, then reused: the table is printed, or not, and the report is written."""
     name = ODD_NAME

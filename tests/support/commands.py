@@ -255,6 +255,9 @@ def launch(
     def before() -> None:
         if terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # which a shell ignores for what it runs in the background
         if nohup:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 

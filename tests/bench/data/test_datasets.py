@@ -166,6 +166,7 @@ def test_mnist_is_the_official_one(mnist: Dataset) -> None:
     assert mnist.sha256 == MNIST
 
 
+@pytest.mark.slow
 def test_mnist_holdout(mnist_root: Path, mnist: Dataset) -> None:
     dataset = load("mnist", data_root=mnist_root, offline=True, holdout=True)
     well_formed(dataset)

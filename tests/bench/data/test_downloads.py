@@ -54,6 +54,7 @@ def test_a_download_with_other_content_is_refused(
     assert tree(tmp_path / "data") == {}
 
 
+@pytest.mark.slow
 def test_a_dead_mirror_is_passed_over(
     fashion: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_server_that_never_answers(
         assert "no server that has it answers" in refused(published.name, tmp_path / "data", offline=False)
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_midway(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +166,7 @@ def test_auto_decodes_mnist_once(mnist_root: Path, monkeypatch: pytest.MonkeyPat
     assert len(decoded) == len(set(decoded)) == 4, "images and labels of two splits"
 
 
+@pytest.mark.slow
 def test_auto_is_mnist_where_it_can_be_downloaded(
     mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -275,6 +275,7 @@ def test_a_dry_run_on_a_folder_with_classes_trains_no_classifier(
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
 
 
+@pytest.mark.slow
 def test_the_same_images_at_two_paths_are_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -296,7 +297,7 @@ def test_the_same_images_at_two_paths_are_one_run(
 
 def test_one_folder_cannot_be_named_twice(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pictures)
-    monkeypatch.setattr(planning, "agree", lambda *_, **__: {"extractors": {}})
+    monkeypatch.setattr(planning, "build_protocol", lambda *_, **__: {"extractors": {}})
     twice = Spec(["vanilla"], ["folder:.", f"folder:{pictures}"], [0])
     with pytest.raises(
         UsageError, match=r"--dataset: 'folder:/.*pictures' is 'folder-.*', which is named already"

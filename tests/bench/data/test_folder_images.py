@@ -140,6 +140,7 @@ def jpeg_with_comments(n: int) -> bytes:
     return data[:2] + n * comment + data[2:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

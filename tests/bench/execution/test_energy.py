@@ -60,6 +60,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     return plan(spec, RunContext(tmp_path, offline=True))
 
 
+@pytest.mark.slow
 def test_each_run_has_its_share_across_a_stop(
     jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

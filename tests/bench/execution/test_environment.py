@@ -15,7 +15,9 @@ import torch
 
 def described(**variables: str) -> Any:
     """By a fresh process with these variables."""
-    code = "import json; from bench import environment; print(json.dumps(environment.describe('cpu')))"
+    code = (
+        "import json; from bench.execution import environment; print(json.dumps(environment.describe('cpu')))"
+    )
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ATEN_", "ONEDNN_"))}
     root = Path(__file__).parents[3]
     done = subprocess.run(

@@ -223,6 +223,7 @@ def told_by(one: Job, context: RunContext) -> dict[str, Any]:
     return json.loads((one.folder(context.out) / "progress.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_latest_scores(tmp_path: Path) -> None:
     context = RunContext(tmp_path / "results", offline=True)
     one = small_srgan(context)

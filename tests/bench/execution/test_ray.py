@@ -75,6 +75,7 @@ def same(run_folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_on_a_cluster_one_fails_one_is_killed_and_the_others_do_not_notice(
     cluster: Any, fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
@@ -106,6 +107,7 @@ def test_on_a_cluster_one_fails_one_is_killed_and_the_others_do_not_notice(
     assert "is gone" in (vanilla()[0] / "error.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_elsewhere_when_its_node_is_gone(
     cluster: Any, fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
@@ -119,6 +121,7 @@ def test_a_run_goes_on_elsewhere_when_its_node_is_gone(
     assert [record["attempts"] for record in records(fast_path)] == [2]
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_ends_its_tasks_at_a_checkpoint(
     fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:

@@ -119,6 +119,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 # ------------------------------------------------------------------ arrays
 
 
+@pytest.mark.slow
 def test_an_array_of_six_gives_the_records_of_local_workers(slurm: dict[str, str], fast_path: Path) -> None:
     array = submit(fast_path / "slurm", *SIX, "--workers", "5", slurm=slurm)
     most = 0
@@ -138,6 +139,7 @@ def test_an_array_of_six_gives_the_records_of_local_workers(slurm: dict[str, str
     assert not list((fast_path / "slurm" / "results" / "runs").glob("*/*/lease-*"))
 
 
+@pytest.mark.slow
 def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
     slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
@@ -167,6 +169,7 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
     wait_for(lambda: logs(fast_path, job).count("Starting with") == 2, seconds=60)
 
 
+@pytest.mark.slow
 def test_jobs_are_left_collected_and_cancelled(
     slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
@@ -177,7 +180,8 @@ def test_jobs_are_left_collected_and_cancelled(
     again = submit(fast_path, *words, "--detach", slurm=slurm, to="again")
     assert (again.wait(), again.err) == (0, "")
     assert "2 jobs of an earlier command in slurm work on this" in again.out
-    array = min(line.split()[0].partition("_")[0] for line in squeue(slurm, "--states=running,pending"))
+    wait_for(begun(fast_path))
+    array = job_of(supervisor(folders(fast_path)[0])).partition("_")[0]
     parted = submit(fast_path, *words, slurm=slurm, to="parted")
     wait_for(lambda: "2 jobs of an earlier" in parted.out)
     parted.kill(signal.SIGINT)
@@ -192,6 +196,7 @@ def test_jobs_are_left_collected_and_cancelled(
     assert sum(line.split()[0].startswith(f"{array}_") for line in squeue(slurm, "--states=all")) == 2
 
 
+@pytest.mark.slow
 def test_when_all_its_jobs_are_cancelled_a_command_ends(slurm: dict[str, str], fast_path: Path) -> None:
     command = submit(fast_path, *LONG, "--steps", "100000", "--seeds", "2", slurm=slurm)
     wait_for(begun(fast_path, 2))
@@ -201,6 +206,7 @@ def test_when_all_its_jobs_are_cancelled_a_command_ends(slurm: dict[str, str], f
     assert "the records of 2 of 2 runs are missing" in command.err
 
 
+@pytest.mark.slow
 def test_a_killed_job_costs_the_work_since_its_last_save_without_a_word_from_slurm(
     slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,11 +230,12 @@ def _tune(words: tuple[object, ...]) -> None:
     cli.run_main(lambda: tune.main([str(word) for word in words]))
 
 
+@pytest.mark.slow
 def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
     slurm: dict[str, str], fast_path: Path
 ) -> None:
     search = ("--model", *SMALL[1:], "--sampler", "random", "--pruner", "none", "--seeds", "1")
-    search = (*search, "--steps", "300", "--eval-every", "300", "--trials", "4", "--retrain", "0")
+    search = (*search, "--steps", "1000", "--eval-every", "1000", "--trials", "4", "--retrain", "0")
     words = (*search, "--executor", "slurm", "--workers", "2")
     command = start(fast_path, before=partial(_tune, words), **slurm)
 
@@ -250,6 +257,7 @@ def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
     assert len(list((fast_path / "results" / "slurm").glob("*_submitted.pkl"))) == 3
 
 
+@pytest.mark.slow
 def test_jobs_find_their_database_and_no_file_holds_its_password(
     slurm: dict[str, str], fast_path: Path
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_model_reaches_its_helpers_wherever_they_are_imported(here: Path) -> N
     assert {f for f in files if f.startswith("baselines/")} == set(code_of("vanilla")["model"])
 
 
+@pytest.mark.slow
 def test_editing_a_file_changes_exactly_the_models_that_reach_it(tmp_path: Path) -> None:
     """A copy of the package, each file of it edited in turn."""
     script = (
@@ -330,6 +331,7 @@ def beside() -> None:
     commands.without_report()
 
 
+@pytest.mark.slow
 def test_an_edit_between_two_commands_is_computed_and_prose_is_reused(here: Path) -> None:
     def bench(*more: str) -> str:
         words = ("--models", "model:model", *TINY, "--workers", "0", *more)
@@ -365,6 +367,7 @@ def compute(jobs: list[Job], context: RunContext) -> None:
     work(Runs(jobs, context.out, retries=3), context, lambda: False)
 
 
+@pytest.mark.slow
 def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> None:
     jobs, context = planned(here)
     (here / "helper.py").write_text("W = -5.0\n")
@@ -399,6 +402,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     assert not (jobs[0].folder(context.out) / "checkpoint.pt").exists(), "nothing was trained"
 
 
+@pytest.mark.slow
 def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=3))
     images, context = here / "images", RunContext(out=here / "results", data_root=here / "data", offline=True)
@@ -423,6 +427,7 @@ def test_other_weights_of_an_extractor_are_refused(here: Path) -> None:
     assert record["reason"].endswith("the weights of extractor classifier changed since this run was planned")
 
 
+@pytest.mark.slow
 def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path) -> None:
     """A helper that a loss imports when it is first called, edited between."""
     (here / "model.py").write_text(
@@ -441,6 +446,7 @@ def test_a_module_that_is_imported_late_is_checked_before_the_record(here: Path)
     assert not (jobs[0].folder(context.out) / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_the_plan_names_what_changed_beside_code(here: Path) -> None:
     """Data, and weights of an extractor."""
     jobs, context = planned(here, model="vanilla")

@@ -70,6 +70,7 @@ def test_the_digits_classifier_is_as_accurate_as_recorded(digits: Dataset, shipp
     assert shipped.info["dataset_sha256"] == digits.sha256
 
 
+@pytest.mark.slow
 def test_the_mnist_classifier_is_as_accurate_as_recorded(mnist_root: Path) -> None:
     mnist = datasets.load("mnist", data_root=mnist_root, offline=True)
     extractor = load_extractor("classifier", mnist, cache=Path("unused"))
@@ -130,6 +131,7 @@ def test_the_network_takes_any_shape(shape: tuple[int, int, int]) -> None:
     assert net(classifier.scaled(pixels(2, *shape))).shape == (2, 7)
 
 
+@pytest.mark.slow
 def test_training_is_deterministic_leaves_the_global_generator_alone_and_learns(stripes: Dataset) -> None:
     before = torch.get_rng_state()
     first = classifier.train(stripes, steps=30)
@@ -196,6 +198,7 @@ def test_a_training_says_how_far_it_is(
     assert capsys.readouterr().err == "".join(f"classifier of stripes: step {k} of 2\n" for k in range(2))
 
 
+@pytest.mark.slow
 def test_other_pixels_need_another_classifier(stripes: Dataset, tmp_path: Path, quick: list[str]) -> None:
     load_extractor("classifier", stripes, cache=tmp_path)
     load_extractor("classifier", replace(stripes, sha256="6" * 64), cache=tmp_path)
@@ -210,6 +213,7 @@ def test_the_name_of_a_data_set_cannot_leave_the_cache(
     assert [path.parent.name for path in (tmp_path / "cache").glob("*/*")] == ["classifiers"]
 
 
+@pytest.mark.slow
 def test_a_damaged_classifier_is_set_aside_and_trained_again(
     stripes: Dataset, tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import torch
 from threadpoolctl import threadpool_info
 
@@ -43,6 +44,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_threads_change_neither_classifiers_nor_features_nor_scores() -> None:
     """As users set them, and as workers and the planning process have them."""
     found = []

@@ -55,6 +55,7 @@ def loaded(random_inception: Path, digits: Dataset) -> Extractor:
     )
 
 
+@pytest.mark.slow
 def test_inception_is_torch_fidelitys(loaded: Extractor, random_inception: Path) -> None:
     theirs = source.FeatureExtractorInceptionV3(
         "theirs", ["2048", "logits_unbiased"], feature_extractor_weights_path=random_inception
@@ -69,6 +70,7 @@ def test_inception_is_torch_fidelitys(loaded: Extractor, random_inception: Path)
     assert torch.allclose(result.logits, expected.logits, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_channel_becomes_three_equal_ones_in_any_batch(loaded: Extractor) -> None:
     images = pixels(3, 1, 8, 8)
     grey = loaded(images)
@@ -141,6 +143,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
+@pytest.mark.slow
 def test_the_official_weights_are_downloaded_once_and_checked(
     home: Path, random_inception: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_the_official_weights_are_downloaded_once_and_checked(
         load_inception(digits)
 
 
+@pytest.mark.slow
 def test_a_download_of_something_else_is_refused(
     home: Path, tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

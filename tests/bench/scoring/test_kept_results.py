@@ -226,6 +226,7 @@ for k in range(40):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_agree_on_what_is_kept(tmp_path: Path) -> None:
     command = partial(subprocess.Popen, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
     racers = [command([sys.executable, "-c", RACER, str(tmp_path), me]) for me in ("1", "2")]

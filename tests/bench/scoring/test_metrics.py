@@ -175,6 +175,7 @@ def test_fid_of_a_shift_is_its_squared_length() -> None:
     assert score(real, shifted, seed=0)["fid"] == pytest.approx(16 * 0.75**2, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_fid_of_a_scaled_copy_of_a_known_covariance() -> None:
     # Sigma_2 = s^2 Sigma_1: the traces leave (1 - s)^2 tr Sigma_1.
     real = gaussian(500, 16, seed=0)
@@ -198,6 +199,7 @@ def test_precision_and_recall_by_hand() -> None:
     assert (scores["precision"], scores["recall"]) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_classes", [2, 10])
 def test_is_of_sure_and_balanced_predictions_is_the_number_of_classes(n_classes: int) -> None:
     logits = 1e4 * torch.eye(n_classes).repeat(1000, 1)
@@ -205,6 +207,7 @@ def test_is_of_sure_and_balanced_predictions_is_the_number_of_classes(n_classes:
     assert scores["isc_mean"] == pytest.approx(n_classes, rel=0.01)
 
 
+@pytest.mark.slow
 def test_noise_and_collapse_are_far_worse_than_the_floor(
     classifier: Extractor, real: Features, floor: dict[str, float], test_split: Tensor
 ) -> None:
@@ -380,6 +383,7 @@ def test_mode_coverage_is_within_its_bounds(fake: list[int], real: list[int]) ->
 # ---------------------------------------------------------------- on the real MNIST
 
 
+@pytest.mark.slow
 def test_mnist_floor_and_noise(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "KID_SUBSETS", 5)  # time
     mnist = datasets.load("mnist", data_root=mnist_root, offline=True)

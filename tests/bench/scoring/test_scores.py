@@ -92,6 +92,7 @@ def collections(tree: ast.AST) -> Iterator[list[str]]:
         yield [each.value for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str)]
 
 
+@pytest.mark.slow
 def test_no_other_file_lists_scores_or_names_them() -> None:
     """A second list of scores, directions or labels would sooner or later say something else."""
     names = {score.name for score in SCORES}

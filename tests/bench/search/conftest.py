@@ -13,23 +13,29 @@ from bench.scoring import metrics
 from bench.store.jobs import Job
 
 
-@pytest.fixture(scope="package")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Job]]:
-    """Runs of the vanilla GAN and of the one with faults, of eight steps, scored on validation."""
+@pytest.fixture(scope="module", autouse=True)
+def few_subsets() -> Iterator[None]:
+    """KID is the slow part."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
-        small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
-        spec = Spec(
-            models=["vanilla", "faults:faulty"],
-            datasets=["digits"],
-            seeds=[1000],
-            steps=8,
-            eval_every=4,
-            hyperparameters={"vanilla": small},
-            scored_on="val",
-        )
-        context = RunContext(tmp_path_factory.mktemp("plan"), offline=True)
-        yield {job.model: job for job in plan(spec, context)}
+        patch.setattr(metrics, "KID_SUBSETS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def templates(few_subsets: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
+    """Runs of the vanilla GAN and of the one with faults, of eight steps, scored on validation."""
+    small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
+    spec = Spec(
+        models=["vanilla", "faults:faulty"],
+        datasets=["digits"],
+        seeds=[1000],
+        steps=8,
+        eval_every=4,
+        hyperparameters={"vanilla": small},
+        scored_on="val",
+    )
+    context = RunContext(tmp_path_factory.mktemp("plan"), offline=True)
+    return {job.model: job for job in plan(spec, context)}
 
 
 @pytest.fixture

@@ -164,6 +164,7 @@ def optimised(folder: Path, n_objectives: int, n_trials: int) -> optuna.Study:
     return study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [["fid"], ["fid", "train_s"], ["fid", "train_s", "mode_kl"]])
 def test_plots_are_drawn(tmp_path: Path, objectives: list[str]) -> None:
     before = plt_settings()
@@ -191,6 +192,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_plot_that_fails_does_not_take_the_others_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def unusable(url: str | None, folder: Path) -> str:
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_a_database_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that accepts the connection and says nothing, as behind a broken network."""
     pytest.importorskip("pymysql")

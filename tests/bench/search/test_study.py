@@ -319,6 +319,7 @@ def test_a_trial_that_failed_beside_others_is_run_alone(shared: SharedStudy) -> 
 # ------------------------------------------------------------------ one results folder
 
 
+@pytest.mark.slow
 def test_a_database_s_study_belongs_to_one_results_folder(fast_path: Path) -> None:
     """The leases are there: elsewhere, all trials that run would seem to be lost."""
     url = f"sqlite:///{fast_path / 'study.db'}"

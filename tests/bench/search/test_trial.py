@@ -117,6 +117,7 @@ def test_the_objective_is_the_mean_of_validation_scores_over_seeds(
     assert not list(context.out.rglob("checkpoint*"))
 
 
+@pytest.mark.slow
 def test_a_run_of_a_trial_is_that_of_the_main_command(
     jobs: list[Job], context: RunContext, tmp_path: Path
 ) -> None:
@@ -136,6 +137,7 @@ def uninterrupted(
     return context, study, run(jobs, context, study)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks", [0, 1, 2, 3])
 def test_stopped_anywhere_it_goes_on_exactly(
     jobs: list[Job], context: RunContext, uninterrupted: tuple[RunContext, Study, Result], looks: int
@@ -175,6 +177,7 @@ def test_finished_runs_are_reused_not_repeated(
     assert study.reports == first.reports
 
 
+@pytest.mark.slow
 def test_only_the_seeds_that_are_missing_are_trained(jobs: list[Job], context: RunContext) -> None:
     """As after a kill between the records of two seeds."""
     expected = run(jobs, context)
@@ -186,6 +189,7 @@ def test_only_the_seeds_that_are_missing_are_trained(jobs: list[Job], context: R
     assert (folders[1] / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_set_aside_and_computed_again(jobs: list[Job], context: RunContext) -> None:
     expected = run(jobs, context)
     path = jobs[0].folder(context.out) / "run.json"
@@ -250,6 +254,7 @@ def stack_of(job: Job, context: RunContext) -> int:
     return size
 
 
+@pytest.mark.slow
 def test_trials_that_differ_in_numbers_train_as_one_stack(
     jobs: list[Job], context: RunContext, tmp_path: Path
 ) -> None:
@@ -265,6 +270,7 @@ def test_trials_that_differ_in_numbers_train_as_one_stack(
     assert abs(results[0].values[0] - results[1].values[0]) > 10 * max(gaps)
 
 
+@pytest.mark.slow
 def test_trials_are_stopped_together_and_go_on_in_other_company(
     jobs: list[Job], context: RunContext, tmp_path: Path
 ) -> None:
@@ -278,6 +284,7 @@ def test_trials_are_stopped_together_and_go_on_in_other_company(
     assert second.values == pytest.approx(whole[1].values, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_of_trials_together_one_is_pruned_and_the_other_goes_on(jobs: list[Job], context: RunContext) -> None:
     other = configured(jobs, lr=1e-3)
     kept, pruned = Study(), Study(prune_at=4)
@@ -293,6 +300,7 @@ def test_of_trials_together_one_is_pruned_and_the_other_goes_on(jobs: list[Job],
     assert not list(context.out.rglob("checkpoint*"))
 
 
+@pytest.mark.slow
 def test_of_trials_together_one_diverges_and_the_other_goes_on(
     templates: dict[str, Job], context: RunContext
 ) -> None:

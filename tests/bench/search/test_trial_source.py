@@ -194,6 +194,7 @@ def test_edited_code_fails_no_trial_and_ends_the_search(make: Make, context: Run
 # ------------------------------------------------------------------ what no trial is to blame for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["training", "saving", "a lease"])
 def test_a_full_disk_costs_no_attempt(
     make: Make, context: RunContext, monkeypatch: pytest.MonkeyPatch, when: str
@@ -231,6 +232,7 @@ def test_a_storage_that_fails_is_one_line(make: Make, context: RunContext) -> No
     assert not list(context.out.rglob("lease-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [

@@ -114,6 +114,7 @@ NASTY = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, derandomize=True, deadline=None)
 @given(NASTY, NASTY, st.integers(0, 10**30))
 def test_no_name_escapes_the_results_folder(model: str, dataset: str, seed: int) -> None:
@@ -127,6 +128,7 @@ def test_no_name_escapes_the_results_folder(model: str, dataset: str, seed: int)
     assert str(folder).isprintable()
 
 
+@pytest.mark.slow
 def test_no_name_in_a_record_leads_out_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, root = "../../../x", tmp_path / "a" / "b" / "c"
     monkeypatch.setitem(fake_runs.FLOOR_FID, "x/y", 2.0)
@@ -256,6 +258,7 @@ def stopped(run: Run, fast_path: Path) -> tuple[Job, RunContext, Path]:
     return it, here, folder
 
 
+@pytest.mark.slow
 def test_no_damaged_checkpoint_is_trusted(run: Run, fast_path: Path) -> None:
     """2,000 damaged copies: each is refused, or holds exactly what was written."""
     _, _, folder = stopped(run, fast_path)
@@ -327,6 +330,7 @@ def bare_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps(Malicious()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newest_only", [True, False])
 @pytest.mark.parametrize("damage", [cut, flip, empty, foreign, malicious, bare_pickle])
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
@@ -356,6 +360,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_is_exact_all_the_same(
     assert (resumed[0] > 0) == newest_only
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_was_stopped(
     run: Run, fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +380,7 @@ def test_the_trap_would_have_sprung(tmp_path: Path) -> None:
     TRAP.rmdir()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: Run, fast_path: Path) -> None:
     """Intact, this run's, but of another shape: one attempt fails, the next one begins anew."""
     it, context, folder = stopped(run, fast_path)
@@ -388,6 +394,7 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_for_the_next_attempt(run: R
     assert found == run[2] | {"record": {k: v for k, v in run[2]["record"].items() if k != "attempts"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, flip, empty])
 @pytest.mark.parametrize("name", ["run.json", "history.csv"])
 def test_a_damaged_record_or_history_is_set_aside_and_computed_again(
@@ -414,6 +421,7 @@ def test_a_record_without_its_history_still_counts(run: Run, fast_path: Path) ->
     assert records.read_record(folder) == records.read_record(it.folder(context.out))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["samples.png", "samples-000150.png", "history.csv"])
 @pytest.mark.parametrize("damage", [cut, flip, empty])
 def test_no_damaged_file_beside_a_record_breaks_a_report(

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -56,6 +55,7 @@ def test_a_run_is_leased_once_and_released(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "pid", "age", "taken"),
     [
@@ -220,6 +220,7 @@ def contest(folder: Path, n_rounds: int, gate: Any, wins: Any) -> None:
             mine.release(folder / str(k))
 
 
+@pytest.mark.slow
 def test_of_many_that_try_at_once_exactly_one_gets_a_run(fast_path: Path, dead: int) -> None:
     """Four processes, 200 folders; in every second one lies a lease of the dead."""
     n, n_rounds = 4, 200
@@ -273,6 +274,7 @@ def table(command: commands.Command) -> str:
     return str(row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hosts", [(None, None), ("one 1", "other 2")], ids=["one-machine", "two-machines"])
 def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
     fast_path: Path, hosts: tuple[str | None, ...]
@@ -296,6 +298,7 @@ def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
     assert not list((fast_path / "results").glob("runs/*/*/lease-*"))
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path) -> None:
     first = start(fast_path, *RUN, "--steps", "3000", "--seeds", "1", before=without_report)
     wait_for(begun(fast_path))
@@ -312,6 +315,7 @@ def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path
     assert numbers(folders(fast_path)[0]) == numbers(folders(fast_path / "alone")[0])
 
 
+@pytest.mark.slow
 def test_a_claim_from_another_machine_is_waited_for_until_it_is_stale(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     theirs = left(
@@ -333,6 +337,7 @@ def soon() -> None:
     leases.STALE_S = 3.0
 
 
+@pytest.mark.slow
 def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     folder = Path(re.findall(r"\S+/seed-0", planned)[0])
@@ -343,6 +348,7 @@ def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_p
     assert [record["seed"] for record in records(fast_path)] == [0]
 
 
+@pytest.mark.slow
 def test_a_waiting_command_can_be_interrupted(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     theirs = left(Path(re.findall(r"\S+/seed-0", planned)[0]), 1, host="elsewhere 1234", pid=1)
@@ -354,6 +360,7 @@ def test_a_waiting_command_can_be_interrupted(fast_path: Path) -> None:
     assert theirs.exists()
 
 
+@pytest.mark.slow
 def test_fresh_does_not_pull_a_folder_from_under_a_living_command(fast_path: Path) -> None:
     first = start(fast_path, *RUN, "--steps", "200000", "--seeds", "1")
     wait_for(begun(fast_path))
@@ -364,6 +371,7 @@ def test_fresh_does_not_pull_a_folder_from_under_a_living_command(fast_path: Pat
     assert first.wait() == 130
 
 
+@pytest.mark.slow
 def test_a_failure_is_not_tried_again_by_who_waited_for_it_but_by_a_later_command(fast_path: Path) -> None:
     one = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu")
     one += ("--set", "faults:faulty.fault=raises", "--steps", "50", "--seeds", "1", "--workers", "0")
@@ -382,13 +390,12 @@ def test_a_failure_is_not_tried_again_by_who_waited_for_it_but_by_a_later_comman
     assert noted(fast_path / "noted")[2:] == [(later.pid, 0)] * 2
 
 
-def test_threads_stop_when_claims_are_given_back(tmp_path: Path) -> None:
-    n = threading.active_count()
+def test_threads_stop_when_leases_are_given_back(tmp_path: Path) -> None:
     with Leases() as mine:
         mine.take(tmp_path)
-        assert threading.active_count() == n + 1
+        assert mine.thread.is_alive()
     mine.thread.join(5)
-    assert threading.active_count() == n
+    assert not mine.thread.is_alive()
 
 
 # ------------------------------------------------------------------ leases of workers

@@ -80,6 +80,7 @@ def job_of(record: dict[str, Any]) -> Job:
 # ------------------------------------------------------------------ whose record it is
 
 
+@pytest.mark.slow
 def test_a_copied_seed_is_computed_and_the_copy_is_kept(copied: Path, finished: Path) -> None:
     first, second = folders(copied)
     shutil.rmtree(second)
@@ -97,6 +98,7 @@ def test_a_copied_seed_is_computed_and_the_copy_is_kept(copied: Path, finished: 
     assert "2 runs, 2 reused" in again(copied, "--seeds", "2").out
 
 
+@pytest.mark.slow
 def test_swapped_seeds_are_computed_again_and_neither_is_lost(copied: Path, finished: Path) -> None:
     first, second = folders(copied)
     first.rename(first.with_name("x"))
@@ -111,6 +113,7 @@ def test_swapped_seeds_are_computed_again_and_neither_is_lost(copied: Path, fini
     assert [numbers(path) for path in (first, second)] == [numbers(path) for path in folders(finished)]
 
 
+@pytest.mark.slow
 def test_a_record_of_another_configuration_is_not_reused(copied: Path) -> None:
     """That of ``g_widths=16`` lies where that of ``g_widths=32`` belongs."""
     wider = ("--set", "vanilla.g_widths=32", "vanilla.d_widths=16", "vanilla.batch_size=32", "--seeds", "1")
@@ -146,6 +149,7 @@ def skipped(root: Path) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_a_report_names_what_is_in_no_run_s_folder_and_uses_the_true_one(tmp_path: Path) -> None:
     folder = fake_runs.run(tmp_path, fid=30.0)
     runs = tmp_path / "runs"
@@ -183,6 +187,7 @@ def test_what_merely_begins_like_a_folder_that_was_put_away_is_read(tmp_path: Pa
     ]
 
 
+@pytest.mark.slow
 def test_a_configuration_that_may_not_be_listed_is_named(copied: Path) -> None:
     """A whole configuration would be missing from a report without a word."""
     parent = folders(copied)[0].parent
