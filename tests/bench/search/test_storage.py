@@ -99,6 +99,7 @@ def half_a_line(journal: Path) -> None:
     lock.release()
 
 
+@pytest.mark.slow
 def test_half_a_line_costs_those_nothing_that_search_on(fast_path: Path) -> None:
     """Two processes search while others die in the midst of writing; a third comes later."""
     processes = [SERVER.Process(target=search, args=(fast_path, str(k), 2, 30)) for k in range(2)]
