@@ -10,6 +10,9 @@ from torch import Tensor
 
 from baselines.gan import Adam, CustomOptimizer, Optimizer, RMSprop
 
+KERNELS = ("_fused_adam_", "_foreach_add_")
+"""Private functions of PyTorch that :class:`FusedAdam` calls. Without them PyTorch's own step is used."""
+
 _add_param_group = torch.optim.Optimizer.add_param_group
 _add_param_group = getattr(_add_param_group, "__wrapped__", _add_param_group)
 
@@ -26,7 +29,9 @@ def make_optimizer(optim: Optimizer, params: Iterable[Tensor]) -> torch.optim.Op
         return optim.make(params)
     on_gpu = any(param.is_cuda for param in params)
     if isinstance(optim, Adam):
-        return FusedAdam(params, optim.lr, optim.betas, optim.eps, fused=True, capturable=on_gpu)
+        kernels = all(hasattr(torch, name) for name in KERNELS)
+        adam = FusedAdam if kernels else torch.optim.Adam
+        return adam(params, optim.lr, optim.betas, optim.eps, fused=True, capturable=on_gpu)
     if isinstance(optim, RMSprop):
         return torch.optim.RMSprop(params, optim.lr, optim.alpha, optim.eps, capturable=on_gpu)
     raise TypeError(f"{optim!r} is not an optimizer: it is neither Adam nor RMSprop and has no method make")

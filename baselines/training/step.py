@@ -50,13 +50,13 @@ def call(module: nn.Module, tensors: Mapping[str, Tensor], inputs: tuple[Tensor,
             held[key] = tensor
 
 
-RunContext = tuple[dict[str, Any], str, str]
+Place = tuple[dict[str, Any], str, str]
 """A module's dictionary, a key in it, and the full name of what it holds."""
 
-_places: WeakKeyDictionary[nn.Module, list[RunContext]] = WeakKeyDictionary()
+_places: WeakKeyDictionary[nn.Module, list[Place]] = WeakKeyDictionary()
 
 
-def _find_places(module: nn.Module) -> list[RunContext]:
+def _find_places(module: nn.Module) -> list[Place]:
     """The places of all parameters and buffers. A shared tensor has several places, and its first name."""
     names: dict[Tensor, str] = {}
     return [

@@ -116,3 +116,19 @@ def test_a_worker_does_not_load_the_compiler() -> None:
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("missing", ["_fused_adam_", "_foreach_add_"])
+def test_without_private_kernels_pytorchs_own_step_gives_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    ours, theirs = start()[0], start()[0]
+    lean = make_optimizer(Adam(1e-2, (0.5, 0.9)), ours)
+    monkeypatch.delattr(torch, missing)
+    plain = make_optimizer(Adam(1e-2, (0.5, 0.9)), theirs)
+    assert isinstance(lean, FusedAdam)
+    assert type(plain) is torch.optim.Adam
+    monkeypatch.undo()
+    for optimizer in (lean, plain):
+        stepped(optimizer, 5)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

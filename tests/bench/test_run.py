@@ -186,8 +186,8 @@ def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path
     folder = tmp_path / "results"
     shutil.copytree(three[0] / "results", folder)
     last = next(folder.glob("runs/*/seed-2"))
-    with Leases() as claims:
-        assert claims.take(last)
+    with Leases() as leases:
+        assert leases.take(last)
         before = sorted(folder.glob("runs/*/*"))
         with pytest.raises(UsageError, match=r"--fresh: .*seed-2 is being computed"):
             run.main([*TINY, *NARROW, "--seeds", "3", "--fresh", "--out", str(folder)])

@@ -281,7 +281,7 @@ def test_a_file_of_terabytes_is_refused(tmp_path: Path) -> None:
 
 
 @HARMS
-def test_claims_are_files(tmp_path: Path, harm: Harm) -> None:
+def test_leases_are_files(tmp_path: Path, harm: Harm) -> None:
     what = harm(tmp_path / "lease-1", tmp_path / "outside")
     with Leases() as mine, pytest.raises(files.UnreadableError, match=rf"lease-1: {what}"):
         mine.take(tmp_path)

@@ -188,7 +188,7 @@ def test_the_highest_number_counts_whatever_else_lies_there(tmp_path: Path, dead
         assert mine.take(tmp_path)
 
 
-def test_a_holder_renews_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_renews_its_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BEAT_S * 10 < STALE_S, "a few missed beats do not cost a lease"
     monkeypatch.setattr(leases, "BEAT_S", 0.01)
     with Leases() as mine:

@@ -231,7 +231,7 @@ def test_a_search_does_not_take_another_run_s_record(tmp_path: Path) -> None:
     before = content(folder)
     assert trial._record(mine, context) is None
     assert content(folder.with_name("old-seed-0-1")) | {"lease-1": b""} == before
-    assert content(folder) == {"lease-1": b""}, "the claim is still there"
+    assert content(folder) == {"lease-1": b""}, "the lease is still there"
 
 
 # ------------------------------------------------------------------ what cannot be read
