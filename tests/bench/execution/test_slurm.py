@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,14 @@ def scancel(slurm: dict[str, str], *words: str) -> None:
 def supervisor(folder: Path) -> int:
     """The process of the job that computes a run, as its lease says."""
     return int(json.loads(wait_for(lambda: (folder / "lease-1").read_text()))["pid"])
+
+
+def at_work(folder: Path) -> int | None:
+    """The process of a job that computes some run."""
+    for lease in (folder / "results").glob("runs/*/*/lease-1"):
+        with suppress(OSError, ValueError):
+            return int(json.loads(lease.read_text())["pid"])
+    return None
 
 
 def job_of(pid: int) -> str:
@@ -173,15 +182,14 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
 def test_jobs_are_left_collected_and_cancelled(
     slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
-    words = (*LONG, "--seeds", "3", "--workers", "2")
+    words = (*LONG, "--seeds", "8", "--workers", "2")
     left = submit(fast_path, *words, "--detach", slurm=slurm, to="left")
     assert (left.wait(), left.err) == (0, "")
     assert "slurm has 2 jobs: the same command goes on" in left.out
     again = submit(fast_path, *words, "--detach", slurm=slurm, to="again")
     assert (again.wait(), again.err) == (0, "")
     assert "2 jobs of an earlier command in slurm work on this" in again.out
-    wait_for(begun(fast_path))
-    array = job_of(supervisor(folders(fast_path)[0])).partition("_")[0]
+    array = job_of(wait_for(lambda: at_work(fast_path))).partition("_")[0]
     parted = submit(fast_path, *words, slurm=slurm, to="parted")
     wait_for(lambda: "2 jobs of an earlier" in parted.out)
     parted.kill(signal.SIGINT)

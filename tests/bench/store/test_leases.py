@@ -300,17 +300,17 @@ def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
 
 @pytest.mark.slow
 def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path) -> None:
-    first = start(fast_path, *RUN, "--steps", "3000", "--seeds", "1", before=without_report)
+    first = start(fast_path, *RUN, "--steps", "1000", "--seeds", "1", before=without_report)
     wait_for(begun(fast_path))
     second = start(
-        fast_path, *RUN, "--steps", "3000", "--seeds", "1", before=without_report, to=fast_path / "to"
+        fast_path, *RUN, "--steps", "1000", "--seeds", "1", before=without_report, to=fast_path / "to"
     )
     wait_for(lambda: second.err)
     assert second.err == f"waiting for runs that process {first.pid} on {os.uname().nodename} computes\n"
     first.kill(signal.SIGKILL)
     first.wait()
     assert second.wait() == 0
-    alone = commands.run(fast_path / "alone", *RUN, "--steps", "3000", "--seeds", "1", before=without_report)
+    alone = commands.run(fast_path / "alone", *RUN, "--steps", "1000", "--seeds", "1", before=without_report)
     assert alone.wait() == 0
     assert numbers(folders(fast_path)[0]) == numbers(folders(fast_path / "alone")[0])
 
