@@ -210,7 +210,7 @@ def test_cgan_judges_an_image_by_its_label(condition: str) -> None:
     gan = registry.get("cgan")(DIGITS, condition=condition)
     trainer = Trainer(gan, *digits_like(), [0])
     trainer.advance(5)
-    image = torch.rand(1, 1, 8, 8).expand(10, 1, 8, 8)
+    image = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).expand(10, 1, 8, 8)
     scores = gan.discriminate(trainer.nets(), {"image": image, "label": torch.arange(10)})
     assert len(set(scores.tolist())) == 10
 

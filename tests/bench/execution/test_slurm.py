@@ -243,7 +243,7 @@ def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
     slurm: dict[str, str], fast_path: Path
 ) -> None:
     search = ("--model", *SMALL[1:], "--sampler", "random", "--pruner", "none", "--seeds", "1")
-    search = (*search, "--steps", "1000", "--eval-every", "1000", "--trials", "4", "--retrain", "0")
+    search = (*search, "--steps", "4000", "--eval-every", "4000", "--trials", "4", "--retrain", "0")
     words = (*search, "--executor", "slurm", "--workers", "2")
     command = start(fast_path, before=partial(_tune, words), **slurm)
 
@@ -253,7 +253,7 @@ def test_two_jobs_search_one_study_and_one_that_is_killed_is_replaced(
         return [trial for trial in found if trial.state.name in states]
 
     wait_for(lambda: list(fast_path.glob("results/studies/*/journal.log")))
-    wait_for(lambda: len({t.user_attrs.get("pid") for t in trials("RUNNING", "COMPLETE")}) == 2)
+    wait_for(lambda: len({t.user_attrs["pid"] for t in trials("RUNNING") if "pid" in t.user_attrs}) == 2)
     worker = wait_for(lambda: trials("RUNNING"))[0].user_attrs["pid"]
     os.kill(int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     assert command.wait() == 0, command.err
