@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
         if todo:
-            _execute(args, todo, context, slots, interrupt)
+            _execute(args, todo, context, slots, interrupt, whole=jobs)
     if interrupt.signal is not None:
         left = len(_sort(jobs, context)[0])
         what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
@@ -154,11 +154,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _execute(
-    args: Namespace, todo: Sequence[Job], context: RunContext, slots: Sequence[str], interrupt: Interrupt
+    args: Namespace,
+    todo: Sequence[Job],
+    context: RunContext,
+    slots: Sequence[str],
+    interrupt: Interrupt,
+    *,
+    whole: Sequence[Job],
 ) -> None:
+    """Have the runs that are left of the ``whole`` plan computed."""
     n_workers = len(slots) if args.executor == "local" else args.workers or 1
     stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, context))
-    source = Runs(todo, context.out, stack=stack, retries=args.retries)
+    source = Runs(todo, context.out, stack=stack, retries=args.retries, whole=whole)
     with Progress(todo, context.out) if args.workers != 0 else nullcontext() as progress:
         tick = progress.tick if progress else lambda: None
         where.execute(args, source, context, slots, interrupt, most=n_stacks(todo, stack), tick=tick)

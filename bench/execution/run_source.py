@@ -35,9 +35,18 @@ class Runs:
 
     stale_s: float | None = None
 
-    def __init__(self, jobs: Sequence[Job], out: Path, *, stack: int = 1, retries: int = 0) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        out: Path,
+        *,
+        stack: int = 1,
+        retries: int = 0,
+        whole: Sequence[Job] | None = None,
+    ) -> None:
+        """``whole``: the whole plan, if some of its runs have a record. The name is that of the plan."""
         self.out, self.stack, self.retries = out, stack, retries
-        self.name = digest(sorted(str(job.folder(out)) for job in jobs))
+        self.name = digest(sorted(str(job.folder(out)) for job in whole or jobs))
         self.command = uuid.uuid4().hex
         self.stacks: dict[str, int] = {}
         """Of configurations of which fewer fit into memory."""

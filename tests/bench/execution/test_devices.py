@@ -93,7 +93,7 @@ def test_stacks_are_shared_out_among_the_gpus(
     )
     context, found = where.context_of(args)
     jobs = [Job(model, {}, "digits", seed, 1, 1, {}, {}) for model in MODELS[1:] for seed in range(6)]
-    run._execute(args, jobs, context, found, Interrupt())
+    run._execute(args, jobs, context, found, Interrupt(), whole=jobs)
     assert [seed for _, model, seeds in noted for seed in seeds if model == "dcgan"] == list(range(6))
     assert {len(seeds) for _, _, seeds in noted} == {stack}
     used = [device for device, _, _ in noted]

@@ -168,6 +168,13 @@ def test_many_runs_are_not_looked_at_all_the_time(
     assert looks < 20 * 60
 
 
+def test_the_name_of_the_work_is_that_of_the_whole_plan(tmp_path: Path) -> None:
+    """By which a later command finds its jobs, although some runs have a record by then."""
+    jobs = jobs_of(0, 1, 2)
+    assert Runs(jobs[1:], tmp_path, whole=jobs).name == Runs(jobs, tmp_path).name
+    assert Runs(jobs[1:], tmp_path).name != Runs(jobs, tmp_path).name
+
+
 # ------------------------------------------------------------------ attempts
 
 
