@@ -182,7 +182,7 @@ def test_one_fails_one_is_killed_one_times_out_and_the_others_do_not_notice(
 def test_jobs_are_left_collected_and_cancelled(
     slurm: dict[str, str], fast_path: Path, whole: list[dict[str, Any]]
 ) -> None:
-    words = (*LONG, "--seeds", "8", "--workers", "2")
+    words = (*LONG, "--seeds", "14", "--workers", "2")
     left = submit(fast_path, *words, "--detach", slurm=slurm, to="left")
     assert (left.wait(), left.err) == (0, "")
     assert "slurm has 2 jobs: the same command goes on" in left.out
