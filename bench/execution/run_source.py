@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 import uuid
@@ -132,21 +131,10 @@ class Runs:
     def _is_settled(self, folder: Path, job: Job, *, mine: bool = False) -> bool:
         """Whether a run has a record that counts: any but a failure from before this command.
 
-        What is damaged is set aside. The record of another run, and what lies beside it, is moved out of
-        the way by whoever has the lease: it may be the only one.
-
         Raises:
             UnreadableError: it cannot be read.
         """
-        try:
-            found = records.read_record(folder, job)
-        except records.DamagedRecordError as error:
-            print(f"{error}; kept as {files.set_aside(error.path).name}", file=sys.stderr)
-            return False
-        except records.ForeignRecordError as error:
-            if mine:
-                print(f"{error}; kept in {results.clear_out(folder).name}", file=sys.stderr)
-            return False
+        found = results.usable_record(folder, job, mine=mine)
         return found is not None and (found["status"] != "failed" or _version(folder) != self.before[folder])
 
     # ------------------------------------------------------------ attempts that fail

@@ -7,7 +7,6 @@ evaluation, and the trial can be pruned there.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from bench.execution.training import Lane, Stack, begin_all
 from bench.plan import RunContext
 from bench.search.objectives import mean_scores
 from bench.search.study import Claim, Ending, Result
-from bench.store import files, records, results
+from bench.store import records, results
 from bench.store.jobs import Job
 
 Report = Callable[[int, tuple[float, ...]], bool]
@@ -184,13 +183,5 @@ def _record(job: Job, context: RunContext) -> records.Record | None:
     Raises:
         UnreadableError: it cannot be read.
     """
-    folder = job.folder(context.out)
-    try:
-        record = records.read_record(folder, job)
-    except records.DamagedRecordError as error:
-        print(f"{error}; kept as {files.set_aside(error.path).name}", file=sys.stderr)
-        return None
-    except records.ForeignRecordError as error:
-        print(f"{error}; kept in {results.clear_out(folder).name}", file=sys.stderr)
-        return None
+    record = results.usable_record(job.folder(context.out), job, mine=True)
     return record if record is not None and record["status"] in ("finished", "diverged") else None

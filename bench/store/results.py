@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from typing import Any
 
 from bench.errors import printable
 from bench.store import rows
-from bench.store.files import UnreadableError, refuse_others, writing
-from bench.store.records import Record, RecordError, read_record
+from bench.store.files import UnreadableError, refuse_others, set_aside, writing
+from bench.store.jobs import Job
+from bench.store.records import DamagedRecordError, ForeignRecordError, Record, RecordError, read_record
 
 NAMED = re.compile(
     r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
@@ -59,6 +61,25 @@ def clear_out(folder: Path) -> Path:
             if not path.name.startswith("lease-"):
                 path.rename(old / path.name)
     return old
+
+
+def usable_record(folder: Path, job: Job, *, mine: bool) -> Record | None:
+    """The record of a job's run, or ``None`` where there is none that counts.
+
+    What is damaged is set aside. The record of another run, and what lies beside it, is moved out of the
+    way by whoever has the lease (``mine``): it may be the only one.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        return read_record(folder, job)
+    except DamagedRecordError as error:
+        print(f"{error}; kept as {set_aside(error.path).name}", file=sys.stderr)
+    except ForeignRecordError as error:
+        if mine:
+            print(f"{error}; kept in {clear_out(folder).name}", file=sys.stderr)
+    return None
 
 
 @dataclass(frozen=True)
