@@ -113,7 +113,7 @@ def plan(
         else:
             log(f"--dataset {source!r}: its images are called {name}")
         for model, values in settings.items():
-            check(model, values, dataset, _flag(spec, model))
+            check(model, values, dataset.describe(), _flag(spec, model))
         protocol = build_protocol(spec, dataset, context, dry_run=dry_run)
         if any(extractor["sha256"] == TO_BE_TRAINED for extractor in protocol["extractors"].values()):
             log(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
@@ -168,29 +168,33 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check(model: str, values: Mapping[str, Any], dataset: datasets.Dataset, flag: str = "--models") -> None:
+def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], flag: str) -> None:
     """Try a model with these hyperparameters on a data set, before hours are spent.
+
+    ``dataset`` is what a record says about it: :meth:`bench.data.datasets.Dataset.describe`.
 
     Raises:
         UsageError: it cannot be trained; names the model, the data set and the reason.
     """
     from baselines import probe, registry
+    from baselines.gan import DataSpec
 
-    factory = registry.get(model)
-    if "label" in registry.card(factory).needs and not dataset.n_classes:
+    factory, name = registry.get(model), dataset["name"]
+    data = DataSpec(*dataset["shape"], n_classes=dataset["n_classes"])
+    if "label" in registry.card(factory).needs and not data.n_classes:
         others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
         raise UsageError(
-            f"--models: {model} needs labels and data set {dataset.name!r} has none; "
+            f"--models: {model} needs labels and data set {name!r} has none; "
             f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
         )
     labelled = "label" in registry.card(factory).needs
     try:
-        trial = probe.try_out(factory, dataset.spec, values, labelled=labelled)
+        trial = probe.try_out(factory, data, values, labelled=labelled)
     except ValueError as error:
         why = probe.first_line(error)
-        raise UsageError(f"{flag}: {model} cannot be built on {dataset.name}: {why}") from error
+        raise UsageError(f"{flag}: {model} cannot be built on {name}: {why}") from error
     if trial.problems:
-        raise UsageError(f"{flag}: {model} cannot be trained on {dataset.name}: {trial.problems[0]}")
+        raise UsageError(f"{flag}: {model} cannot be trained on {name}: {trial.problems[0]}")
     _report_once(model, *registry.side_effects(factory), *trial.changed)
 
 

@@ -77,10 +77,10 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         precision=args.precision,
     )
     templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}
-    data = datasets.load(dataset, data_root=context.data_root, offline=context.offline)
-    for model in templates:
+    for model, template in templates.items():
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
-            check(model, resolve(model, {**settings.get(model, {}), **end}), data, "--space")
+            values = resolve(model, {**settings.get(model, {}), **end})
+            check(model, values, template.protocol["dataset"], "--space")
     full_steps = args.retrain_steps or args.steps or usual
     return [
         _search(args, template, space[model], settings.get(model, {}), context, full_steps)

@@ -6,6 +6,7 @@ What ``conformance`` calls fine runs; what cannot run is refused by both, with t
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ PARTIAL = ("balanced", "extracted", "regression")
 
 
 def bench(folder: Path, model: str, *words: str, **options: Any) -> commands.Command:
-    """``bench.run`` of one seed on digits, by default of four steps."""
-    common = ("--seeds", "1", "--dataset", "digits", "--offline", "--device", "cpu")
-    return commands.run(folder, "--models", f"partial:{model}", *common, "--steps", "4", *words, **options)
+    """``bench.run`` of one seed on digits, by default of four steps, in one process and without a report."""
+    common = ("--seeds", "1", "--dataset", "digits", "--offline", "--device", "cpu", "--workers", "0")
+    words = (*common, "--steps", "4", "--draws", "1", *words)
+    return commands.run(
+        folder, "--models", f"partial:{model}", *words, **{"before": commands.without_report, **options}
+    )
 
 
 @pytest.mark.slow
@@ -35,8 +39,10 @@ def test_they_are_fine(name: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("name", PARTIAL)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("balanced", "float32"), ("balanced", "bf16"), ("extracted", "bf16"), ("regression", "float32")],
+)
 def test_what_is_fine_runs(name: str, precision: str, fast_path: Path) -> None:
     done = bench(fast_path, name, "--precision", precision)
     assert (done.process.exitcode, done.err) == (0, "")
@@ -52,7 +58,7 @@ def test_what_is_fine_runs(name: str, precision: str, fast_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_a_discriminator_there_is_no_accuracy(fast_path: Path) -> None:
-    done = bench(fast_path, "regression", "--select", "best", "--eval-every", "2")
+    done = bench(fast_path, "regression", "--select", "best", "--eval-every", "2", before=None)
     assert (done.process.exitcode, done.err) == (0, "")
     (record,) = commands.records(fast_path)
     assert record["d_accuracy"] == {}
@@ -92,14 +98,11 @@ def test_a_seed_goes_on_from_its_state_alone_or_in_a_stack(name: str) -> None:
 def test_a_killed_run_goes_on_with_the_state_of_a_network_without_optimizer(fast_path: Path) -> None:
     marker = fast_path / "marker"
     words = ("--set", "partial:balanced.dies_at=60", "--steps", "100", "--checkpoint-every", "0")
-    killed = bench(fast_path / "killed", "balanced", *words, PARTIAL_MARKER=str(marker))
-    assert killed.process.exitcode == 0, killed.err
-    assert marker.exists()
-    whole = bench(fast_path / "whole", "balanced", *words, PARTIAL_MARKER=str(marker))
-    assert whole.process.exitcode == 0, whole.err
+    for folder, code in (("killed", -signal.SIGKILL), ("killed", 0), ("whole", 0)):
+        done = bench(fast_path / folder, "balanced", *words, PARTIAL_MARKER=str(marker))
+        assert done.process.exitcode == code, done.err
     (one,), (other,) = commands.folders(fast_path / "killed"), commands.folders(fast_path / "whole")
     a, b = commands.numbers(one), commands.numbers(other)
-    assert (a["record"].pop("attempts"), b["record"].pop("attempts")) == (2, 1)
     assert a == b
 
 
