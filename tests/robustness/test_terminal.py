@@ -84,13 +84,10 @@ WAYS = {"Ctrl-C": signal.SIGINT, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGT
 @pytest.mark.parametrize(
     ("words", "workers", "way", "times"),
     [
-        (RUN, 2, "Ctrl-C", 2),
-        (RUN, 1, "SIGINT", 1),
-        (RUN, 2, "SIGTERM", 1),
-        (RUN, 0, "Ctrl-C", 1),
-        (TUNE, 1, "Ctrl-C", 2),
-        (TUNE, 2, "SIGTERM", 1),
-        (TUNE, 0, "SIGINT", 1),
+        (RUN, 1, "Ctrl-C", 2),
+        (RUN, 0, "SIGINT", 1),
+        (TUNE, 2, "Ctrl-C", 1),
+        (TUNE, 0, "SIGTERM", 1),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
 )
@@ -120,7 +117,7 @@ def test_a_signal_to_all_processes_costs_no_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
 def test_a_measurement_ends_at_once(launch: Start, fast_path: Path, way: str) -> None:
     command = launch(*SPEED, terminal=way == "Ctrl-C")
     wait_for(lambda: len(processes(fast_path.name)) >= 4)  # workers, and the resource tracker
@@ -201,11 +198,8 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [RUN, TUNE], ids=["bench.run", "bench.tune"])
-def test_a_signal_while_workers_start_is_heeded(
-    fast_path: Path, launch: Start, words: tuple[str, ...]
-) -> None:
-    command = launch(*words, "--workers", 2, terminal=True)
+def test_a_signal_while_workers_start_is_heeded(fast_path: Path, launch: Start) -> None:
+    command = launch(*RUN, "--workers", 2, terminal=True)
     wait_for(lambda: children(command.process.pid))
     command.interrupt()
     assert command.wait(seconds=60) == 130
@@ -216,7 +210,7 @@ def test_a_signal_while_workers_start_is_heeded(
 
 @pytest.mark.slow
 def test_a_signal_while_it_scores_is_heeded_after_that(fast_path: Path, launch: Start) -> None:
-    command = launch(*RUN, "--eval-every", 20, "--workers", 1)
+    command = launch(*RUN, "--eval-every", 20, "--workers", 0)
     wait_for(lambda: any(phase(folder) == "scoring" for folder in run_folders(fast_path)))
     command.interrupt(signal.SIGTERM)
     assert command.wait(seconds=60) == 143
@@ -243,13 +237,14 @@ def test_a_worker_that_is_stopped_is_woken_to_write_its_checkpoint(fast_path: Pa
     command.interrupt(signal.SIGTERM)
     assert command.wait(seconds=60) == 143
     assert time.monotonic() - began < 10
+    assert not re.search("Traceback|leaked", command.printed)
     assert all(saved_step(folder) >= step for folder, step in seen.items())
 
 
 @pytest.mark.slow
 def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start) -> None:
-    command = launch(*RUN, "--workers", 2, terminal=True)
-    wait_for(trained(fast_path, 2))
+    command = launch(*RUN, "--workers", 1, terminal=True)
+    wait_for(trained(fast_path, 1))
     seen = {folder: progress(folder) for folder in run_folders(fast_path)}
     command.hang_up()
     for _ in range(4):  # the shell tells its jobs, too
@@ -263,31 +258,24 @@ def test_a_terminal_that_is_closed_costs_no_step(fast_path: Path, launch: Start)
 
 
 @pytest.mark.slow
-def test_a_signal_that_comes_twice_at_once_is_one(fast_path: Path, launch: Start) -> None:
-    """``timeout`` sends it to its child, then to the group."""
-    command = launch(*RUN, "--workers", 1)
-    wait_for(trained(fast_path, 1))
-    command.process.send_signal(signal.SIGTERM)
-    time.sleep(0.05)
-    command.interrupt(signal.SIGTERM)
-    assert command.wait(seconds=60) == 143
-    (folder,) = run_folders(fast_path)
-    assert saved_step(folder) > 0
-
-
-@pytest.mark.slow
-def test_under_nohup_a_terminal_may_be_closed(fast_path: Path, launch: Start) -> None:
-    """Which ignores SIGHUP, for this process and all that it starts."""
+def test_under_nohup_a_terminal_may_be_closed_and_a_signal_that_comes_twice_at_once_is_one(
+    fast_path: Path, launch: Start
+) -> None:
+    """``nohup`` ignores SIGHUP, for this process and all that it starts. ``timeout`` sends its signal to its
+    child, then to the group."""
     command = launch(*RUN, "--workers", 1, nohup=True)
     wait_for(trained(fast_path, 1))
     command.interrupt(signal.SIGHUP)
-    time.sleep(1)
+    time.sleep(0.5)
     assert command.process.poll() is None
     (folder,) = run_folders(fast_path)
     before = progress(folder)
     wait_for(lambda: progress(folder) > before)
+    command.process.send_signal(signal.SIGTERM)
+    time.sleep(0.05)
     command.interrupt(signal.SIGTERM)
     assert command.wait(seconds=60) == 143
+    assert saved_step(folder) > before
 
 
 class Several(Actions):
@@ -318,15 +306,17 @@ def test_workers_that_do_not_end_share_one_patience(fast_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UsageError):
         supervisor.supervise(
-            Several(sources), RunContext(fast_path), ["cpu"] * 3, Interrupt(), tick=fail, patience=2
+            Several(sources), RunContext(fast_path), ["cpu"] * 3, Interrupt(), tick=fail, patience=1
         )
-    assert 1.9 < time.monotonic() - began < 15
+    assert 0.9 < time.monotonic() - began < 15
     assert supervisor.PATIENCE == 30
 
 
 @pytest.mark.slow
-def test_a_second_interrupt_leaves_the_terminal_as_it_was(launch: Start, fast_path: Path) -> None:
-    """With its cursor, which a bar of progress hides."""
+def test_a_second_interrupt_ends_at_once_and_leaves_the_terminal_as_it_was(
+    launch: Start, fast_path: Path
+) -> None:
+    """Though a worker does not listen. With its cursor, which a bar of progress hides."""
     hangs = ("--set", "faults:faulty.fault=hangs", "--workers", "1", "--seeds", "1")
     words = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu", *hangs)
     marker = fast_path / "hangs"
@@ -334,7 +324,7 @@ def test_a_second_interrupt_leaves_the_terminal_as_it_was(launch: Start, fast_pa
     wait_for(marker.exists)
     command.interrupt()
     time.sleep(0.5)
-    assert command.process.poll() is None
+    assert command.process.poll() is None, "it waits for the worker's checkpoint"
     command.interrupt()
     assert command.wait(seconds=5) == 130
     assert command.printed.rfind("\x1b[?25h") > command.printed.rfind("\x1b[?25l") > 0
