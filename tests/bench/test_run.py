@@ -1,4 +1,4 @@
-"""The command, run as a user runs it: a subprocess, with the network cut."""
+"""The command, with the network cut: as a user runs it, and in processes that have imported everything."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,8 +46,23 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def bench(cut: dict[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
     command = [sys.executable, "-m", "bench.run", *arguments]
     return subprocess.run(command, cwd=cwd, env=cut, capture_output=True, text=True, timeout=240, check=False)
+
+
+def without_network() -> None:
+    """For ``before``: no network, no report; a warning is an error."""
+    for name in ("create_connection", "getaddrinfo"):
+        setattr(socket, name, _refuse)
+    socket.socket.connect = _refuse  # type: ignore[method-assign]
+    warnings.simplefilter("error")
+    commands.without_report()
+
+
+def forked(cwd: Path, *arguments: str) -> commands.Command:
+    """The same command in a process that has imported everything."""
+    return commands.run(cwd, *arguments, before=without_network)
 
 
 def records(out: Path) -> dict[int, dict[str, Any]]:
@@ -118,24 +136,22 @@ def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_run_again_reuses_and_changes_nothing(three: tuple[Path, str], cut: dict[str, str]) -> None:
+def test_run_again_reuses_and_changes_nothing(three: tuple[Path, str]) -> None:
     folder, _ = three
     paths = list((folder / "results").glob("runs/*/seed-*/*"))
     before = {path: path.stat().st_mtime_ns for path in paths}
-    done = bench(cut, folder, *TINY, *NARROW, "--seeds", "3")
-    assert done.returncode == 0
-    assert "3 reused, 0 to compute" in done.stdout
+    done = forked(folder, *TINY, *NARROW, "--seeds", "3")
+    assert done.wait() == 0, done.err
+    assert "3 reused, 0 to compute" in done.out
     assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
 @pytest.mark.slow
-def test_a_seed_is_the_same_whatever_runs_beside_it(
-    three: tuple[Path, str], cut: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_seed_is_the_same_whatever_runs_beside_it(three: tuple[Path, str], tmp_path: Path) -> None:
     """Alone, in this process, in other slices of work: the record of seed 1 is identical."""
     folder, _ = three
-    done = bench(cut, tmp_path, *TINY, *NARROW, "--seed-list", "1", "--workers", "0")
-    assert done.returncode == 0, done.stderr
+    done = forked(tmp_path, *TINY, *NARROW, "--seed-list", "1", "--workers", "0")
+    assert done.wait() == 0, done.err
     assert numbers(records(tmp_path / "results")[1]) == numbers(records(folder / "results")[1])
     histories = [
         next(root.glob("results/runs/*/seed-1/history.csv")).read_bytes() for root in (folder, tmp_path)
@@ -144,12 +160,10 @@ def test_a_seed_is_the_same_whatever_runs_beside_it(
 
 
 @pytest.mark.slow
-def test_a_stack_of_seeds_has_the_records_of_its_seeds(
-    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_a_stack_of_seeds_has_the_records_of_its_seeds(three: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = three
-    done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "3", "--stack", "3", "--workers", "0")
-    assert done.returncode == 0, done.stderr
+    done = forked(tmp_path, *TINY, *NARROW, "--seeds", "3", "--stack", "3", "--workers", "0")
+    assert done.wait() == 0, done.err
     stacked, solo = records(tmp_path / "results"), records(folder / "results")
     for seed in solo:
         assert stacked[seed]["cost"]["stack"] == 3
@@ -160,14 +174,15 @@ def test_a_stack_of_seeds_has_the_records_of_its_seeds(
 
 
 @pytest.mark.slow
-def test_more_samples_than_the_split_has(cut: dict[str, str], tmp_path: Path) -> None:
+def test_more_samples_than_the_split_has(tmp_path: Path) -> None:
     """The scored ones first, then those of further draws."""
-    words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--save-samples")
+    words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--draws", "1")
+    words += ("--save-samples",)
     arrays = []
     for n in (360, 500):
         (tmp_path / str(n)).mkdir()
-        done = bench(cut, tmp_path / str(n), *words, str(n))
-        assert done.returncode == 0, done.stderr
+        done = forked(tmp_path / str(n), *words, str(n))
+        assert done.wait() == 0, done.err
         with np.load(next((tmp_path / str(n)).glob("results/runs/*/seed-0/samples.npz"))) as file:
             arrays.append(file["arr_0"])
     assert [len(array) for array in arrays] == [360, 500]
@@ -196,11 +211,12 @@ def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path
 
 @pytest.mark.slow
 def test_precision_is_an_option_of_training_and_part_of_the_identity(
-    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
+    three: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, _ = three
-    done = bench(cut, tmp_path, *TINY, *NARROW, "--seed-list", "0", "--precision", "bf16", "--workers", "0")
-    assert done.returncode == 0, done.stderr
+    words = (*TINY, *NARROW, "--seed-list", "0", "--precision", "bf16", "--workers", "0")
+    done = commands.run(tmp_path, *words)
+    assert done.wait() == 0, done.err
     exact, rounded = records(folder / "results")[0], records(tmp_path / "results")[0]
     assert (exact["protocol"]["precision"], rounded["protocol"]["precision"]) == ("float32", "bf16")
     assert exact["id"] != rounded["id"]
@@ -215,17 +231,19 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
 def test_a_critic_has_no_accuracy_in_training(tmp_path: Path) -> None:
     """It has no threshold: what is judged is held out, and is not shown as anything else."""
     words = ("--models", "wgan", "--dataset", "digits", "--steps", "2", "--seeds", "1", "--workers", "0")
-    assert run.main([*words, "--device", "cpu", "--out", str(tmp_path)]) == 0
-    (record,) = records(tmp_path).values()
+    assert forked(tmp_path, *words, "--device", "cpu", "--draws", "1").wait() == 0
+    (record,) = records(tmp_path / "results").values()
     assert record["d_accuracy"]["threshold"] == "calibrated"
     assert record["d_accuracy"].keys() >= {"heldout", "near_half"}
     assert "train" not in record["d_accuracy"]
 
 
 @pytest.mark.slow
-def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -> None:
-    done = bench(cut, tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0")
-    assert done.returncode == 0, done.stderr
+def test_select_best_holds_out_validation(tmp_path: Path) -> None:
+    done = forked(
+        tmp_path, *TINY, *NARROW, "--seeds", "1", "--select", "best", "--workers", "0", "--draws", "1"
+    )
+    assert done.wait() == 0, done.err
     record = records(tmp_path / "results")[0]
     data = record["protocol"]["dataset"]
     assert (data["n_train"], data["n_val"], data["n_test"]) == (1077, 360, 360)
@@ -236,26 +254,24 @@ def test_select_best_holds_out_validation(cut: dict[str, str], tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_config_file_is_the_flags_and_flags_win(cut: dict[str, str], three: tuple[Path, str]) -> None:
+def test_a_config_file_is_the_flags_and_flags_win(three: tuple[Path, str]) -> None:
     folder, _ = three
     (folder / "three.toml").write_text(
         'models = ["vanilla"]\ndataset = "digits"\nsteps = 40\neval-every = 7\nseeds = 3\n'
         "[set.vanilla]\ng_widths = [16, 32]\nd_widths = [32, 16]\nbatch_size = 16\n"
     )
-    done = bench(cut, folder, "--config", "three.toml", "--eval-every", "20", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "3 runs: 0 to compute, 3 reused" in done.stdout
+    done = forked(folder, "--config", "three.toml", "--eval-every", "20", "--dry-run")
+    assert done.wait() == 0, done.err
+    assert "3 runs: 0 to compute, 3 reused" in done.out
 
 
 @pytest.mark.slow
-def test_fresh_computes_again_and_keeps_the_old(
-    cut: dict[str, str], three: tuple[Path, str], tmp_path: Path
-) -> None:
-    arguments = (*TINY, *NARROW, "--seeds", "1", "--workers", "0")
-    assert bench(cut, tmp_path, *arguments).returncode == 0
+def test_fresh_computes_again_and_keeps_the_old(tmp_path: Path) -> None:
+    arguments = (*TINY, *NARROW, "--seeds", "1", "--workers", "0", "--draws", "1")
+    assert forked(tmp_path, *arguments).wait() == 0
     first = records(tmp_path / "results")[0]
-    done = bench(cut, tmp_path, *arguments, "--fresh")
-    assert done.returncode == 0, done.stderr
+    done = forked(tmp_path, *arguments, "--fresh")
+    assert done.wait() == 0, done.err
     again = records(tmp_path / "results")[0]
     assert numbers(again) == numbers(first)
     old = next((tmp_path / "results" / "runs").glob("*/old-seed-0-1/run.json"))
@@ -263,28 +279,28 @@ def test_fresh_computes_again_and_keeps_the_old(
 
 
 @pytest.mark.slow
-def test_dry_run_touches_nothing(cut: dict[str, str], tmp_path: Path) -> None:
-    done = bench(cut, tmp_path, *TINY, "--seeds", "2", "--dry-run")
-    assert done.returncode == 0
-    assert "2 runs: 2 to compute, 0 reused" in done.stdout
+def test_dry_run_touches_nothing(tmp_path: Path) -> None:
+    done = forked(tmp_path, *TINY, "--seeds", "2", "--dry-run")
+    assert done.wait() == 0, done.err
+    assert "2 runs: 2 to compute, 0 reused" in done.out
     assert not list(tmp_path.glob("results/*/*"))
 
 
 @pytest.mark.slow
-def test_list_and_help(cut: dict[str, str], tmp_path: Path) -> None:
-    listed = bench(cut, tmp_path, "--list").stdout
+def test_list_and_help(tmp_path: Path) -> None:
+    listed = forked(tmp_path, "--list").out
     assert "vanilla  [2014]" in listed
     assert "lr=0.0002 (1e-05…0.01, log)" in listed
     assert "fashion-mnist" in listed
-    assert "--seed-list" in bench(cut, tmp_path, "--help").stdout
+    assert "--seed-list" in forked(tmp_path, "--help").out
 
 
 @pytest.mark.slow
-def test_auto_is_digits_without_a_network_and_says_so(cut: dict[str, str], tmp_path: Path) -> None:
-    done = bench(cut, tmp_path, "--models", "vanilla", "--seeds", "1", "--dry-run")
-    assert done.returncode == 0
-    assert "digits" in done.stdout.splitlines()[0]
-    assert "MNIST" in done.stdout.splitlines()[0]
+def test_auto_is_digits_without_a_network_and_says_so(tmp_path: Path) -> None:
+    done = forked(tmp_path, "--models", "vanilla", "--seeds", "1", "--dry-run")
+    assert done.wait() == 0, done.err
+    assert "digits" in done.out.splitlines()[0]
+    assert "MNIST" in done.out.splitlines()[0]
 
 
 BAD = [

@@ -255,11 +255,10 @@ def test_a_finished_study_is_not_searched_again_and_a_larger_total_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_killed_in_a_trial_another_command_takes_it_over_at_once(fast_path: Path, workers: str) -> None:
+def test_killed_in_a_trial_another_command_takes_it_over_at_once(fast_path: Path) -> None:
     """The other one waits for it; the worker of the killed process ends with it."""
     words = (*LONG, "--trials", "1", "--checkpoint-every", "0")
-    victim = start(fast_path, *words, "--workers", workers, to="victim")
+    victim = start(fast_path, *words, "--workers", "1", to="victim")
     wait_for(lambda: trains(fast_path))
     other = start(fast_path, *words, "--workers", "0", "--deadline", "600", to="other")
     wait_for(lambda: "; 0 done" in other.out)
@@ -342,7 +341,7 @@ def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, 
     assert command.err == "interrupted: 2 trials are left; the same command goes on\n"
     assert attempts(fast_path) == {0: ["stopped"]}
     (checkpoint,) = fast_path.glob("results/studies/*/runs/*/seed-*/checkpoint.pt")
-    again = start(fast_path, *words, to="second")
+    again = start(fast_path, *words, "--workers", "0", to="second")
     assert again.wait() == 0, again.err
     assert attempts(fast_path) == {0: ["stopped", "complete"], 1: ["complete"]}
     assert not checkpoint.exists()
@@ -480,9 +479,8 @@ def test_nothing_found_is_said(fast_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_storage_that_fails_on_the_way_is_one_line(fast_path: Path, workers: str) -> None:
-    command = start(fast_path, *LONG, "--trials", "3", "--workers", workers)
+def test_a_storage_that_fails_on_the_way_is_one_line(fast_path: Path) -> None:
+    command = start(fast_path, *LONG, "--trials", "3", "--workers", "1")
     wait_for(lambda: trains(fast_path))
     (study_folder(fast_path) / "journal.log").unlink()
     assert command.wait() == 1

@@ -36,7 +36,7 @@ from bench.store.jobs import run_folder, slug
 from reports import build, compare, groups, searches
 from reports.tables import tables, text
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
 """The counts in docs/reliability.md are of 1,000."""
 
 THOROUGH = settings(

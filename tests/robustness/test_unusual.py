@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import commands
 import fake_runs
 import pytest
 
@@ -52,7 +53,7 @@ ODD = [5e-324, 1e-310, 1e-300, 1e-9, 1.0, 1 + 1e-9, 1e15, 1e99]
 
 
 @pytest.mark.slow
-def test_no_number_ends_a_report(tmp_path: Path) -> None:
+def test_no_number_ends_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = tmp_path / "results"
     for seed, number in enumerate(ODD):
         fake_runs.run(root, model="near", seed=seed, fid=30 + seed, n_evals=2, n_draws=2)
@@ -74,9 +75,8 @@ def test_no_number_ends_a_report(tmp_path: Path) -> None:
             root, model="same", seed=seed, fields={"metrics": {"classifier": dict.fromkeys(metrics, 1e99)}}
         )
     fake_runs.run(root, seed=0, fields={"metrics.classifier.fid": 1e300})
-    done = python("-W", "error", *BUILD, root)
-    assert done.returncode == 0, done.stderr.decode()
-    [line] = done.stderr.decode().splitlines()
+    assert build.main([str(root)]) == 0
+    [line] = capsys.readouterr().err.splitlines()
     assert line.endswith("metrics.classifier.fid is not a number below 1e100")
     shown = (root / "report" / "table.md").read_text()
     assert max(map(len, re.findall(r"\| ([^|]*) ", shown))) < 60
@@ -214,13 +214,12 @@ ODD_NAME = "\U0001f600 é " + os.fsdecode(b"not-utf8-\xff\xfe")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variables", [{}, ASCII], ids=["utf-8", "ascii"])
-def test_folders_of_any_name(tmp_path: Path, variables: dict[str, str]) -> None:
+def test_folders_of_any_name(tmp_path: Path) -> None:
     root = tmp_path / ODD_NAME / "results"
     fake_runs.study(root, {"vanilla": 40, "dcgan": 20}, seeds=range(2), n_evals=2)
     out = tmp_path / "out" / ODD_NAME
     places = (os.fsencode(root), "--out", os.fsencode(out))
-    is_fine(python(*BUILD, *places, "--trace", "--with-machine", **variables))
+    is_fine(python(*BUILD, *places, "--trace", "--with-machine", **ASCII))
     assert (out / "report.html").exists()
     assert "filmstrip.png" in {path.name for path in out.iterdir()}
 
@@ -265,11 +264,13 @@ def holding(out: Path, *markers: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_no_report_names_a_machine_or_where_on_it_runs_lay(tmp_path: Path) -> None:
+def test_no_report_names_a_machine_or_where_on_it_runs_lay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "results"
     marked(root)
-    done = python(*BUILD, root, "--out", "out", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert build.main([str(root), "--out", "out"]) == 0
     out = tmp_path / "out"
     assert holding(out, "marker-path", "marker-host", str(tmp_path)) == set()
     runs = (out / "runs.csv").read_text()
@@ -304,8 +305,8 @@ def test_a_results_folder_that_is_named_relatively_is_named_so(
 def test_with_machine_all_of_it_is_there(tmp_path: Path) -> None:
     root = tmp_path / "results"
     marked(root)
-    done = python(*BUILD, root, "--out", tmp_path / "out", "--with-machine", "--format", "csv", "html")
-    assert done.returncode == 0, done.stderr
+    words = (str(root), "--out", str(tmp_path / "out"), "--with-machine", "--format", "csv", "html")
+    assert build.main(words) == 0
     for marker in ("marker-path", "marker-host.example.org", str(root)):
         assert {"runs.csv", "report.html"} <= holding(tmp_path / "out", marker)
 
@@ -379,37 +380,37 @@ def test_what_is_harmless_stays_as_it_is() -> None:
 @pytest.mark.slow
 def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: Path) -> None:
     """Trained once, then reused: the table is printed, or not, and the report is written."""
-    name = ODD_NAME
-    command = (
-        *("-m", "bench.run", "--models", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16"),
+    words = (
+        *("--models", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16"),
         *("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "2", "--eval-every", "2"),
-        *("--seeds", "2", "--draws", "1", "--workers", "1", "--out", os.fsencode(name)),
+        *("--seeds", "2", "--draws", "1", "--workers", "1", "--out"),
     )
-    report = tmp_path / name / "report"
+    command = ("-m", "bench.run", *words, os.fsencode(ODD_NAME))
+    report = tmp_path / ODD_NAME / "report"
     done = python(*command, folder=tmp_path, **ASCII)
     is_fine(done)
     assert done.stdout.isascii()
     assert b" +- " in done.stdout
-    for redirect in (">&-", "<&- >&- 2>&-"):
-        (report / "table.md").unlink(missing_ok=True)
-        done = python(*command, folder=tmp_path, redirect=redirect)
-        is_fine(done)
-        assert done.stdout == b""
-        assert "over 2 training seeds" in (report / "table.md").read_text()
+    (report / "table.md").unlink()
+    done = python(*command, folder=tmp_path, redirect="<&- >&- 2>&-")
+    is_fine(done)
+    assert done.stdout == b""
+    assert "over 2 training seeds" in (report / "table.md").read_text()
 
-    [path, _] = sorted((tmp_path / name / "runs").glob("*/seed-*/run.json"))
+    [path, _] = sorted((tmp_path / ODD_NAME / "runs").glob("*/seed-*/run.json"))
     record = json.loads(path.read_text())
     record["environment"]["torch"] = "0.1"
     path.write_text(json.dumps(records.sealed(record)))
     kept = path.read_bytes()
-    done = python(*command, "--strict-environment", folder=tmp_path)
-    assert done.returncode == 1
-    [line] = done.stderr.decode().splitlines()
+    strict = commands.run(tmp_path, *words, ODD_NAME, "--strict-environment")
+    assert strict.wait() == 1
+    [line] = strict.err.splitlines()
     assert line.startswith(
         "error: --strict-environment: several environments: generation on digits: torch 0.1"
     )
     assert line.endswith("(seed 1); the runs are kept")
-    assert "Scores:" not in done.stdout.decode()
+    assert "Scores:" not in strict.out
     assert path.read_bytes() == kept
-    is_fine(python(*command, folder=tmp_path))
+    again = commands.run(tmp_path, *words, ODD_NAME)
+    assert (again.wait(), again.err) == (0, "")
     assert "in one environment: they differ in torch" in (report / "table.md").read_text()

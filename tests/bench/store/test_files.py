@@ -229,7 +229,7 @@ Run = tuple[Job, RunContext, dict[str, Any], dict[str, bytes]]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A job, where it ran whole, its numbers, and the files that it had left when it was stopped midway."""
-    context = RunContext(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
+    context = RunContext(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0, draws=1)
     (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), context)
     compute([it], context)
     other = dataclasses.replace(context, out=tmp_path_factory.mktemp("stopped"), cache_root=context.out)
@@ -250,7 +250,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def stopped(run: Run, fast_path: Path) -> tuple[Job, RunContext, Path]:
     """The run, stopped midway, in a folder of its own."""
     it, context, _, midway = run
-    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, draws=1, cache_root=context.out)
     folder = it.folder(fast_path)
     folder.mkdir(parents=True)
     for name, data in midway.items():
@@ -407,7 +407,7 @@ def test_a_damaged_record_or_history_is_set_aside_and_computed_again(
     frame = reports.load(fast_path)
     assert len(frame) == 0, "no report trusts it"
     assert str(folder / "run.json") in frame.attrs["skipped"][0]
-    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, draws=1, cache_root=context.out)
     run_here([it], here, retries=0)
     assert "kept as run.json.damaged-0" in capfd.readouterr().err
     assert numbers(folder) == expected

@@ -19,6 +19,7 @@ from bench.store import leases
 from bench.store.leases import BEAT_S, STALE_S, Leases, here
 
 RUN = (*SMALL, "--steps", "100", "--eval-every", "100", "--checkpoint-every", "0", "--workers", "0")
+RUN = (*RUN, "--draws", "1")
 
 
 def left(folder: Path, n: int, *, host: str, pid: int, age: float = 0.0) -> Path:
