@@ -180,7 +180,8 @@ def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], fla
     from baselines.gan import DataSpec
 
     factory, name = registry.get(model), dataset["name"]
-    data = DataSpec(*dataset["shape"], n_classes=dataset["n_classes"])
+    channels, height, width = dataset["shape"]
+    data = DataSpec(channels, height, width, dataset["n_classes"])
     if "label" in registry.card(factory).needs and not data.n_classes:
         others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
         raise UsageError(

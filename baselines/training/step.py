@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from baselines.gan import Loss
 
@@ -34,11 +35,18 @@ class BoundNet:
         return call(self.evaluating, self.tensors, inputs)
 
 
+PRIVATE = all(hasattr(nn.Module(), name) for name in ("_parameters", "_buffers"))
+"""Whether PyTorch's modules hold their tensors where :func:`call` puts others."""
+
+
 def call(module: nn.Module, tensors: Mapping[str, Tensor], inputs: tuple[Tensor, ...]) -> Any:
     """``module(*inputs)`` with these parameters and buffers in place of its own.
 
-    The same as ``torch.func.functional_call``, but the places of the tensors are looked up only once.
+    The same as ``torch.func.functional_call``, but the places of the tensors are looked up only once: that
+    saves 2 % of an iteration of small networks on a CPU. The places are private to PyTorch.
     """
+    if not PRIVATE:
+        return functional_call(module, dict(tensors), inputs)
     places = _places.get(module) or _places.setdefault(module, _find_places(module))
     own = [held[key] for held, key, _ in places]
     for held, key, name in places:

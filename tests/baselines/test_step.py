@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
+from baselines.dcgan import dcgan
+from baselines.gan import DataSpec
+from baselines.training import step
 from baselines.training.step import Bf16Net, BoundNet, call
+from baselines.training.trainer import Trainer
 
 
 class Tied(nn.Module):
@@ -77,3 +81,21 @@ def test_bfloat16_networks_answer_in_float32_with_float32_gradients() -> None:
         assert rounded.dtype == torch.float32
         assert not torch.equal(exact, rounded)
         torch.testing.assert_close(exact, rounded, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["alone", "stack"])
+def test_without_private_parts_of_modules_training_gives_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, seeds: tuple[int, ...]
+) -> None:
+    images = torch.arange(40 * 64).remainder(256).to(torch.uint8).reshape(40, 1, 8, 8)
+    gan = dcgan(DataSpec(1, 8, 8), width=16, batch_size=8)
+    found = []
+    for private in (True, False):
+        monkeypatch.setattr(step, "PRIVATE", private)
+        trainer = Trainer(gan, images, None, seeds)
+        trainer.advance(3)
+        found.append([trainer.state_dict(lane) for lane in range(len(seeds))])
+    for ours, public in zip(*found, strict=True):
+        for net, tensors in ours["weights"].items():
+            for name, tensor in tensors.items():
+                assert torch.equal(tensor, public["weights"][net][name]), (net, name)

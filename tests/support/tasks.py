@@ -96,6 +96,20 @@ class Actions:
         pass
 
 
+class Several(Actions):
+    """Several sources as one."""
+
+    def __init__(self, sources: Sequence[Actions]) -> None:
+        super().__init__(sources[0].folder, ["deaf"])
+        self.sources = sources
+
+    def take(self, leases: Leases, context: RunContext) -> Task | None:
+        return next((task for source in self.sources if (task := source.take(leases, context))), None)
+
+    def finished(self) -> bool:
+        return False
+
+
 class Broken(Actions):
     """Takes a lease, and breaks."""
 
