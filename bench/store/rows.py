@@ -17,7 +17,10 @@ NEEDED: Mapping[str, type] = {**records.NEEDED, "task": str, "steps": int}
 
 STATUSES = ("finished", "diverged", "failed")
 
-MEASURED = ("metrics.", "floor.", "best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost.")
+MEASURED = (
+    *("metrics.", "floor.", "floor_std."),
+    *("best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost."),
+)
 """Columns that hold a run's results start so."""
 
 NUMERIC = (*MEASURED, "parameters.")
@@ -28,7 +31,7 @@ THRESHOLD = "d_accuracy.threshold"
 
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
-    *("metrics", "floor", "d_accuracy"),
+    *("metrics", "floor", "floor_std", "d_accuracy"),
 )
 """Keys that hold objects, where they hold anything."""
 

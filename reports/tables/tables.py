@@ -44,8 +44,10 @@ def scores(group: Group) -> Table:
             smallest += [limit] if limit else []
             known = group.references(extractor, score)
             decimals = cells.decimals_of(group, name, score)
+            std = group.baseline_std(extractor, score)
             for who, its in references.items():
-                its.append(cells.reference(known.get(who), decimals))
+                spread = std if who == "real data" else math.nan
+                its.append(cells.reference(known.get(who), decimals, spread))
             best = f"best.{name}"
             if score == FID and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
