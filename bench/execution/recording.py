@@ -18,6 +18,7 @@ from bench.scoring import criterion, pictures
 from bench.scoring.evaluator import Draws, Evaluation, Evaluator
 from bench.store import files, records
 from bench.store.records import Record
+from bench.store.rows import CALIBRATED
 
 
 def record(stack: Stack, k: int, attempt: int) -> None:
@@ -123,7 +124,7 @@ def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[
     verdict.pop("train", None)  # it is of the same held-out images
     if verdict.get("near_half_since") is not None:
         verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
-    return verdict | {"threshold": "calibrated"}
+    return verdict | {"threshold": CALIBRATED}
 
 
 def _savez(path: Path, samples: np.ndarray) -> None:

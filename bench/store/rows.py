@@ -27,7 +27,10 @@ NUMERIC = (*MEASURED, "parameters.")
 """Columns that hold only numbers start so."""
 
 THRESHOLD = "d_accuracy.threshold"
-"""The exception: a number, or the word ``calibrated``."""
+"""The exception: a number, or the word :data:`CALIBRATED`."""
+
+CALIBRATED = "calibrated"
+"""The threshold of a critic: chosen on held-out scores."""
 
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
