@@ -5,10 +5,10 @@ standard deviation of the batch, times U(0, 1) per pixel, times U(0, 1) per exam
 N(0, c I). The paper names no optimizer; here it is Adam with DCGAN's settings. The discriminator has no
 BatchNorm: the penalty is on each example's own gradient.
 
-The authors' code (kodalinaveen3/DRAGAN) differs from that: Adam with 1e-4 and β = (0.5, 0.9), z ~ U(-1, 1)^100,
+The authors' code (kodalinaveen3/DRAGAN) differs from that: Adam with 1e-4 and β = (0.5, 0.9), z ~ U(-1, 1),
 batches of 128, and the slope that is penalised is that of D's logit, not of its probability. All of this is
-offered: ``lr=1e-4, beta2=0.9, prior=uniform, batch_size=128, slope=logit``. Not offered are its networks, each
-with one hidden layer of 128 units, and its pixels in [0, 1].
+offered: ``lr=1e-4, beta2=0.9, prior=uniform, batch_size=128, slope=logit``. Not offered are its networks,
+each with one hidden layer of 128 units, and its pixels in [0, 1].
 
 Deviations from Lucic et al.'s code: there pixels lie in [0, 1], so slopes are twice as large as here, with
 pixels in [-1, 1]; and the slope is √(0.0001 + ‖∇D‖²).
@@ -29,7 +29,6 @@ from baselines.groups import grouped
 from baselines.nsgan import g
 from baselines.vanilla import cross_entropy
 from baselines.wgan_gp import gradient_norm
-
 
 Slope = Literal["probability", "logit"]
 
