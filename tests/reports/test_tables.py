@@ -97,7 +97,7 @@ def test_real_data_stands_above_the_models(tmp_path: Path) -> None:
     real = tables.scores(group_of(tmp_path)).rows[0]
     assert (real.name, real.kind) == ("real data", "reference")
     assert real.cells[0].value == fake_runs.FLOOR_FID["classifier"]
-    assert real.cells[0].text == "2.0", "records from before real data was scored in several draws"
+    assert real.cells[0].text == "2.00", "records from before real data was scored in several draws"
 
 
 def test_real_data_has_a_spread_where_it_was_scored_in_several_draws(tmp_path: Path) -> None:
