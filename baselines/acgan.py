@@ -8,7 +8,10 @@ has an extra class "fake".) One iteration is that of ``vanilla``.
 Deviations from the Keras code: there G gets the noise times an embedding of the label
 (``condition="multiply"``). There D has BatchNorm after dropout, and none after the last convolution; here
 BatchNorm is between convolution and leaky ReLU, from the second convolution to the last. Here fakes have the
-labels of the batch, so they follow the data's class frequencies; there all classes are equally likely.
+labels of the batch, so they follow the data's class frequencies; there all classes are equally likely. Its
+first version trains D on half batches, 16 real and 16 generated images, and G on 32; here every update has a
+batch of 32. It also weights D's and G's class loss: 10/16 for each class of the data and 1/16 for "fake".
+Here nothing is weighted.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ have the labels of the batch, so they follow the data's class frequencies. One i
 Deviations: in the paper the label and the other input first have hidden layers of their own, the
 discriminator has maxout units and dropout, and training uses momentum. The Keras code is
 ``condition="multiply", dropout=0.4``: the noise is multiplied by an embedding of the label, and the flat
-image by another embedding.
+image by another embedding. Its first version trains D on half batches, 16 real and 16 generated images, and
+G on 32, asked for labels of which all are equally likely; here every update has ``batch_size`` examples, and
+G's labels are those of a batch of the data.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ which is too little for dropout and BatchNorm.
 Deviations from the Keras code: stride-2 convolutions pad one pixel on every side; Keras pads right and
 bottom. Its versions differ. G is that of the first version, with ReLU before BatchNorm, and BatchNorm after
 the dense layer. D is that of the last version. Batches of 32 are from the Keras code; the paper has 128.
+The first version trains D on half batches, 16 real and 16 generated images, and G on 32; here, as in
+``vanilla``, every update has a batch of 32.
 """
 
 from __future__ import annotations

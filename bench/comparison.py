@@ -22,7 +22,10 @@ amplified: the first window of the history, and scores of the same weights."""
 ENVIRONMENT = ("torch", "numpy", "torch_fidelity", "cpu", "cpu_capability", "matmul", "threads", "device")
 """The fields of a record's environment that rounding depends on."""
 
-COMPARED = ("status", "reason", "parameters", "metrics", "floor", "draws", "best", "d_accuracy", "evals")
+SCORED = ("metrics", "draws", "floor", "floor_std")
+"""The fields of a record that hold scores of its final weights, and of real data."""
+
+COMPARED = ("status", "reason", "parameters", *SCORED, "best", "d_accuracy", "evals")
 """The fields of a record that hold the run's outcome."""
 
 Finding = Literal["identical", "rounding", "different", "cannot"]
@@ -65,12 +68,10 @@ def compare(folder: Path, record: Record, here: Path, again: Record) -> Verdict:
 def compare_scores(record: Record, again: Mapping[str, Any]) -> Verdict:
     """Compare the scores of a record with those of its stored weights.
 
-    ``again`` holds ``metrics``, ``d_accuracy`` (held out) and, if the record has them, scores of real data
-    (``floor``).
+    ``again`` holds ``d_accuracy`` (held out), and of :data:`SCORED` what the record has.
     """
-    a = {"metrics": record["metrics"], "d_accuracy": record["d_accuracy"].get("heldout")}
-    if record["floor"]:
-        a["floor"] = record["floor"]
+    a = {name: record[name] for name in SCORED if record.get(name)}
+    a["d_accuracy"] = record["d_accuracy"].get("heldout")
     apart = list(differences(a, again))
     if not apart:
         return Verdict("identical", "scores of the stored weights")

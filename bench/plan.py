@@ -30,8 +30,6 @@ class RunContext:
     checkpoint_every: float = 60.0
     """Seconds."""
     save_samples: int = 0
-    draws: int = 3
-    """Draws of samples that are scored at the last step, to tell sampling from training variance."""
     inception_weights: Path | None = None
     cache_root: Path | None = None
     """The folder that holds the cache, if not ``out``."""
@@ -70,6 +68,8 @@ class Spec:
     scored_on: str = "test"
     d_acc_tolerance: float = 0.15
     precision: str = "float32"
+    draws: int = 3
+    """Draws of samples that are scored at the last step. A run's scores are their means."""
 
     @property
     def holdout(self) -> bool:
@@ -121,9 +121,20 @@ def plan(
             code = fingerprint.code_of(model)
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
             every = min(steps, spec.eval_every or max(1, steps // 10))
-            own = {**protocol, "eval_every": every} if spec.select == "best" else protocol
+            own = protocol | _paired(model, protocol)
+            if spec.select == "best":
+                own["eval_every"] = every
             jobs += [Job(model, values, name, seed, steps, every, own, code, source) for seed in spec.seeds]
     return jobs
+
+
+def _paired(model: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """What super-resolution changes in a protocol: one sample per image of the split, and no noise."""
+    from baselines import registry
+
+    if registry.card(registry.get(model)).task != "super-resolution":
+        return {}
+    return {"n_fake": protocol["n_real"], "draws": 1}
 
 
 def _flag(spec: Spec, model: str) -> str:
@@ -220,8 +231,7 @@ def build_protocol(
         "scored_on": spec.scored_on,
         "select": spec.select,
         "precision": spec.precision,
-        "n_fake": len(reference),
-        "n_real": len(reference),
+        "draws": spec.draws,
         "extractors": {
             name: describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))
             for name in spec.features

@@ -99,7 +99,7 @@ def _add_scoring(p: Parser) -> None:
     )
     how.add_argument(
         "--draws", type=number(int, 1, 1000), default=3, metavar="N",
-        help="sample draws scored at the last step, for the part of a spread that is sampling (default 3)",
+        help="draws of samples that a run's scores are averaged over, at the last step (default 3)",
     )  # fmt: skip
     how.add_argument(
         "--strict-environment", action="store_true",
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
     where.say_planning(args.models, args.dataset)
-    context, slots = where.context_of(args, save_samples=args.save_samples, draws=args.draws)
+    context, slots = where.context_of(args, save_samples=args.save_samples)
     jobs = plan(_spec(args), context, dry_run=args.dry_run)
     if args.dry_run:
         return _print_plan(jobs, context)
@@ -210,6 +210,7 @@ def _spec(args: Namespace) -> Spec:
         select=args.select,
         d_acc_tolerance=args.d_acc_tolerance,
         precision=args.precision,
+        draws=args.draws,
     )
 
 

@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse(argv)
     _check(args)
     where.say_planning(args.models, [args.dataset])
-    context, slots = where.context_of(args, draws=1)
+    context, slots = where.context_of(args)
     args.storage = addresses.hide(args.storage) if args.storage else None
     from bench.search import request  # imports PyTorch
 

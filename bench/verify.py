@@ -21,7 +21,6 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -140,31 +139,18 @@ def _verify(
 def _recompute(
     runs: Sequence[tuple[records.Record, Job]], context: RunContext, n_workers: int, interrupt: Interrupt
 ) -> None:
-    """Train, score and record runs into the scratch folder, in worker processes.
-
-    Runs with the same number of sample draws are computed together, as that is a setting of the workers.
-    """
-    by_draws: dict[int, list[Job]] = {}
-    for record, job in runs:
-        by_draws.setdefault(_n_draws(record), []).append(job)
-    for draws, jobs in by_draws.items():
-        slots = [context.device] * min(n_workers, len(jobs))
-        with Progress(jobs, context.out) as progress:
-            supervise(
-                Runs(jobs, context.out), replace(context, draws=draws), slots, interrupt, tick=progress.tick
-            )
-
-
-def _n_draws(record: records.Record) -> int:
-    """The number of sample draws that were scored; one, where there are no scores of them."""
-    values = [value for scores in record.get("draws", {}).values() for value in scores.values()]
-    return len(values[0]) if values else 1
+    """Train, score and record runs into the scratch folder, in worker processes."""
+    jobs = [job for _, job in runs]
+    slots = [context.device] * min(n_workers, len(jobs))
+    with Progress(jobs, context.out) as progress:
+        supervise(Runs(jobs, context.out), context, slots, interrupt, tick=progress.tick)
 
 
 def _rescored(folder: Path, record: records.Record, job: Job, context: RunContext) -> Verdict:
     """Compare the scores of a run with the scores of its stored weights."""
     from baselines.training.trainer import bind
     from bench.execution import environment
+    from bench.execution.recording import describe_baseline, describe_scores
     from bench.execution.training import Stack
 
     if record["status"] != "finished":
@@ -176,12 +162,13 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
     stack = Stack([job], context)
     evaluator = stack.evaluator(job.protocol["scored_on"])
     try:
-        found = stack.evaluated(evaluator, bind(stack.trainer.modules, nets), stack.lanes[0])
+        lane, bound = stack.lanes[0], bind(stack.trainer.modules, nets)
+        found = stack.evaluated(evaluator, bound, lane)
+        again = describe_scores(stack, evaluator, bound, lane, found) | {"d_accuracy": found.d_accuracy}
     except (KeyError, RuntimeError) as error:
         return Verdict("different", f"checkpoint.pt does not hold the weights of {job.model}: {error}")
-    again = {"metrics": found.metrics, "d_accuracy": found.d_accuracy}
     if record["floor"]:
-        again["floor"] = evaluator.real_data_baseline()
+        again |= describe_baseline(evaluator)
     return compare_scores(record, again)
 
 
@@ -233,6 +220,7 @@ def _request(record: records.Record) -> Spec:
         scored_on=protocol["scored_on"],
         d_acc_tolerance=protocol["d_acc_tolerance"],
         precision=protocol["precision"],
+        draws=protocol["draws"],
     )
 
 

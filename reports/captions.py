@@ -33,9 +33,11 @@ def protocol(group: Group) -> str:
         f"{name} (weights {short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
         for name in group.extractors
     )
+    draws = p.get("draws")
+    several = f", mean of {draws} draws," if isinstance(draws, int) and draws > 1 else ""
     best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
     return (
-        f"{trained} {n_fake} samples per run against {n_real} images of the {split} split, with the "
+        f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
         f"features of {features or 'no extractor'}, at the final step{best}."
     )
 

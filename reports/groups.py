@@ -73,6 +73,10 @@ class Group:
         found = {who: self._mean(f"{name}.mean") * score.factor for who, name in names.items()}
         return {who: value for who, value in found.items() if not math.isnan(value)}
 
+    def baseline_std(self, extractor: str, score: Score) -> float:
+        """The deviation of a score of real data over its draws, in the score's unit; NaN if not recorded."""
+        return self._mean(f"{score.baseline_std(extractor)}.mean") * score.factor
+
     def _mean(self, name: str) -> float:
         """The mean over configurations of what should be the same for all of them; NaN where none has it."""
         return float(self.summary[name].mean()) if name in self.summary else math.nan

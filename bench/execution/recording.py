@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
+from baselines.gan import Nets
 from baselines.training.trainer import bind
 from bench.execution import checkpoints, environment
 from bench.execution.training import Lane, Stack, copied
 from bench.scoring import criterion, pictures
-from bench.scoring.evaluator import Evaluator
+from bench.scoring.evaluator import Draws, Evaluation, Evaluator
 from bench.store import files, records
 from bench.store.records import Record
+from bench.store.rows import CALIBRATED
 
 
 def record(stack: Stack, k: int, attempt: int) -> None:
@@ -33,7 +36,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     result["parameters"] = records.count_parameters(stack.trainer)
     result["environment"] = environment.describe(stack.context.device) | {"source": lane.job.source or None}
     result["evals"] = lane.evals
-    result["floor"] = evaluator.real_data_baseline()
+    result |= describe_baseline(evaluator)
     result["d_accuracy"] = _judge(stack, history, lane)
     if lane.diverged_at is None:
         _score(stack, k, evaluator, result)
@@ -59,22 +62,47 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
     final = lane.last
     if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
         final = stack.evaluated(evaluator, nets, lane)
-    result["metrics"] = final.metrics
+    result |= describe_scores(stack, evaluator, nets, lane, final)
     if final.d_accuracy is not None:
         result["d_accuracy"]["heldout"] = final.d_accuracy
     if lane.best is not None and lane.best_weights is not None:
         at_best = bind(stack.trainer.modules, lane.best_weights)
-        scores = stack.evaluated(evaluator, at_best, lane).metrics
+        first = stack.evaluated(evaluator, at_best, lane)
+        scores = describe_scores(stack, evaluator, at_best, lane, first)["metrics"]
         result["best"] = lane.best | {"metrics": scores}
     pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
-    if lane.gan.noise and stack.context.draws > 1:
-        result["draws"] = evaluator.draws(
-            lane.gan, nets, lane.job.seed, final, stack.context.draws, conditional="label" in stack.card.needs
-        )
     if stack.context.save_samples:
         samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
         array = samples.permute(0, 2, 3, 1).numpy()
         files.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
+
+
+def describe_scores(
+    stack: Stack, evaluator: Evaluator, nets: Nets, lane: Lane, first: Evaluation
+) -> dict[str, Any]:
+    """The scores of a lane's networks for its record: ``metrics``, and ``draws`` where there are several.
+
+    ``first`` is the first draw of samples. ``metrics`` is the mean over all draws.
+    """
+    n = stack.job.protocol["draws"]
+    if not lane.gan.noise or n == 1:
+        return {"metrics": first.metrics}
+    conditional = "label" in stack.card.needs
+    draws = evaluator.draws(lane.gan, nets, lane.job.seed, first, n, conditional=conditional)
+    return {"metrics": first.metrics | _each(mean, draws), "draws": draws}
+
+
+def describe_baseline(evaluator: Evaluator) -> dict[str, Any]:
+    """The scores of real data for a record: means over draws as ``floor``, deviations as ``floor_std``."""
+    draws = evaluator.real_data_baseline()
+    return {"floor": _each(mean, draws), "floor_std": _each(stdev, draws)}
+
+
+def _each(statistic: Callable[[list[float]], float], draws: Draws) -> dict[str, dict[str, float]]:
+    return {
+        extractor: {name: statistic(values) for name, values in scores.items()}
+        for extractor, scores in draws.items()
+    }
 
 
 def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[str, Any]:
@@ -96,7 +124,7 @@ def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[
     verdict.pop("train", None)  # it is of the same held-out images
     if verdict.get("near_half_since") is not None:
         verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
-    return verdict | {"threshold": "calibrated"}
+    return verdict | {"threshold": CALIBRATED}
 
 
 def _savez(path: Path, samples: np.ndarray) -> None:

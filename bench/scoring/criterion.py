@@ -2,16 +2,27 @@
 
 When the generator has won, its discriminator can only guess: it is right on half of the real images and on
 half of the fakes. The mean of the two accuracies alone does not show this, because a discriminator that calls
-everything real has a mean of one half, too. Hence, with r and f the accuracies on real and on fake images,
+everything real has a mean of one half, too. Nor do the means of each: a discriminator that calls everything
+real in one iteration and everything fake in the next has a mean of one half on both sides. So the two are
+compared in each iteration. With r and f the accuracies of one iteration on real and on fake images, and mean
+the average over a window of iterations,
 
-    in the band:   |(r + f) / 2 - 1/2| <= tolerance   and   |r - f| <= max_gap        (bounds included)
+    in the band:   |mean((r + f) / 2) - 1/2| <= tolerance   and   mean(|r - f|) <= max_gap   (bounds included)
 
-Training is judged on moving means. For n iterations let the window be w = ceil(n / 10), and let r_t and
-f_t be the means over the iterations t - w + 1 … t, for t = w … n:
+For n iterations let the window be w = ceil(n / 10), and let window t hold the iterations t - w + 1 … t, for
+t = w … n:
 
-- ``near_half``: r_n and f_n are in the band, that is, the average over the last tenth of training is;
-- ``near_half_since``: the smallest t such that the averages are in the band at t, t + 1, …, n. It exists
-  exactly when ``near_half`` holds, lies between w and n, and counts iterations from 1.
+- ``near_half``: window n, the last tenth of training, is in the band;
+- ``near_half_since``: the smallest t such that the windows t, t + 1, …, n are in the band. It exists exactly
+  when ``near_half`` holds, lies between w and n, and counts iterations from 1.
+
+Chance alone makes r and f differ: a discriminator that guesses has mean(|r - f|) = 0.56 / sqrt(B) in batches
+of B examples, 0.05 for B = 128 and 0.10 for B = 32. That is far from 0.30. Below B = 8 (0.20) the criterion
+becomes hard to meet.
+
+A critic has no threshold, so it has no accuracy in training. It is judged by the same rule on its
+evaluations: a few held-out accuracies, one to three of them in the last tenth, with a threshold that is
+chosen on other held-out images. That is a weaker statement, and tables keep it apart.
 
 A window with a value that is not finite is never in the band.
 
@@ -32,7 +43,7 @@ TOLERANCE = 0.15
 """Default half-width of the band around one half (``--d-acc-tolerance``)."""
 
 MAX_GAP = 0.30
-"""Largest difference between the accuracies on reals and on fakes."""
+"""Largest mean difference between an iteration's accuracies on reals and on fakes."""
 
 ROUNDING = 1e-9
 """Tolerance for the rounding of decimal bounds: 0.65 is within 0.15 of one half."""
@@ -41,7 +52,7 @@ ROUNDING = 1e-9
 def near_half(
     acc_real: ArrayLike, acc_fake: ArrayLike, tolerance: float = TOLERANCE, max_gap: float = MAX_GAP
 ) -> bool:
-    """Whether the average over the last tenth of these accuracies, (n,) each, is in the band.
+    """Whether the last tenth of these accuracies, (n,) each, is in the band.
 
     A single number counts as a history of one iteration, so held-out accuracies are judged by the same rule.
     """
@@ -137,9 +148,9 @@ def _in_band(
     real: NDArray[np.float64], fake: NDArray[np.float64], tolerance: float, max_gap: float
 ) -> NDArray[np.bool_]:
     """Whether each full window is in the band, (n,) each -> (n - w + 1,). NaN compares false."""
-    r, f = _moving_mean(real), _moving_mean(fake)
-    near: NDArray[np.bool_] = np.abs((r + f) / 2 - 0.5) <= tolerance + ROUNDING
-    return near & (np.abs(r - f) <= max_gap + ROUNDING)
+    balanced, gap = _moving_mean((real + fake) / 2), _moving_mean(np.abs(real - fake))
+    near: NDArray[np.bool_] = np.abs(balanced - 0.5) <= tolerance + ROUNDING
+    return near & (gap <= max_gap + ROUNDING)
 
 
 def _accuracy(real: float, fake: float) -> dict[str, float]:

@@ -1,7 +1,10 @@
 """Sample a generator, score the samples, and measure the accuracy of its discriminator.
 
-There are as many fakes as examples in the reference split, N, and the generator is given the same conditions
-(labels, low-resolution input) as the reference examples have. So class frequencies are those of the split.
+Letters: N examples of the reference split, M fakes. There are more fakes than examples where the split is
+small (:func:`bench.scoring.metrics.n_fakes`). A conditional generator is asked for the labels of training
+examples, drawn with replacement, so it is given class frequencies of training, and none of the split that it
+is scored on. A super-resolution generator is given the low-resolution input of each example of the split:
+there, M is N.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.gan import Batch, Gan, Nets
@@ -27,6 +31,8 @@ from bench.scoring.superresolution import bicubic, restoration_scores
 from bench.store import cache as entries
 
 SAMPLE_BATCH = 500
+BASELINE_DRAWS = 5
+"""Draws of real training images that are scored as if they were samples."""
 CLASSIFIER = "classifier"
 """The extractor whose logits are the data set's own classes."""
 
@@ -40,7 +46,11 @@ class Evaluation:
     d_accuracy: dict[str, float] | None
     """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes. ``None``: no discriminator."""
     images: Tensor
-    """The fakes (N, C, H, W), uint8."""
+    """The fakes (M, C, H, W), uint8."""
+
+
+Draws = dict[str, dict[str, list[float]]]
+"""Extractor -> score -> its values in several draws of samples."""
 
 
 class NonFiniteSamplesError(Exception):
@@ -49,6 +59,22 @@ class NonFiniteSamplesError(Exception):
 
 class OutputError(Exception):
     """A model did not return one image, or one score, per example. The message says what it returned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """Examples in batches: images (N, C, H, W) uint8, and labels (N,) where there are any."""
+
+    images: Tensor
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self) -> Iterator[tuple[Tensor, Batch]]:
+        """The numbers of the examples (B,), and the examples."""
+        for rows in torch.split(torch.arange(len(self), device=self.images.device), SAMPLE_BATCH):
+            yield rows, DataBatch(self.images, self.labels, rows)
 
 
 @dataclass
@@ -76,28 +102,47 @@ class Evaluator:
     def __len__(self) -> int:
         return len(self.reference)
 
-    def real_data_baseline(self) -> dict[str, dict[str, float]]:
-        """Extractor -> score -> value, of real images: N training images against the split.
+    @property
+    def n_fake(self) -> int:
+        """M, for models that are not of super-resolution."""
+        return metrics.n_fakes(len(self))
 
-        The scores are computed once per protocol and kept in the cache: they are the same for every run.
+    def real_data_baseline(self) -> Draws:
+        """The scores of real images in several draws: M training images in place of the samples.
+
+        They are computed once per protocol and kept in the cache: they are the same for every run.
         """
         return {name: self._baseline(extractor) for name, extractor in self.extractors.items()}
 
-    def _baseline(self, extractor: Extractor) -> dict[str, float]:
+    def _baseline(self, extractor: Extractor) -> dict[str, list[float]]:
         def compute() -> entries.Entry:
-            n = min(len(self), len(self.dataset.train))
-            chosen = np.random.Generator(np.random.PCG64(0)).permutation(len(self.dataset.train))[:n]
-            images = torch.from_numpy(self.dataset.train.images[np.sort(chosen)])
-            features = real_features(extractor, images, self.cache)
-            return {}, {"scores": self._scores(extractor.name, features, seed=0)}
+            draws = [self._real_draw(k) for k in range(BASELINE_DRAWS)]
+            used, index = np.unique(np.concatenate(draws), return_inverse=True)
+            features = extractor(torch.from_numpy(self.dataset.train.images[used]))
+            scores = [
+                self._scores(extractor.name, Features(features.features[k], features.logits[k]), seed=0)
+                for k in np.split(index, BASELINE_DRAWS)
+            ]
+            return {}, {"scores": {name: [one[name] for one in scores] for name in scores[0]}}
 
         key = hashlib.sha256(f"{cache_key(extractor)} {self.dataset.sha256} {self.split}".encode())
         _, record = entries.cached(self.cache / "baselines" / key.hexdigest(), compute)
-        scores: dict[str, float] = record["scores"]
+        scores: dict[str, list[float]] = record["scores"]
         return scores
 
+    def _real_draw(self, k: int) -> NDArray[np.intp]:
+        """M training examples (M,): blocks of N, each drawn without replacement.
+
+        Precision and recall are computed in these blocks; a repeated image would shrink its own ball.
+        """
+        generator = np.random.Generator(np.random.PCG64(k))
+        n_train, n_blocks = len(self.dataset.train), -(-self.n_fake // len(self))
+        blocks = [generator.permutation(n_train)[: len(self)] for _ in range(n_blocks)]
+        return np.concatenate(blocks)[: self.n_fake]
+
     def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
-        """Sample, score and judge. The noise depends on the run's seed alone: it is the same at every step.
+        """Sample, score and judge. Noise and labels depend on the run's seed alone: they are the same at
+        every step.
 
         With ``conditional``, the model uses labels, and its conditional scores are computed, too.
 
@@ -106,22 +151,24 @@ class Evaluator:
             OutputError: the model does not return one image and one score per example.
         """
         with torch.inference_mode():
-            fakes = self.sample(gan, nets, seed)
+            asked = self._asked(gan, seed)
+            fakes = self._sample(gan, nets, asked, seed)
             images = to_uint8(fakes).cpu()
-            scores = self._score(images, seed, conditional=conditional)
+            scores = self._score(images, seed, asked.labels if conditional else None)
             if gan.low_resolution is not None:
                 scores["super-resolution"] = self._restoration(gan, images)
-            return Evaluation(scores, self._d_accuracy(gan, nets, fakes), images)
+            return Evaluation(scores, self._d_accuracy(gan, nets, asked, fakes), images)
 
     def draws(
         self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int, *, conditional: bool = False
-    ) -> dict[str, dict[str, list[float]]]:
-        """Extractor -> score -> its values in ``n`` draws of samples. ``first`` is the first draw."""
+    ) -> Draws:
+        """The scores of ``n`` draws of samples. ``first`` is the first draw."""
+        more = []
         with torch.inference_mode():
-            more = [
-                self._score(to_uint8(self.sample(gan, nets, seed, k)).cpu(), seed, conditional=conditional)
-                for k in range(1, n)
-            ]
+            for k in range(1, n):
+                asked = self._asked(gan, seed, k)
+                images = to_uint8(self._sample(gan, nets, asked, seed, k)).cpu()
+                more.append(self._score(images, seed, asked.labels if conditional else None))
         return {
             extractor: {
                 name: [first.metrics[extractor][name], *(m[extractor][name] for m in more)] for name in scores
@@ -137,20 +184,32 @@ class Evaluator:
         """
         found = [first.images]
         with torch.inference_mode():
-            while gan.noise and len(self) * len(found) < n:
+            while gan.noise and len(first.images) * len(found) < n:
                 found.append(to_uint8(self.sample(gan, nets, seed, len(found))).cpu())
         return torch.cat(found)[:n]
 
     def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
-        """N fakes (N, C, H, W) in [-1, 1]. Each ``draw_number`` has its own noise.
+        """M fakes (M, C, H, W) in [-1, 1]. Each ``draw_number`` has its own noise, and its own labels.
 
         Raises:
             OutputError: the generator's output has another shape.
             NonFiniteSamplesError: its pixels are not finite.
         """
+        return self._sample(gan, nets, self._asked(gan, seed, draw_number), seed, draw_number)
+
+    def _asked(self, gan: Gan, seed: int, draw_number: int = 0) -> Conditions:
+        """The examples whose label, or low-resolution image, the generator is given."""
+        if gan.low_resolution is not None:
+            return Conditions(self.images, self.labels)
+        # On the CPU, so that a run asks for the same labels on every device.
+        generator = torch.Generator().manual_seed(derive(seed, f"conditions-{draw_number}"))
+        chosen = torch.randint(len(self.dataset.train), (self.n_fake,), generator=generator).numpy()
+        return Conditions(*to_device(self.dataset.train[chosen], self.device))
+
+    def _sample(self, gan: Gan, nets: Nets, asked: Conditions, seed: int, draw_number: int = 0) -> Tensor:
         purpose = f"eval-{draw_number}" if draw_number else "eval"
         generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
-        noise = draw(gan.noise, (len(self),), generator)
+        noise = draw(gan.noise, (len(asked),), generator)
         fakes = torch.cat(
             [
                 _checked(
@@ -158,20 +217,21 @@ class Evaluator:
                     gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()}),
                     (len(rows), *self.dataset.shape),
                 )
-                for rows, batch in self._batches()
+                for rows, batch in asked.batches()
             ]
         )
         if not torch.isfinite(fakes).all():
             raise NonFiniteSamplesError("the generator's samples are not finite")
         return fakes
 
-    def _score(self, images: Tensor, seed: int, *, conditional: bool) -> dict[str, dict[str, float]]:
+    def _score(self, images: Tensor, seed: int, asked: Tensor | None) -> dict[str, dict[str, float]]:
+        """``asked``: the labels (M,) that a conditional model was given."""
         scores = {}
         for name, extractor in self.extractors.items():
             features = extractor(images)
             scores[name] = self._scores(name, features, seed)
-            if conditional and self.labels is not None and name == CLASSIFIER:
-                scores[name] |= conditional_scores(self.real[name], features, self.labels)
+            if asked is not None and self.labels is not None and name == CLASSIFIER:
+                scores[name] |= conditional_scores(self.real[name], self.labels, features, asked)
         return scores
 
     def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
@@ -184,12 +244,13 @@ class Evaluator:
         assert gan.low_resolution is not None
         height = self.images.shape[-2]
         enlarged = []
-        for _, batch in self._batches():
+        for _, batch in Conditions(self.images, self.labels).batches():
             low = gan.low_resolution(batch)
             enlarged.append(to_uint8(bicubic(low, height // low.shape[-2])).cpu())
         return restoration_scores(images.numpy(), torch.cat(enlarged).numpy(), self.reference.images)
 
-    def _d_accuracy(self, gan: Gan, nets: Nets, fakes: Tensor) -> dict[str, float] | None:
+    def _d_accuracy(self, gan: Gan, nets: Nets, asked: Conditions, fakes: Tensor) -> dict[str, float] | None:
+        """On the split's images with their own labels, and on the fakes with those that were asked for."""
         discriminate = gan.discriminate
         if discriminate is None:
             return None
@@ -197,18 +258,15 @@ class Evaluator:
         def judged(rows: Tensor, batch: Batch) -> Tensor:
             return _checked("discriminate", discriminate(nets, batch), (len(rows),))
 
-        real = torch.cat([judged(rows, batch) for rows, batch in self._batches()])
-        fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in self._batches()])
+        reference = Conditions(self.images, self.labels)
+        real = torch.cat([judged(rows, batch) for rows, batch in reference.batches()])
+        fake = torch.cat([judged(rows, {**batch, "image": fakes[rows]}) for rows, batch in asked.batches()])
         scores_real, scores_fake = real.cpu().numpy(), fake.cpu().numpy()
         if gan.threshold is not None:
             return criterion.accuracy(scores_real, scores_fake, gan.threshold)
         # A critic: choose the threshold on every other example, judge on the rest.
         threshold = criterion.best_threshold(scores_real[::2], scores_fake[::2])
         return criterion.accuracy(scores_real[1::2], scores_fake[1::2], threshold)
-
-    def _batches(self) -> Iterator[tuple[Tensor, Batch]]:
-        for rows in torch.split(torch.arange(len(self), device=self.device), SAMPLE_BATCH):
-            yield rows, DataBatch(self.images, self.labels, rows)
 
 
 def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -21,9 +21,11 @@ from bench.scoring import fidelity
 from bench.scoring.determinism import scoring
 from bench.scoring.features import Features
 
+FAKES_PER_REAL = 10
+MOST_FAKES = 10_000
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
-"""Or N, where N is smaller."""
+"""Or half of the images, where that is less."""
 ISC_SPLITS = 10
 PRC_K = 3
 BLOCK = 1000
@@ -34,10 +36,21 @@ class ScoreError(Exception):
     """These features have no scores: there are too few, or some are not finite. The message says which."""
 
 
-def protocol(n: int) -> dict[str, int]:
-    """The settings of the scores of n images against n, for the record."""
+def n_fakes(n_real: int) -> int:
+    """How many samples are scored against so many real images: ten times as many, but at most 10,000.
+
+    Where there are 10,000 real images or more, there are as many samples. Beyond ten times as many, what is
+    left of a score's error comes from the real images, and more samples would not change it.
+    """
+    return max(n_real, min(FAKES_PER_REAL * n_real, MOST_FAKES))
+
+
+def protocol(n_real: int) -> dict[str, int]:
+    """The settings of scores against so many real images, for the record."""
     return {
-        "kid_subset_size": min(KID_SUBSET_SIZE, n),
+        "n_fake": n_fakes(n_real),
+        "n_real": n_real,
+        "kid_subset_size": _subset_size(n_real),
         "kid_subsets": KID_SUBSETS,
         "isc_splits": ISC_SPLITS,
         "prc_k": PRC_K,
@@ -54,8 +67,13 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
       are equal to them;
     - there are fewer images than features, so that covariances are singular: rounding can make eigenvalues
       negative, and FID's trace of a square root takes these as zero;
-    - there is one class only: IS is 1;
-    - there are at most 1,000 images: each subset of KID holds all of them, so its deviation has no meaning.
+    - there is one class only: IS is 1.
+
+    The subsets of KID hold 1,000 images, or half of the smaller side. So they differ, and ``kid_std`` is a
+    deviation between subsets. KID is unbiased, so it can be negative where the sides are alike.
+
+    Precision and recall are defined for sides of equal size. Samples that outnumber the real images are
+    scored in blocks of as many, and the blocks' values are averaged. That is faster, too.
 
     Raises:
         ScoreError: a side has fewer than 10 images (IS has ten splits, and points need neighbours); or a
@@ -73,10 +91,10 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
             fake.features,
             real.features,
             subsets=KID_SUBSETS,
-            subset_size=min(KID_SUBSET_SIZE, len(fake), len(real)),
+            subset_size=_subset_size(min(len(fake), len(real))),
             seed=seed,
         )
-        precision, recall = _precision_recall(fake.features, real.features, _real_radii(real))
+        precision, recall = _precision_recall_in_blocks(fake.features, real.features, _real_radii(real))
     scores = {
         "fid": float(np.maximum(0, fid)),  # rounding can make a perfect match negative; NaN stays NaN
         "isc_mean": isc_mean,
@@ -114,6 +132,10 @@ def mode_coverage(logits: Tensor, labels: NDArray[np.int64]) -> dict[str, float]
     return {"modes": int(covered.sum()), "mode_kl": kl}
 
 
+def _subset_size(n: int) -> int:
+    return min(KID_SUBSET_SIZE, n // 2)
+
+
 def _check(side: str, given: Features) -> None:
     if len(given) < ISC_SPLITS:
         raise ScoreError(f"{len(given)} {side} images cannot be scored: at least {ISC_SPLITS} are needed")
@@ -142,6 +164,15 @@ def _radii(features: Tensor) -> Tensor:
             for block in torch.split(features, BLOCK)
         ]
     )
+
+
+def _precision_recall_in_blocks(fake: Tensor, real: Tensor, real_radii: Tensor) -> tuple[float, float]:
+    """The means over blocks of the fakes (N, D) that are as large as the real side (M, D)."""
+    n_blocks = max(1, len(fake) // len(real))
+    blocks = torch.split(fake[: n_blocks * len(real)], len(real))
+    found = [_precision_recall(block, real, real_radii) for block in blocks]
+    precision, recall = np.mean(found, axis=0).tolist()
+    return precision, recall
 
 
 def _precision_recall(fake: Tensor, real: Tensor, real_radii: Tensor) -> tuple[float, float]:

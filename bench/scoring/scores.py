@@ -48,6 +48,10 @@ class Score:
         """The column of the same score of real data."""
         return f"floor.{extractor}.{self.name}"
 
+    def baseline_std(self, extractor: str) -> str:
+        """The column of that score's deviation over draws of real data."""
+        return f"floor_std.{extractor}.{self.name}"
+
     def bicubic(self, extractor: str) -> str:
         """The column of the same score of bicubic interpolation."""
         return f"{self.column(extractor)}_bicubic"

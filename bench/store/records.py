@@ -72,6 +72,7 @@ def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> Record
         "cost": {},
         "metrics": {},
         "floor": {},
+        "floor_std": {},
         "best": None,
         "evals": [],
         "d_accuracy": {},

@@ -17,18 +17,24 @@ NEEDED: Mapping[str, type] = {**records.NEEDED, "task": str, "steps": int}
 
 STATUSES = ("finished", "diverged", "failed")
 
-MEASURED = ("metrics.", "floor.", "best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost.")
+MEASURED = (
+    *("metrics.", "floor.", "floor_std."),
+    *("best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost."),
+)
 """Columns that hold a run's results start so."""
 
 NUMERIC = (*MEASURED, "parameters.")
 """Columns that hold only numbers start so."""
 
 THRESHOLD = "d_accuracy.threshold"
-"""The exception: a number, or the word ``calibrated``."""
+"""The exception: a number, or the word :data:`CALIBRATED`."""
+
+CALIBRATED = "calibrated"
+"""The threshold of a critic: chosen on held-out scores."""
 
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
-    *("metrics", "floor", "d_accuracy"),
+    *("metrics", "floor", "floor_std", "d_accuracy"),
 )
 """Keys that hold objects, where they hold anything."""
 

@@ -83,13 +83,16 @@ def decimals_of(group: Group, name: str, score: Score) -> int:
     return int(np.clip(3 - math.floor(math.log10(largest)), 0, 4))
 
 
-def reference(value: float | None, decimals: int) -> Cell:
-    """The cell of a reference row: the column's decimals, or more where it takes more to show two digits."""
+def reference(value: float | None, decimals: int, std: float = math.nan) -> Cell:
+    """The cell of a reference row, ``value ± std``: the column's decimals, or as many as two digits of the
+    deviation need, or of the value where there is none."""
     if value is None:
         return Cell(NOTHING)
-    whole = value == round(value)
-    own = 0 if whole else int(np.clip(1 - math.floor(math.log10(abs(value))), 0, 4))
-    return Cell(fixed(value, max(decimals, own)), value)
+    size = value if math.isnan(std) else std
+    own = 0 if size == round(size) else int(np.clip(1 - math.floor(math.log10(abs(size))), 0, 4))
+    decimals = max(decimals, own)
+    spread = "" if math.isnan(std) else f" ± {fixed(std, decimals)}"
+    return Cell(fixed(value, decimals) + spread, value)
 
 
 def alike(values: pd.Series) -> list[Cell]:

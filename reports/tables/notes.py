@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
-from bench.scoring.scores import COND_ACCURACY, MODE_KL
+from bench.scoring.scores import COND_ACCURACY, MODE_KL, NEAR_HALF
+from bench.store.rows import CALIBRATED, THRESHOLD
 from reports import stats
 from reports.compare import LEVEL
 from reports.groups import Group
@@ -72,14 +74,31 @@ def cautions(group: Group) -> list[str]:
         if conditional.any() and not conditional.all():
             labels = ", ".join(group.summary.loc[conditional, "label"])
             found.append(
-                f"{labels}: asked for classes with the frequencies of the test split, which the others have "
-                f"to learn; compare {MODE_KL.label} only among such models, or only among the others."
+                f"{labels}: asked for classes with the frequencies of the training split, which the others "
+                f"have to learn; compare {MODE_KL.label} only among such models, or only among the others."
             )
-    n = group.protocol.get("n_fake")
+    found += [
+        f"{row['label']}: a critic has no threshold, so {NEAR_HALF.label} cannot be said of its training. "
+        f"At its last evaluations, with a threshold chosen on held-out images, {row['near_half']} of "
+        f"{row['n']} runs were near one half."
+        for row in critics(group)
+    ]
+    sizes = [group.protocol.get(name) for name in ("n_fake", "n_real")]
+    n = min((size for size in sizes if isinstance(size, int)), default=None)
     for extractor in group.extractors:
         dim = group.protocol.get(f"extractors.{extractor}.feature_dim")
         if isinstance(n, int) and isinstance(dim, int) and n < 2 * dim:
             found.append(
-                f"FID of {n:,} samples in the {dim:,} dimensions of {extractor} is mostly bias; KID is not."
+                f"FID of {n:,} images in the {dim:,} dimensions of {extractor} is mostly bias; KID is not."
             )
     return found
+
+
+def critics(group: Group) -> list[dict[Hashable, Any]]:
+    """The rows of the summary of models whose discriminator has no threshold."""
+    if THRESHOLD not in group.runs:
+        return []
+    calibrated = {
+        run["id"] for run in group.runs[["id", THRESHOLD]].to_dict("records") if run[THRESHOLD] == CALIBRATED
+    }
+    return [row for row in group.summary.to_dict("records") if row["id"] in calibrated]

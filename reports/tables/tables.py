@@ -19,7 +19,6 @@ from bench.scoring.scores import (
     TRAIN_ACCURACY,
     TRAIN_S,
 )
-from bench.store.rows import THRESHOLD
 from reports import environments, published, versions
 from reports.captions import protocol
 from reports.groups import Group
@@ -44,8 +43,10 @@ def scores(group: Group) -> Table:
             smallest += [limit] if limit else []
             known = group.references(extractor, score)
             decimals = cells.decimals_of(group, name, score)
+            std = group.baseline_std(extractor, score)
             for who, its in references.items():
-                its.append(cells.reference(known.get(who), decimals))
+                spread = std if who == "real data" else math.nan
+                its.append(cells.reference(known.get(who), decimals, spread))
             best = f"best.{name}"
             if score == FID and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
@@ -90,16 +91,14 @@ def training(group: Group) -> Table:
             if group.has(score.column()):
                 spread = several is not COSTS
                 column = cells.mean_std(group, score.column(), score, spread=spread)
+                column = _without_critics(group, column) if score == NEAR_HALF_SINCE else column
                 columns.append((Column(head, score.label), column))
     below = []
-    if THRESHOLD in group.runs:
-        calibrated = [isinstance(threshold, str) for threshold in group.runs[THRESHOLD]]
-        critics = sorted(set(group.runs.loc[calibrated, "model"]))
-        if critics:
-            below.append(
-                f"{', '.join(critics)}: no natural threshold, so no accuracy in training; held out, the "
-                "threshold is chosen on half of the scores, and the accuracy is that on the other half."
-            )
+    if critics := sorted({row["model"] for row in notes.critics(group)}):
+        below.append(
+            f"{', '.join(critics)}: no natural threshold, so no accuracy in training; held out, the "
+            "threshold is chosen on half of the scores, and the accuracy is that on the other half."
+        )
     caption = (
         "Discriminator accuracy, mean ± standard deviation over training seeds, and mean cost per run: "
         f"{group.title}."
@@ -223,12 +222,22 @@ def _outcome(group: Group) -> Columns:
     summary = group.summary
     columns: Columns = []
     if NEAR_HALF.column() in group.runs:
-        columns.append((Column("", NEAR_HALF.label), cells.ratios(summary["near_half"], summary["n"])))
+        near = cells.ratios(summary["near_half"], summary["n"])
+        columns.append((Column("", NEAR_HALF.label), _without_critics(group, near)))
     columns.append((Column("", "Failures"), cells.ratios(summary["failures"], summary["n"])))
     if group.has(DEVICE_S.column()):
         seconds = summary[f"{DEVICE_S.column()}.mean"]
         columns.append((Column("", "Time"), cells.durations(seconds)))
     return columns
+
+
+def _without_critics(group: Group, column: Sequence[Cell]) -> list[Cell]:
+    """A column of the criterion. Critics are judged in another way, which a note says."""
+    others = {row["id"] for row in notes.critics(group)}
+    return [
+        Cell(NOTHING) if run_id in others else cell
+        for run_id, cell in zip(group.summary["id"], column, strict=True)
+    ]
 
 
 def _rows(group: Group, columns: Columns) -> list[Row]:

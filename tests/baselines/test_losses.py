@@ -170,3 +170,5 @@ def test_dragan_penalty_looks_near_the_data_alone() -> None:
     expected = (probability * (1 - probability) * 2).mean()  # ‖∇ sigmoid(Σx)‖ over four pixels
     assert logs["slope"].item() == pytest.approx(expected.item(), rel=1e-9)
     assert any(torch.equal(x, image) for x in seen)
+    _, logs = dragan.d(nets, batch, draw, penalty=10.0, slope="logit")
+    assert logs["slope"].item() == pytest.approx(2), "as in the authors' code"

@@ -35,7 +35,7 @@ IDENTITIES = {
     "lsgan": "f79239deed33",
     "wgan": "04e21f245e43",
     "wgan_gp": "8320c10090db",
-    "dragan": "6635af91d559",
+    "dragan": "66e1c8d7908a",
     "hinge": "18b31d7b60fd",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge")

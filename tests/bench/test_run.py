@@ -98,7 +98,11 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
         assert {"fid", "isc_mean", "isc_std", "kid_mean", "kid_std", "precision", "recall"} <= scores.keys()
         assert all(np.isfinite(value) for value in scores.values())
         assert record["floor"]["classifier"]["fid"] < scores["fid"]
-        assert record["protocol"]["n_fake"] == record["protocol"]["dataset"]["n_test"] == 360
+        protocol = record["protocol"]
+        assert (protocol["n_fake"], protocol["n_real"], protocol["draws"]) == (3600, 360, 3)
+        assert protocol["dataset"]["n_test"] == 360
+        assert 0 < record["floor_std"]["classifier"]["fid"] < record["floor"]["classifier"]["fid"]
+        assert record["evals"][-1]["metrics"]["classifier"]["fid"] == record["draws"]["classifier"]["fid"][0]
         assert record["d_accuracy"].keys() >= {"train", "heldout", "near_half", "near_half_since"}
         assert [entry["step"] for entry in record["evals"]] == [20, 40]
         assert record["cost"]["train_s"] > 0
@@ -114,12 +118,12 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
 
 
 def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> None:
-    """The first is the one in its scores; the report parts sampling from training variance by them."""
+    """Its scores are their means; the report parts sampling from training variance by them."""
     folder, _ = three
     for record in records(folder / "results").values():
         for name, values in record["draws"]["classifier"].items():
             assert len(values) == 3
-            assert values[0] == record["metrics"]["classifier"][name]
+            assert record["metrics"]["classifier"][name] == pytest.approx(np.mean(values))
         assert len(set(record["draws"]["classifier"]["fid"])) == 3
     assert "Sources of spread" in (folder / "results" / "report" / "table.md").read_text()
 
@@ -179,15 +183,15 @@ def test_more_samples_than_the_split_has(tmp_path: Path) -> None:
     words = (*TINY, *NARROW, "--steps", "2", "--seeds", "1", "--workers", "0", "--draws", "1")
     words += ("--save-samples",)
     arrays = []
-    for n in (360, 500):
+    for n in (3600, 3700):
         (tmp_path / str(n)).mkdir()
         done = forked(tmp_path / str(n), *words, str(n))
         assert done.wait() == 0, done.err
         with np.load(next((tmp_path / str(n)).glob("results/runs/*/seed-0/samples.npz"))) as file:
             arrays.append(file["arr_0"])
-    assert [len(array) for array in arrays] == [360, 500]
-    assert (arrays[1][:360] == arrays[0]).all()
-    assert not (arrays[1][360:] == arrays[0][:140]).all()
+    assert [len(array) for array in arrays] == [3600, 3700]
+    assert (arrays[1][:3600] == arrays[0]).all()
+    assert not (arrays[1][3600:] == arrays[0][:100]).all()
 
 
 def test_auto_beside_what_it_is(tmp_path: Path) -> None:

@@ -56,7 +56,13 @@ def test_cautions(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"cgan": 30}, images=False, fields=wide, conditional=True)
     notes = tables.scores(group_of(tmp_path)).notes
     assert [note for note in notes if note.startswith("cgan: asked for classes")]
-    assert [note for note in notes if "360 samples in the 512 dimensions" in note]
+    assert [note for note in notes if "360 images in the 512 dimensions" in note]
+
+
+def test_few_real_images_are_biased_however_many_samples_there_are(tmp_path: Path) -> None:
+    sizes = {"protocol.extractors.classifier.feature_dim": 512, "protocol.n_fake": 3600}
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False, fields=sizes)
+    assert any("360 images in the 512 dimensions" in note for note in tables.scores(group_of(tmp_path)).notes)
 
 
 def test_separated_models_are_not_marked(tmp_path: Path) -> None:
@@ -91,6 +97,29 @@ def test_real_data_stands_above_the_models(tmp_path: Path) -> None:
     real = tables.scores(group_of(tmp_path)).rows[0]
     assert (real.name, real.kind) == ("real data", "reference")
     assert real.cells[0].value == fake_runs.FLOOR_FID["classifier"]
+    assert real.cells[0].text == "2.00", "records from before real data was scored in several draws"
+
+
+def test_real_data_has_a_spread_where_it_was_scored_in_several_draws(tmp_path: Path) -> None:
+    std = {"floor_std": {"classifier": {"fid": 0.021, "modes": 0.0}}}
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False, fields=std)
+    table = tables.scores(group_of(tmp_path))
+    assert cell(table, "real data", "FID").text == "2.000 ± 0.021"
+    assert cell(table, "real data", "Modes").text == "10 ± 0"
+    assert "±" not in cell(table, "real data", "IS").text
+
+
+def test_critics_do_not_stand_in_the_column_of_the_criterion(tmp_path: Path) -> None:
+    """They are judged on a few evaluations, with a threshold chosen for them: a note says so."""
+    fake_runs.study(tmp_path, {"vanilla": 40, "wgan_gp": 30}, images=False)
+    group = group_of(tmp_path)
+    table = tables.scores(group)
+    assert cell(table, "vanilla", "Near ½").text == "5/5"
+    assert cell(table, "wgan_gp", "Near ½").text == to_text.NOTHING
+    [note] = [note for note in table.notes if note.startswith("wgan_gp: a critic")]
+    assert "5 of 5 runs" in note
+    assert cell(tables.training(group), "wgan_gp", "Near ½ since step").text == to_text.NOTHING
+    assert cell(tables.training(group), "vanilla", "Near ½ since step").text != to_text.NOTHING
 
 
 def test_optional_columns_appear_where_somebody_has_them(tmp_path: Path) -> None:

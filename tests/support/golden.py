@@ -98,7 +98,7 @@ def scores() -> dict[str, float]:
     return {
         **metrics.score(real, fake, seed=0),
         **metrics.mode_coverage(fake.logits, np.arange(N) % K),
-        **conditional_scores(real, fake, labels),
+        **conditional_scores(real, labels, fake, labels),
         **{f"small {k}": v for k, v in restoration_scores(small // 2, small // 3, small).items()},
         **{f"large {k}": v for k, v in restoration_scores(large // 2, large // 3, large).items()},
     }

@@ -23,11 +23,13 @@ def cloud(n: int, seed: int) -> Features:
 def test_without_an_undocumented_function_the_documented_way_gives_the_same_numbers(
     monkeypatch: pytest.MonkeyPatch, gone: tuple[str, ...]
 ) -> None:
+    labels = torch.arange(60) % 2
+
     def scores() -> dict[str, float]:
         real, fake = cloud(80, seed=1), cloud(60, seed=2)  # anew: what depends on the real images is kept
         return {
             **metrics.score(real, fake, seed=7),
-            **conditional_scores(cloud(60, seed=1), fake, torch.arange(60) % 2),
+            **conditional_scores(cloud(60, seed=1), labels, fake, labels),
         }
 
     expected = scores()

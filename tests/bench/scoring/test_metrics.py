@@ -108,7 +108,7 @@ def reference(name: str, fake: Tensor, real: Tensor, seed: int) -> dict[str, flo
         input2=Images(real),
         feature_extractor=name,
         **dict.fromkeys(("fid", "isc", "kid", "prc", "save_cpu_ram"), True),
-        kid_subset_size=min(1000, len(fake), len(real)),
+        kid_subset_size=min(len(fake), len(real)) // 2,
         rng_seed=seed,
         cuda=False,
         cache=False,
@@ -137,7 +137,7 @@ def test_scores_are_torch_fidelitys_on_the_same_images(
     assert 0.3 < ours["precision"] < 0.95  # the comparison is not one of trivial values
 
 
-@pytest.mark.parametrize(("n_fake", "n_real", "d"), [(300, 500, 8), (90, 40, 3), (400, 400, 64)])
+@pytest.mark.parametrize(("n_fake", "n_real", "d"), [(300, 500, 8), (70, 40, 3), (400, 400, 64)])
 def test_precision_and_recall_in_blocks_are_torch_fidelitys(
     monkeypatch: pytest.MonkeyPatch, n_fake: int, n_real: int, d: int
 ) -> None:
@@ -145,7 +145,7 @@ def test_precision_and_recall_in_blocks_are_torch_fidelitys(
 
     monkeypatch.setattr(metrics, "BLOCK", 64)
     fake, real = gaussian(n_fake, d, seed=1, shift=0.5), gaussian(n_real, d, seed=2)
-    theirs = prc_features_to_metric(fake.features, real.features, verbose=False)
+    theirs = prc_features_to_metric(fake.features[:n_real], real.features, verbose=False)
     ours = score(real, fake, seed=0)
     assert ours["precision"] == pytest.approx(theirs["precision"], abs=1e-6)
     assert ours["recall"] == pytest.approx(theirs["recall"], abs=1e-6)
@@ -230,8 +230,7 @@ def test_the_order_of_the_samples_does_not_matter(real: Features, classifier: Ex
         assert one[name] == pytest.approx(other[name], rel=1e-5)
 
 
-def test_the_seed_chooses_subsets_and_splits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "KID_SUBSET_SIZE", 50)
+def test_the_seed_chooses_subsets_and_splits() -> None:
     real, fake = gaussian(100, 4, seed=1), gaussian(100, 4, seed=2)
     scores = [score(real, fake, seed=seed) for seed in (0, 0, 1)]
     assert scores[0] == scores[1]
@@ -323,8 +322,44 @@ def test_too_few_images_are_named(n: int) -> None:
 
 def test_the_protocol_says_what_is_done() -> None:
     settings = {"kid_subsets": 100, "isc_splits": 10, "prc_k": 3}
-    assert protocol(360) == {"kid_subset_size": 360, **settings}
-    assert protocol(10_000) == {"kid_subset_size": 1000, **settings}
+    assert protocol(360) == {"n_fake": 3600, "n_real": 360, "kid_subset_size": 180, **settings}
+    for n_real, n_fake in ((10_000, 10_000), (3_000, 10_000), (26_000, 26_000)):
+        assert protocol(n_real) == {"n_fake": n_fake, "n_real": n_real, "kid_subset_size": 1000, **settings}
+
+
+# ---------------------------------------------------------------- unequal sides, and several draws
+
+
+def test_samples_in_blocks_have_the_precision_and_recall_of_equal_sides() -> None:
+    """Ten times as many samples have the mean over ten blocks. All at once, recall would differ."""
+    real, blocks = gaussian(50, 6, seed=0), [gaussian(50, 6, seed=1 + k) for k in range(10)]
+    equal = [score(real, block, seed=0) for block in blocks]
+    many = Features(torch.cat([b.features for b in blocks]), torch.cat([b.logits for b in blocks]))
+    found = score(real, many, seed=0)
+    for name in ("precision", "recall"):
+        assert found[name] == pytest.approx(np.mean([one[name] for one in equal]))
+
+
+def test_kid_has_a_spread_where_the_sides_are_small() -> None:
+    scores = score(gaussian(40, 4, seed=1), gaussian(40, 4, seed=2), seed=0)
+    assert scores["kid_std"] > 0.01
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_kid_of_equal_distributions_is_zero_and_below_where_both_sides_are_stratified(
+    stratified: bool,
+) -> None:
+    """Unbiased over independent draws; two sides with fixed class counts are more alike than chance."""
+    rng = np.random.default_rng(0)
+
+    def side() -> Features:
+        classes = np.repeat(np.arange(5), 12) if stratified else rng.integers(0, 5, 60)
+        points = rng.normal(size=(60, 5)) + 3 * np.eye(5)[classes]
+        return Features(torch.from_numpy(points), torch.zeros(60, 2))
+
+    found = [score(side(), side(), seed=0)["kid_mean"] for _ in range(30)]
+    mean, error = np.mean(found), np.std(found) / np.sqrt(30)
+    assert mean < -8 * error if stratified else abs(mean) < 3 * error
 
 
 # ---------------------------------------------------------------- mode coverage

@@ -39,7 +39,7 @@ def test_whatever_the_metrics_compute_is_declared() -> None:
         for _ in range(2)
     ]
     found = metrics.score(*sides, seed=0) | metrics.mode_coverage(sides[0].logits, labels.numpy())
-    found |= conditional_scores(*sides, labels)
+    found |= conditional_scores(sides[0], labels, sides[1], labels)
     pixels = rng.integers(0, 256, (2, 1, 12, 12), dtype=np.uint8)
     found |= superresolution.restoration_scores(pixels, pixels, pixels)
     assert set(found) == {score.name for score in (*SCORES, *UNRANKED)}
