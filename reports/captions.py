@@ -38,8 +38,15 @@ def protocol(group: Group) -> str:
     best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
     return (
         f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
-        f"features of {features or 'no extractor'}, at the final step{best}."
+        f"features of {features or 'no extractor'}, at the final step{best}.{_real_data(group)}"
     )
+
+
+def _real_data(group: Group) -> str:
+    """What the deviation in the row of real data is, where it has one."""
+    if not any(str(name).startswith("floor_std.") for name in group.runs):
+        return ""
+    return " Real data: as many training images, mean ± standard deviation over draws."
 
 
 def _count(n: Any) -> str:

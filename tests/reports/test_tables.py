@@ -105,6 +105,7 @@ def test_real_data_has_a_spread_where_it_was_scored_in_several_draws(tmp_path: P
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False, fields=std)
     table = tables.scores(group_of(tmp_path))
     assert cell(table, "real data", "FID").text == "2.000 ± 0.021"
+    assert "deviation over draws" in table.caption
     assert cell(table, "real data", "Modes").text == "10 ± 0"
     assert "±" not in cell(table, "real data", "IS").text
 
