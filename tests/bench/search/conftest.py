@@ -33,6 +33,7 @@ def templates(few_subsets: None, tmp_path_factory: pytest.TempPathFactory) -> di
         eval_every=4,
         hyperparameters={"vanilla": small},
         scored_on="val",
+        draws=1,
     )
     context = RunContext(tmp_path_factory.mktemp("plan"), offline=True)
     return {job.model: job for job in plan(spec, context)}
