@@ -47,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # ---------------------------------------------------------------- the shipped classifiers
 
 
-@pytest.mark.parametrize(("name", "accuracy"), [("digits", 0.98), ("mnist", 0.99)])
+@pytest.mark.parametrize(("name", "accuracy"), [("digits", 0.985), ("mnist", 0.993)])
 def test_shipped_weights_are_small_whole_and_tell_how_they_were_made(name: str, accuracy: float) -> None:
     weights = classifier.SHIPPED / f"{name}.safetensors"
     record = json.loads(weights.with_suffix(".json").read_text())
@@ -127,7 +127,7 @@ def test_what_is_not_a_stack_of_uint8_images_is_refused(shipped: Extractor, imag
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (4, 9, 17)])
 def test_the_network_takes_any_shape(shape: tuple[int, int, int]) -> None:
-    net = classifier.network(shape[0], 7).eval()
+    net = classifier.network(shape, 7).eval()
     assert net(classifier.scaled(pixels(2, *shape))).shape == (2, 7)
 
 
@@ -139,7 +139,7 @@ def test_training_is_deterministic_leaves_the_global_generator_alone_and_learns(
     torch.manual_seed(1)
     again = classifier.train(stripes, steps=30)
     assert all(torch.equal(first[name], again[name]) for name in first)
-    net = classifier.network(3, 2)
+    net = classifier.network((3, 8, 12), 2)
     net.load_state_dict(first)
     logits = net.eval()(classifier.scaled(torch.from_numpy(stripes.test.images)))
     assert (logits.argmax(dim=1).numpy() == stripes.test.labels).all()
