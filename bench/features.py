@@ -1,47 +1,94 @@
-"""Train the classifiers on whose features scores are computed.
+"""The classifiers on whose features scores are computed: train one, or measure what its scores see.
 
-python -m bench.features train --dataset mnist        trains the classifier that comes with the package
+python -m bench.features train --dataset mnist          trains the classifier that comes with the package
+python -m bench.features sensitivity --dataset mnist    scores real images that were changed in known ways
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.cli import Parser, chosen, run_main
+from bench.data.datasets import Dataset
 from bench.errors import UsageError
+from bench.scoring.scores import SCORES
 
 
 def parser() -> Parser:
     """The command line."""
-    p = Parser(prog="bench.features", description=main.__doc__)
-    p.add_argument("command", type=chosen(("train",)), metavar="train")
+    p = Parser(prog="bench.features", description=__doc__)
+    p.add_argument("command", type=chosen(("train", "sensitivity")), metavar="train|sensitivity")
     p.add_argument("--dataset", required=True, metavar="NAME", help="as for bench.run")
     p.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
     p.add_argument("--offline", action="store_true", help="never use the network")
     p.add_argument(
         "--out",
         metavar="FILE",
-        help="write FILE.safetensors and FILE.json; in a checkout the default is bench/scoring/weights",
+        help="of train: FILE.safetensors and FILE.json; in a checkout the default is bench/scoring/weights",
     )
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train a classifier in the same way as the classifiers that come with the package."""
+    """Run the command; returns its exit code."""
     given = parser().parse(argv)
 
     from bench.data import datasets
     from bench.scoring import classifier
-    from bench.store import cache as entries
 
+    if given.command == "sensitivity" and given.out is not None:
+        raise UsageError("--out: only train writes files; sensitivity prints a table")
     dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
     classifier.refuse_unlabelled(dataset)
-    out = _out(given.out, dataset.name)
+    if given.command == "train":
+        _train(dataset, _out(given.out, dataset.name))
+    else:
+        with TemporaryDirectory(prefix="gan-bench-sensitivity-") as cache:
+            _sensitivity(dataset, Path(cache))
+    return 0
+
+
+def _train(dataset: Dataset, out: Path) -> None:
+    """Train a classifier in the same way as the classifiers that come with the package."""
+    from bench.scoring import classifier
+    from bench.store import cache as entries
+
     tensors, record = classifier.trained(dataset)
     entries.write(out, tensors, record)
     print(f"{out}.safetensors: right about {record['accuracy']:.2%} of {len(dataset.test)} test images")
-    return 0
+
+
+def _sensitivity(dataset: Dataset, cache: Path) -> None:
+    """Print the scores of changed training images against the test split, as a markdown table."""
+    import torch
+
+    from bench.scoring.evaluator import CLASSIFIER, Evaluator
+    from bench.scoring.extractors import load_extractor
+    from bench.scoring.sensitivity import changes
+
+    extractor = load_extractor(CLASSIFIER, dataset, cache=cache)
+    evaluator = Evaluator(dataset, "test", {CLASSIFIER: extractor}, cache, torch.device("cpu"))
+    shown = [score for score in SCORES if score.needs in (None, "classes")]
+    n = min(len(dataset.train), len(dataset.test))
+    print(
+        f"{n:,} training images of {dataset.name}, changed, against the {len(dataset.test):,} test images:\n"
+    )
+    print(f"| {' | '.join(['change', *(score.label for score in shown)])} |")
+    print(f"|---|{'---:|' * len(shown)}")
+    for change, pixels in changes(dataset, n):
+        print(f"scoring: {change}", file=sys.stderr)
+        images = torch.from_numpy(pixels)
+        found = evaluator.scores(CLASSIFIER, images, extractor(images), seed=0)
+        values = [found[score.name] * score.factor for score in shown]
+        print(f"| {' | '.join([change, *map(_rounded, values)])} |", flush=True)
+
+
+def _rounded(value: float) -> str:
+    """Three digits, but whole numbers in full; nothing below a ten-thousandth."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 4):.3g}"
 
 
 def _out(given: str | None, dataset: str) -> Path:

@@ -45,6 +45,7 @@ SCORING = (
     "bench.scoring.fidelity",
     "bench.scoring.inception",
     "bench.scoring.metrics",
+    "bench.scoring.neighbours",
     "bench.scoring.superresolution",
 )
 """These modules, and every module of ``baselines`` that they import."""

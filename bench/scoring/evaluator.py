@@ -27,6 +27,7 @@ from bench.data.datasets import Dataset, Images
 from bench.scoring import criterion, metrics
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
+from bench.scoring.neighbours import Neighbours
 from bench.scoring.superresolution import bicubic, restoration_scores
 from bench.store import cache as entries
 
@@ -90,6 +91,7 @@ class Evaluator:
     real: dict[str, Features] = field(init=False)
     images: Tensor = field(init=False)
     labels: Tensor | None = field(init=False)
+    neighbours: Neighbours | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.reference = self.dataset.test if self.split == "test" else _held_out(self.dataset)
@@ -98,6 +100,8 @@ class Evaluator:
         self.real = {
             name: real_features(extractor, host, self.cache) for name, extractor in self.extractors.items()
         }
+        if CLASSIFIER in self.extractors:  # so there are labels
+            self.neighbours = Neighbours(self.dataset, self.device)
 
     def __len__(self) -> int:
         return len(self.reference)
@@ -118,9 +122,10 @@ class Evaluator:
         def compute() -> entries.Entry:
             draws = [self._real_draw(k) for k in range(BASELINE_DRAWS)]
             used, index = np.unique(np.concatenate(draws), return_inverse=True)
-            features = extractor(torch.from_numpy(self.dataset.train.images[used]))
+            images = torch.from_numpy(self.dataset.train.images[used])
+            every = extractor(images)
             scores = [
-                self._scores(extractor.name, Features(features.features[k], features.logits[k]), seed=0)
+                self.scores(extractor.name, images[k], Features(every.features[k], every.logits[k]), seed=0)
                 for k in np.split(index, BASELINE_DRAWS)
             ]
             return {}, {"scores": {name: [one[name] for one in scores] for name in scores[0]}}
@@ -229,15 +234,18 @@ class Evaluator:
         scores = {}
         for name, extractor in self.extractors.items():
             features = extractor(images)
-            scores[name] = self._scores(name, features, seed)
+            scores[name] = self.scores(name, images, features, seed)
             if asked is not None and self.labels is not None and name == CLASSIFIER:
                 scores[name] |= conditional_scores(self.real[name], self.labels, features, asked)
         return scores
 
-    def _scores(self, extractor: str, fake: Features, seed: int) -> dict[str, float]:
+    def scores(self, extractor: str, images: Tensor, fake: Features, seed: int) -> dict[str, float]:
+        """The scores of images (N, C, H, W), uint8, of which these are the features."""
         scores = metrics.score(self.real[extractor], fake, seed=seed)
-        if extractor == CLASSIFIER and self.reference.labels is not None:
-            scores |= metrics.mode_coverage(fake.logits, self.reference.labels)
+        labels, n_classes = self.reference.labels, self.dataset.n_classes
+        if extractor == CLASSIFIER and self.neighbours is not None and labels is not None:
+            scores |= metrics.mode_coverage(fake.logits.argmax(dim=1), labels, n_classes)
+            scores |= metrics.mode_coverage(self.neighbours(images), labels, n_classes, "_knn")
         return scores
 
     def _restoration(self, gan: Gan, images: Tensor) -> dict[str, float]:

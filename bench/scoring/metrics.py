@@ -110,26 +110,28 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
     return scores
 
 
-def mode_coverage(logits: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
+def mode_coverage(
+    classes: Tensor, labels: NDArray[np.int64], n_classes: int, judge: str = ""
+) -> dict[str, float]:
     """How many classes the samples cover, and how far their class histogram is from the real one.
 
-    ``logits`` (N, K) are the classifier's for the samples, ``labels`` (M,) those of the real images.
+    ``classes`` (N,) are those that a judge sees in the samples, ``labels`` (M,) those of the real images. The
+    names of the scores end with ``judge``.
 
-    - ``modes``: the number of classes that are covered. A class is covered when the classifier sees it at
+    - ``modes``: the number of classes that are covered. A class is covered when the judge sees it at
       least a tenth as often among the samples as it occurs among the real images. So a single stray
-      sample, or an error of the classifier, covers nothing.
+      sample, or an error of the judge, covers nothing.
     - ``mode_kl``: the Kullback-Leibler divergence of the generated class histogram from the real one,
       in nats: 0 where they are equal, ln K where a balanced set of K classes collapses to one. A class
       without real images counts as half an image, so that the divergence is finite.
     """
-    n_classes = logits.shape[1]
-    fake = np.bincount(logits.argmax(dim=1).cpu().numpy(), minlength=n_classes)
+    fake = np.bincount(classes.cpu().numpy(), minlength=n_classes)
     real = np.bincount(labels, minlength=n_classes)
     p, q = fake / fake.sum(), np.maximum(real, 0.5) / np.maximum(real, 0.5).sum()
     covered = (real > 0) & (10 * fake * real.sum() >= real * fake.sum())
     some = p > 0
     kl = max(0.0, float(np.sum(p[some] * np.log(p[some] / q[some]))))  # rounding can make it negative
-    return {"modes": int(covered.sum()), "mode_kl": kl}
+    return {f"modes{judge}": int(covered.sum()), f"mode_kl{judge}": kl}
 
 
 def _subset_size(n: int) -> int:

@@ -63,6 +63,7 @@ IS = Score("isc_mean", "IS", "higher")
 PRECISION = Score("precision", "Precision", "higher")
 RECALL = Score("recall", "Recall", "higher")
 MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
+MODE_KL_KNN = Score("mode_kl_knn", "kNN mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
 PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
 
@@ -74,6 +75,8 @@ SCORES = (
     RECALL,
     Score("modes", "Modes", "higher", needs="classes"),
     MODE_KL,
+    Score("modes_knn", "kNN modes", "higher", needs="classes"),
+    MODE_KL_KNN,
     COND_ACCURACY,
     Score("class_fid", "Class FID", "lower", needs="label"),
     PSNR,

@@ -1,4 +1,4 @@
-"""The command that trains the classifiers."""
+"""The command that trains the classifiers, and measures what their scores see."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench import features
 from bench.errors import UsageError
-from bench.scoring import classifier
+from bench.scoring import classifier, metrics
 from bench.store import cache
 
 
@@ -31,14 +31,35 @@ def test_the_command_writes_weights_and_record(
     tensors, record = cache.read(out.with_suffix(""))
     assert record["dataset"] == "digits"
     assert record["shape"] == [1, 8, 8]
-    classifier.network(1, 10).load_state_dict(tensors)
+    classifier.network((1, 8, 8), 10).load_state_dict(tensors)
+
+
+@pytest.mark.slow
+def test_the_table_of_what_the_scores_see(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # time
+    assert features.main(["sensitivity", "--dataset", "digits"]) == 0
+    head, empty, *table = capsys.readouterr().out.splitlines()
+    assert head == "360 training images of digits, changed, against the 360 test images:"
+    assert not empty
+    columns = table[0].strip("| ").split(" | ")
+    assert columns[:2] == ["change", "FID"]
+    assert {"Modes", "kNN modes", "Mode KL", "kNN mode KL"} <= set(columns)
+    rows = {row.split(" | ")[0].strip("| "): row.strip("| ").split(" | ") for row in table[2:]}
+    assert {"nothing", "noise, σ = 32", "shift, 1 pixel", "100 images, repeated"} <= rows.keys()
+    for name, modes in (("nothing", "10"), ("noise, σ = 32", "10"), ("without class 0", "9")):
+        assert rows[name][columns.index("Modes")] == rows[name][columns.index("kNN modes")] == modes
+    assert all(len(row) == len(columns) for row in rows.values())
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "train, --dataset"),
-        ("trian --dataset digits", "train: 'trian' is not allowed; .*did you mean 'train'"),
+        ("", r"train\|sensitivity, --dataset"),
+        ("trian --dataset digits", "'trian' is not allowed; .*did you mean 'train'"),
+        ("sensitivity --dataset digits --out x", "--out: only train writes files"),
+        ("sensitivity --dataset folder:unlabelled", "has no labels"),
         ("train --datset digits", "--dataset"),
         ("train --dataset digits --fast", "'--fast' is not a flag of bench.features"),
         ("train --dataset digit", "did you mean 'digits'"),

@@ -436,7 +436,7 @@ def test_losses_or_images_that_are_not_numbers_or_absurd_end_a_run_as_diverged(f
     }
     scores = found["collapses"]["metrics"]["classifier"]
     assert all(math.isfinite(value) for value in scores.values())
-    assert (scores["isc_mean"], scores["modes"]) == (pytest.approx(1), 1)
+    assert (scores["isc_mean"], scores["modes"], scores["modes_knn"]) == (pytest.approx(1), 1, 1)
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def scores() -> dict[str, float]:
     small, large = images(4, 1, 8, 8), images(4, 3, 16, 16)
     return {
         **metrics.score(real, fake, seed=0),
-        **metrics.mode_coverage(fake.logits, np.arange(N) % K),
+        **metrics.mode_coverage(fake.logits.argmax(1), np.arange(N) % K, K),
         **conditional_scores(real, labels, fake, labels),
         **{f"small {k}": v for k, v in restoration_scores(small // 2, small // 3, small).items()},
         **{f"large {k}": v for k, v in restoration_scores(large // 2, large // 3, large).items()},

@@ -22,6 +22,7 @@ from bench.scoring import metrics
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.extractors import load_extractor
 from bench.scoring.features import Extractor, Features, cache_key, real_features
+from bench.scoring.neighbours import Neighbours
 from bench.store import cache
 
 
@@ -136,11 +137,13 @@ def test_real_images_are_scored_once_and_the_scores_are_kept_to_the_bit(
     again = of_classifier(digits, tmp_path).real_data_baseline()
     assert scored == [3600] * 5, "another run scores nothing"
     assert digits.test.labels is not None
+    neighbours = Neighbours(digits, torch.device("cpu"))
     for k in (0, 4):
-        chosen = evaluator._real_draw(k)
-        features = evaluator.extractors["classifier"](torch.from_numpy(digits.train.images[chosen]))
+        images = torch.from_numpy(digits.train.images[evaluator._real_draw(k)])
+        features = evaluator.extractors["classifier"](images)
         expected = metrics.score(evaluator.real["classifier"], features, seed=0)
-        expected |= metrics.mode_coverage(features.logits, digits.test.labels)
+        for judge, classes in {"": features.logits.argmax(1), "_knn": neighbours(images)}.items():
+            expected |= metrics.mode_coverage(classes, digits.test.labels, 10, judge)
         assert {name: values[k] for name, values in first["classifier"].items()} == expected
     assert json.dumps(first) == json.dumps(again), "values and their order"
 

@@ -38,7 +38,9 @@ def test_whatever_the_metrics_compute_is_declared() -> None:
         )
         for _ in range(2)
     ]
-    found = metrics.score(*sides, seed=0) | metrics.mode_coverage(sides[0].logits, labels.numpy())
+    found = metrics.score(*sides, seed=0)
+    for judge in ("", "_knn"):
+        found |= metrics.mode_coverage(labels, labels.numpy(), 10, judge)
     found |= conditional_scores(sides[0], labels, sides[1], labels)
     pixels = rng.integers(0, 256, (2, 1, 12, 12), dtype=np.uint8)
     found |= superresolution.restoration_scores(pixels, pixels, pixels)

@@ -1,0 +1,90 @@
+"""What each score sees and misses: the scores of real images that were changed in known ways.
+
+Letters beside arrays: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bench.data.datasets import Dataset, Images
+
+Pixels = NDArray[np.uint8]
+Change = tuple[str, Pixels]
+
+REPEATED = 100
+NOISE = (16, 32)
+"""Standard deviations, of 255."""
+BLUR = (0.8, 1.2)
+SHIFT = (1, 3)
+"""Pixels of an image that is 28 pixels wide; see :func:`pixels_of`."""
+DROPPED = (1, 3)
+"""Classes."""
+
+
+def changes(dataset: Dataset, n: int) -> Iterator[Change]:
+    """What was changed, and ``n`` training images (N, C, H, W) with that change; first those without any.
+
+    The same images are changed each time, but for those that take the place of dropped classes.
+    """
+    everything = _shuffled(dataset.train)
+    images = everything.images[:n]
+    yield "nothing", images
+    for deviation in NOISE:
+        yield f"noise, σ = {deviation}", noisy(images, deviation)
+    for sigma in pixels_of(BLUR, images):
+        yield f"blur, {sigma:g} pixels", blurred(images, sigma)
+    yield "darker, × 0.75", scaled(images, 0.75)
+    yield "brighter, × 1.25", scaled(images, 1.25)
+    for shift in sorted({max(1, round(each)) for each in pixels_of(SHIFT, images)}):
+        yield f"shift, {shift} pixel{'s' * (shift > 1)}", shifted(images, shift)
+    for k in DROPPED:
+        if k < dataset.n_classes:
+            name = "class 0" if k == 1 else f"classes 0 to {k - 1}"
+            yield f"without {name}", without(everything, range(k), n)
+    yield f"{REPEATED} images, repeated", np.resize(images[:REPEATED], images.shape)
+
+
+def pixels_of(lengths: tuple[float, ...], images: Pixels) -> list[float]:
+    """Lengths for images of this size: as given from a width of 28 pixels on, half of it for smaller ones."""
+    return [length if images.shape[-1] >= 28 else length / 2 for length in lengths]
+
+
+def noisy(images: Pixels, deviation: float) -> Pixels:
+    """Gaussian noise of this standard deviation on every pixel."""
+    return _uint8(images + deviation * np.random.RandomState(0).standard_normal(images.shape))
+
+
+def blurred(images: Pixels, sigma: float) -> Pixels:
+    """A Gaussian filter of this standard deviation in pixels."""
+    return _uint8(ndimage.gaussian_filter(images.astype(np.float32), (0, 0, sigma, sigma), mode="nearest"))
+
+
+def scaled(images: Pixels, factor: float) -> Pixels:
+    """Every pixel times a factor."""
+    return _uint8(images * np.float32(factor))
+
+
+def shifted(images: Pixels, pixels: int) -> Pixels:
+    """Moved to the right; the left column fills the gap."""
+    return np.pad(images, ((0, 0), (0, 0), (0, 0), (pixels, 0)), mode="edge")[..., :-pixels]
+
+
+def without(images: Images, classes: range, n: int) -> Pixels:
+    """The first ``n`` images of other classes; from the beginning again where there are fewer."""
+    assert images.labels is not None
+    others = images.images[~np.isin(images.labels, classes)]
+    return np.resize(others, (n, *others.shape[1:]))
+
+
+def _shuffled(images: Images) -> Images:
+    """The order from which the scores of real data take their images, too."""
+    return images[np.random.Generator(np.random.PCG64(0)).permutation(len(images))]
+
+
+def _uint8(images: NDArray[np.floating]) -> Pixels:
+    return np.asarray(np.rint(images).clip(0, 255), dtype=np.uint8)
