@@ -72,7 +72,7 @@ def _sensitivity(dataset: Dataset, cache: Path) -> None:
     extractor = load_extractor(CLASSIFIER, dataset, cache=cache)
     evaluator = Evaluator(dataset, "test", {CLASSIFIER: extractor}, cache, torch.device("cpu"))
     shown = [score for score in SCORES if score.needs in (None, "classes")]
-    n = min(len(dataset.train), len(dataset.test))
+    n = evaluator.n_fake
     print(
         f"{n:,} training images of {dataset.name}, changed, against the {len(dataset.test):,} test images:\n"
     )

@@ -29,10 +29,12 @@ DROPPED = (1, 3)
 def changes(dataset: Dataset, n: int) -> Iterator[Change]:
     """What was changed, and ``n`` training images (N, C, H, W) with that change; first those without any.
 
-    The same images are changed each time, but for those that take the place of dropped classes.
+    They are the same images each time, but for those that take the place of dropped classes. Where there are
+    fewer than ``n``, they are used again in the same order, so that none comes twice in a block of the size
+    of the test split, in which precision and recall are computed.
     """
-    everything = _shuffled(dataset.train)
-    images = everything.images[:n]
+    everything = dataset.train[np.random.RandomState(0).permutation(len(dataset.train))]
+    images = first(everything.images, n)
     yield "nothing", images
     for deviation in NOISE:
         yield f"noise, σ = {deviation}", noisy(images, deviation)
@@ -45,8 +47,13 @@ def changes(dataset: Dataset, n: int) -> Iterator[Change]:
     for k in DROPPED:
         if k < dataset.n_classes:
             name = "class 0" if k == 1 else f"classes 0 to {k - 1}"
-            yield f"without {name}", without(everything, range(k), n)
-    yield f"{REPEATED} images, repeated", np.resize(images[:REPEATED], images.shape)
+            yield f"without {name}", first(without(everything, range(k)), n)
+    yield f"{REPEATED} images, repeated", first(images[:REPEATED], n)
+
+
+def first(images: Pixels, n: int) -> Pixels:
+    """The first ``n`` images; from the beginning again where there are fewer."""
+    return np.resize(images, (n, *images.shape[1:]))
 
 
 def pixels_of(lengths: tuple[float, ...], images: Pixels) -> list[float]:
@@ -74,16 +81,10 @@ def shifted(images: Pixels, pixels: int) -> Pixels:
     return np.pad(images, ((0, 0), (0, 0), (0, 0), (pixels, 0)), mode="edge")[..., :-pixels]
 
 
-def without(images: Images, classes: range, n: int) -> Pixels:
-    """The first ``n`` images of other classes; from the beginning again where there are fewer."""
+def without(images: Images, classes: range) -> Pixels:
+    """The images of all other classes."""
     assert images.labels is not None
-    others = images.images[~np.isin(images.labels, classes)]
-    return np.resize(others, (n, *others.shape[1:]))
-
-
-def _shuffled(images: Images) -> Images:
-    """The order from which the scores of real data take their images, too."""
-    return images[np.random.Generator(np.random.PCG64(0)).permutation(len(images))]
+    return images.images[~np.isin(images.labels, classes)]
 
 
 def _uint8(images: NDArray[np.floating]) -> Pixels:

@@ -41,7 +41,7 @@ def test_the_table_of_what_the_scores_see(
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # time
     assert features.main(["sensitivity", "--dataset", "digits"]) == 0
     head, empty, *table = capsys.readouterr().out.splitlines()
-    assert head == "360 training images of digits, changed, against the 360 test images:"
+    assert head == "3,600 training images of digits, changed, against the 360 test images:"
     assert not empty
     columns = table[0].strip("| ").split(" | ")
     assert columns[:2] == ["change", "FID"]
