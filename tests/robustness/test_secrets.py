@@ -11,7 +11,7 @@ from pathlib import Path
 
 import commands
 import pytest
-from test_tune import QUICK, _tune, cheaper, study_folder, summary
+from small_searches import QUICK, cheaper, command, study_folder, summary
 
 from bench import cli, tune, where
 from bench.execution import launch
@@ -44,8 +44,8 @@ def found_in(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_search_leaves_its_password_nowhere(fast_path: Path) -> None:
     words = (*WORDS, "--workers", "1", "--storage", database(fast_path))
-    command = commands.start(fast_path, before=partial(_tune, words, False), to=fast_path / "printed")
-    assert command.wait() == 0, command.err
+    done = commands.run(fast_path, before=partial(command, words, False), to=fast_path / "printed")
+    assert done.wait() == 0, done.err
     assert (fast_path / "study.db").exists()
     assert found_in(fast_path) == []
     assert summary(fast_path)["storage"].endswith("study.db?mode=***&uri=***&password=***")

@@ -64,7 +64,7 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {seconds} s for {condition}"
-        time.sleep(0.01)
+        time.sleep(0.03)  # not less: others compute meanwhile
     return value
 
 

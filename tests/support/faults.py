@@ -48,16 +48,18 @@ def faulty(
             case "starves":
                 torch.empty(2**50)
             case "sleeps":
-                time.sleep(0.1)
+                marker = os.environ.get("FAULTS_MARKER")
+                if marker is None or not Path(marker).exists():
+                    time.sleep(0.1)
             case "hangs":
                 Path(os.environ["FAULTS_MARKER"]).touch()
                 time.sleep(1000)
             case "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "dies once":
-                marker = Path(os.environ["FAULTS_MARKER"])
-                if not marker.exists():
-                    marker.touch()
+                once = Path(os.environ["FAULTS_MARKER"])
+                if not once.exists():
+                    once.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
             case "nan":
                 value = value * float("nan")

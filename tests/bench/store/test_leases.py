@@ -301,18 +301,25 @@ def test_two_commands_on_one_folder_compute_each_run_once_and_agree(
 
 @pytest.mark.slow
 def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path) -> None:
-    first = start(fast_path, *RUN, "--steps", "1000", "--seeds", "1", before=without_report)
+    """The first is slow, and the second quick once the first is gone."""
+    words = ("--models", "faults:faulty", "--set", "faults:faulty.fault=sleeps", "faults:faulty.at=1")
+    words += ("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "60", "--seeds", "1")
+    words += ("--workers", "0", "--draws", "1", "--eval-every", "60", "--checkpoint-every", "0")
+    hurry = fast_path / "hurry"
+
+    def begin(folder: Path, to: str) -> commands.Command:
+        return start(folder, *words, before=without_report, to=fast_path / to, FAULTS_MARKER=str(hurry))
+
+    first = begin(fast_path, "first")
     wait_for(begun(fast_path))
-    second = start(
-        fast_path, *RUN, "--steps", "1000", "--seeds", "1", before=without_report, to=fast_path / "to"
-    )
+    second = begin(fast_path, "second")
     wait_for(lambda: second.err)
     assert second.err == f"waiting for runs that process {first.pid} on {os.uname().nodename} computes\n"
     first.kill(signal.SIGKILL)
     first.wait()
-    assert second.wait() == 0
-    alone = commands.run(fast_path / "alone", *RUN, "--steps", "1000", "--seeds", "1", before=without_report)
-    assert alone.wait() == 0
+    hurry.touch()
+    alone = begin(fast_path / "alone", "third")
+    assert (second.wait(), alone.wait()) == (0, 0)
     assert numbers(folders(fast_path)[0]) == numbers(folders(fast_path / "alone")[0])
 
 
