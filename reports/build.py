@@ -189,6 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         for group in report.groups:
             print(trace(group))
+    for table in report.tables:
+        if table.verdict:
+            print(printable(table.verdict))
     for gone in report.removed:
         print(f"removed {printable(gone)}: of an earlier report", file=sys.stderr)
     for written in report.files:

@@ -20,8 +20,9 @@ def protocol(group: Group) -> str:
     numbers = sorted(set(group.runs["seed"]))
     precision = p.get("precision", "float32")
     rounded = "" if precision == "float32" else f" in {precision}"
+    each = group.summary["n"]
     trained = (
-        f"Mean ± standard deviation over {len(numbers)} training seed{'s' * (len(numbers) > 1)} "
+        f"Mean ± standard deviation over {span(each)} training seed{'s' * (max(each) > 1)} "
         f"({ranges(numbers)}), trained for {span(group.runs['steps'])} generator updates on "
         f"{group.dataset}{rounded} (data {short(p.get('dataset.sha256', 'unknown'))})."
     )
@@ -55,9 +56,9 @@ def _count(n: Any) -> str:
 
 def training(group: Group) -> str:
     """How many seeds were trained, for how long."""
-    numbers = set(group.runs["seed"])
-    n = len(numbers)
-    return f"{n} seed{'s' * (n > 1)} ({ranges(numbers)}), {span(group.runs['steps'])} steps"
+    each = group.summary["n"]
+    numbers = ranges(set(group.runs["seed"]))
+    return f"{span(each)} seed{'s' * (max(each) > 1)} ({numbers}), {span(group.runs['steps'])} steps"
 
 
 def scoring(group: Group) -> str:
@@ -80,7 +81,7 @@ def marks(group: Group, extractor: str) -> str:
     }
     found = ["a dot per seed, a tick at the mean"]
     if sizes:
-        found.append(f"a bar for its 95 % BCa bootstrap interval over {span(sizes)} seeds")
+        found.append(f"a bar for its 95 % t interval over {span(sizes)} seeds")
         if (group.summary[[f"{name}.n" for name in names]] < FEWEST_FOR_INTERVAL).any(axis=None):
             found.append(f"none of fewer than {FEWEST_FOR_INTERVAL}")
     lines = dict.fromkeys(who for score in known for who in group.references(extractor, score))

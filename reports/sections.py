@@ -43,6 +43,6 @@ def section(group: Group, baseline: str) -> Section:
         tables.scores(group),
         tables.training(group),
         tables.sources(group),
-        tables.pairs(group, compared, "baseline"),
-        tables.pairs(group, compared, "all pairs"),
+        tables.pairs(group, compared, baseline=True),
+        tables.pairs(group, compared, baseline=False),
     )

@@ -42,7 +42,10 @@ def test_one_command_gives_all_of_it(
     tables = {"table.md", "table.tex", "table.csv", "comparisons.csv", "runs.csv", "report.html"}
     figures = {"curves", "scores", "convergence", "precision_recall", "profile", "samples", "filmstrip"}
     assert written == tables | {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")}
-    assert sorted(capsys.readouterr().out.split()) == sorted(str(tmp_path / name) for name in written)
+    verdict, *files = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("On digits after 400 steps ")
+    assert sorted(files) == sorted(str(tmp_path / name) for name in written)
+    assert (tmp_path / "report.html").read_text().count(verdict) == 1
 
 
 @pytest.mark.slow
@@ -89,7 +92,7 @@ def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) 
     assert "interval" not in captions(results, tmp_path / "three")["scores"]
     fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "six")["scores"]
-    assert "95 % BCa bootstrap interval over 6 seeds; dashed: real data." in scores
+    assert "95 % t interval over 6 seeds; dashed: real data." in scores
     fake_runs.study(tmp_path / "runs", {"dcgan": 40}, seeds=range(2), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "two")["scores"]
     assert "interval over 6 seeds, none of fewer than 5;" in scores
