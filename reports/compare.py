@@ -47,9 +47,8 @@ class Tests:
     @property
     def smallest(self) -> float:
         """The smallest corrected p that so few seeds can give, whatever the scores; NaN without a pair."""
-        sizes = [self.outcomes[run_id].size for run_id in self.tested]
-        reach = [stats.smallest_p(a, b) for a, b in combinations(sizes, 2)]
-        return min(reach) * self.pairs if reach else math.nan
+        sizes = sorted(self.outcomes[run_id].size for run_id in self.tested)[-2:]
+        return stats.smallest_p(*sizes) * self.pairs if len(sizes) == 2 else math.nan
 
     def corrected(self, a: str, b: str) -> float:
         """The corrected p of two configurations; NaN where they were not tested."""
@@ -76,7 +75,8 @@ def pairwise(group: Group, name: str, score: Score, baseline: str | None = None)
     number = math.comb(len(tested), 2)
     pairs = list(combinations(tested, 2))
     if number > MOST_PAIRS:
-        pairs = [pair for pair in pairs if {best(group, found, name), baseline} & {*pair}]
+        centres = {best(group, found, name), baseline}
+        pairs = [pair for pair in pairs if centres & {*pair}]
     p = [stats.permutation_p(outcomes[a], outcomes[b]) for a, b in pairs]
     corrected = stats.holm(p) if number <= MOST_PAIRS else np.minimum(1.0, np.array(p) * number)
     return Tests(
