@@ -68,7 +68,7 @@ def build(
         UsageError: no runs yet, or none of the baseline asked for.
         NoUsableRecordError: runs, but no record among them that can be read.
     """
-    from reports import environments, groups, private, searches, sections, write
+    from reports import across, environments, groups, private, searches, sections, write
     from reports import runs as loading
 
     if not all(root.is_dir() for root in roots):
@@ -89,9 +89,10 @@ def build(
         searches=studies,
         skipped=[hide.prose(line) for line in [*skipped, *unread]],
         hide=hide,
+        across=across.across(found),
     )
     written = write.write(content, out, formats, quick=quick)
-    tables = [table for section in content.sections for table in section.tables]
+    tables = [*content.across_tables, *(table for s in content.sections for table in s.tables)]
     return Report(runs, found, tables, written.pictures, written.files, written.removed, [*skipped, *unread])
 
 
