@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.scoring.scores import COND_ACCURACY
+from reports.across import Across
 from reports.figures.canvas import MOST_BANDS
 from reports.figures.samples import HEADS
 from reports.groups import Group
 from reports.searches import Search
 from reports.stats import FEWEST_FOR_INTERVAL
-from reports.words import ranges, seeds, short, span
+from reports.words import listed, ranges, seeds, short, span
 
 
 def protocol(group: Group) -> str:
@@ -109,4 +110,18 @@ def budget(searches: Sequence[Search]) -> str:
     return (
         f"Expected best validation {first.objective} of a search on {first.dataset} against its number of "
         f"trials{band}. For random search it is an estimate; for other samplers it describes this search."
+    )
+
+
+def ranks(found: Across) -> str:
+    """The caption of the figure over several data sets."""
+    names = listed([setting.dataset for setting in found.settings])
+    bars = (
+        "bars join models that are not told apart (Nemenyi test, 5 %)"
+        if found.can_tell
+        else "there are no bars, since ranks on so few data sets cannot tell models apart"
+    )
+    return (
+        f"Mean ranks over {names}; {bars}. Below: interquartile mean of the scores with its 95 % stratified "
+        f"bootstrap interval over seeds, {found.task}."
     )

@@ -103,6 +103,7 @@ def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict
         "sources": section.sources,
         "against": section.against,
         "pairs": section.pairs,
+        "reach": section.reach,
         "pictures": _shown(pictures, group.number),
         "protocol": {name: shown(value) for name, value in group.protocol.items()},
         "configurations": [

@@ -67,6 +67,10 @@ class _Judge:
         whose = f" ({extractor})" if len(group.extractors) > 1 else ""
         self.name = f"{score.short}{whose}"
         self.extreme = "lowest" if score.better == "lower" else "highest"
+        means = [cell.value for cell in self.cells.values() if not math.isnan(cell.value)]
+        record = (min if score.better == "lower" else max)(means)
+        ranked = self.best is None or self.cells[self.best].value == record
+        self.among = "" if ranked else " of the ranked models"
 
     def verdict(self, where: str) -> Verdict:
         scored = list(self.tests.outcomes)
@@ -94,7 +98,8 @@ class _Judge:
         else:
             return self._compared(where, self.best)
         return Verdict(
-            f"{text} The {self.extreme} mean is that of {self._value(leader)}.{self._below()}", None
+            f"{text} The {self.extreme} mean{self.among} is that of {self._value(leader)}.{self._below()}",
+            None,
         )
 
     def _compared(self, where: str, best: str) -> Verdict:
@@ -103,7 +108,10 @@ class _Judge:
         left = [run_id for run_id in others if run_id not in told]
         winner = self.labels[best] if len(told) == len(self.tests.outcomes) - 1 else None
         mean = "" if winner else "mean "
-        text = f"{where} {self.labels[best]} has the {self.extreme} {mean}{self.name} ({self._numbers(best)})"
+        text = (
+            f"{where} {self.labels[best]} has the {self.extreme} {mean}{self.name}{self.among} "
+            f"({self._numbers(best)})"
+        )
         corrected = f"; p is corrected for {self._pairs()}" if self.tests.pairs > 1 else ""
         if not told:
             text += (

@@ -132,14 +132,17 @@ class _Writer:
             if all(standing.label in known for standing in found.standings):
                 figure = ranks.figure(found, known)
                 if figure is not None:
-                    caption = f"{across.verdict(found)} {across.caption(found)}"
-                    self.figure(page.ACROSS, f"ranks_{slug(found.task)}", caption, figure)
+                    name = f"ranks_{slug(found.task)}"
+                    self.figure(page.ACROSS, name, captions.ranks(found), figure)
 
     def csv(self) -> None:
         groups = [section.group for section in self.content.sections]
         rows = {g.number: g.summary.assign(environments=environments.of_rows(g)) for g in groups}
         self.text("table.csv", _csv(rows))
         self.text("comparisons.csv", _csv({s.group.number: s.compared for s in self.content.sections}))
+        reached = {s.group.number: s.reached.runs for s in self.content.sections if s.reached}
+        if reached:
+            self.text("target.csv", _csv(reached))
         if self.content.across:
             self.text("across.csv", sheets.to_csv(across.frame(self.content.across)))
         hidden = ["evals", "folder", "record"]  # the place is the folder without what a report hides

@@ -72,7 +72,7 @@ def test_failures_and_single_seeds_are_named_and_win_nothing(tmp_path: Path) -> 
         status = "diverged" if seed else "finished"
         fake_runs.run(tmp_path, model="shaky", seed=seed, fid=2.0, status=status, images=False)
     found = verdict(group_of(tmp_path))
-    assert found.text.startswith("On digits after 400 steps a has the lowest mean FID")
+    assert found.text.startswith("On digits after 400 steps a has the lowest mean FID of the ranked models (")
     assert "One seed, in no test: lone." in found.text
     assert found.text.endswith("Failed, and so not ranked: shaky in 4 of 5 runs.")
     assert found.winner is None
