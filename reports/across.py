@@ -198,13 +198,13 @@ def verdict(found: Across) -> str:
             f"{found.critical:.2g}, the largest possible one {k - 1}. The wins and losses say what each data "
             "set tells."
         )
+    tests = f"critical difference {found.critical:.2g}"
+    if not math.isnan(found.friedman):
+        tests = f"Friedman p = {found.friedman:.2g}, {tests}".replace("p = 0,", "p < 0.0001,")
     told = [s.label for s in found.standings if s.rank - best.rank >= found.critical]
-    if not told:
-        return f"{text}, but is told apart from no other model (critical difference {found.critical:.2g})."
-    return (
-        f"{text}. It is told apart from {listed(told)} (Nemenyi test, critical difference "
-        f"{found.critical:.2g})."
-    )
+    if found.friedman > compare.LEVEL or not told:
+        return f"{text}, but is told apart from no other model ({tests})."
+    return f"{text}. It is told apart from {listed(told)} (Nemenyi test; {tests})."
 
 
 def table(found: Across) -> Table:

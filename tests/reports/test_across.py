@@ -62,6 +62,20 @@ def test_two_data_sets_draw_no_bars_and_say_so(study: Path) -> None:
     assert "ranks on so few data sets cannot tell 3 models apart" in across.verdict(found)
 
 
+def test_many_data_sets_tell_models_apart(tmp_path: Path) -> None:
+    """On six data sets the ranks of three models are the same: the critical difference is 1.35."""
+    for name in ("a", "b", "c", "d", "e", "f"):
+        models = {"dcgan": 20, "lsgan": 30, "vanilla": 40}
+        fake_runs.study(tmp_path, models, dataset=name, seeds=range(2), spread=0.1, images=False)
+    found = found_in(tmp_path)
+    assert found.can_tell
+    assert across.verdict(found) == (
+        "Over 6 data sets (a, b, c, d, e and f) dcgan has the best mean rank (1 of 3 models). It is told "
+        "apart from vanilla (Nemenyi test; Friedman p < 0.0001, critical difference 1.4)."
+    )
+    assert any("too few seeds for any pair" in note for note in across.table(found).notes)
+
+
 @pytest.mark.slow
 def test_it_is_in_every_format(study: Path, tmp_path: Path) -> None:
     report = build.build([study], tmp_path)
