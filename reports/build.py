@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from reports.groups import Group
     from reports.page import Picture
     from reports.tables.text import Table
+    from reports.target import Target
 
 FORMATS = ("markdown", "latex", "csv", "html")
 
@@ -52,6 +53,7 @@ def build(
     quick: bool = False,
     strict_environment: bool = False,
     with_machine: bool = False,
+    target: Target | None = None,
 ) -> Report:
     """Write the report on all runs below ``roots`` into ``out``.
 
@@ -61,14 +63,14 @@ def build(
     Formats and figures that an earlier report left in ``out`` are renewed too, or removed where there is
     nothing to draw any more: no part of a report is older than another. ``strict_environment`` refuses tables
     whose runs were computed in several environments; nothing is written then. ``with_machine`` keeps names of
-    hosts and absolute paths.
+    hosts and absolute paths. ``target``: the score of the table of times, see :func:`reports.target.reached`.
 
     Raises:
         MixedEnvironmentError: with ``strict_environment``.
-        UsageError: no runs yet, or none of the baseline asked for.
+        UsageError: no runs yet, none of the baseline asked for, or none scored along the way with ``target``.
         NoUsableRecordError: runs, but no record among them that can be read.
     """
-    from reports import environments, groups, private, searches, sections, write
+    from reports import across, environments, groups, private, searches, sections, write
     from reports import runs as loading
 
     if not all(root.is_dir() for root in roots):
@@ -82,16 +84,20 @@ def build(
     found = groups.groups(runs)
     if strict_environment:
         environments.refuse_mixed(found)
+    parts = [sections.section(group, baseline or "vanilla", target) for group in found]
+    if target is not None and not any(part.reached for part in parts):
+        raise UsageError(f"--target {target.score.name}: no run was scored with it along the way")
     studies, unread = searches.load(roots)
     content = write.Content(
         runs=runs,
-        sections=[sections.section(group, baseline or "vanilla") for group in found],
+        sections=parts,
         searches=studies,
         skipped=[hide.prose(line) for line in [*skipped, *unread]],
         hide=hide,
+        across=across.across(found),
     )
     written = write.write(content, out, formats, quick=quick)
-    tables = [table for section in content.sections for table in section.tables]
+    tables = [*content.across_tables, *(table for s in content.sections for table in s.tables)]
     return Report(runs, found, tables, written.pictures, written.files, written.removed, [*skipped, *unread])
 
 
@@ -154,6 +160,11 @@ def parser() -> Parser:
         action="store_true",
         help="write names of hosts and absolute paths too, which are left out otherwise",
     )
+    p.add_argument(
+        "--target",
+        metavar="NAME=VALUE",
+        help="tell when each run reaches this score, as in fid=5; default: the baseline's median final score",
+    )
     p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
     return p
 
@@ -166,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parser().parse(argv)
     from reports.environments import MixedEnvironmentError
+    from reports.target import parse
 
     out = args.out or args.roots[0] / "report"
     gc.set_threshold(100_000)  # of 1,000 runs' objects hardly any is garbage: looking for it takes a tenth
@@ -177,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             baseline=args.baseline,
             strict_environment=args.strict_environment,
             with_machine=args.with_machine,
+            target=parse(args.target) if args.target else None,
         )
     except (NoUsableRecordError, DamagedRecordError, MixedEnvironmentError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
@@ -189,6 +202,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.trace:
         for group in report.groups:
             print(trace(group))
+    for table in report.tables:
+        if table.verdict:
+            print(printable(table.verdict))
     for gone in report.removed:
         print(f"removed {printable(gone)}: of an earlier report", file=sys.stderr)
     for written in report.files:

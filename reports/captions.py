@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.scoring.scores import COND_ACCURACY
+from reports.across import Across
 from reports.figures.canvas import MOST_BANDS
 from reports.figures.samples import HEADS
 from reports.groups import Group
 from reports.searches import Search
 from reports.stats import FEWEST_FOR_INTERVAL
-from reports.words import ranges, seeds, short, span
+from reports.words import listed, ranges, seeds, short, span
 
 
 def protocol(group: Group) -> str:
@@ -20,8 +21,9 @@ def protocol(group: Group) -> str:
     numbers = sorted(set(group.runs["seed"]))
     precision = p.get("precision", "float32")
     rounded = "" if precision == "float32" else f" in {precision}"
+    each = group.summary["n"]
     trained = (
-        f"Mean ± standard deviation over {len(numbers)} training seed{'s' * (len(numbers) > 1)} "
+        f"Mean ± standard deviation over {span(each)} training seed{'s' * (max(each) > 1)} "
         f"({ranges(numbers)}), trained for {span(group.runs['steps'])} generator updates on "
         f"{group.dataset}{rounded} (data {short(p.get('dataset.sha256', 'unknown'))})."
     )
@@ -55,9 +57,9 @@ def _count(n: Any) -> str:
 
 def training(group: Group) -> str:
     """How many seeds were trained, for how long."""
-    numbers = set(group.runs["seed"])
-    n = len(numbers)
-    return f"{n} seed{'s' * (n > 1)} ({ranges(numbers)}), {span(group.runs['steps'])} steps"
+    each = group.summary["n"]
+    numbers = ranges(set(group.runs["seed"]))
+    return f"{span(each)} seed{'s' * (max(each) > 1)} ({numbers}), {span(group.runs['steps'])} steps"
 
 
 def scoring(group: Group) -> str:
@@ -80,7 +82,7 @@ def marks(group: Group, extractor: str) -> str:
     }
     found = ["a dot per seed, a tick at the mean"]
     if sizes:
-        found.append(f"a bar for its 95 % BCa bootstrap interval over {span(sizes)} seeds")
+        found.append(f"a bar for its 95 % t interval over {span(sizes)} seeds")
         if (group.summary[[f"{name}.n" for name in names]] < FEWEST_FOR_INTERVAL).any(axis=None):
             found.append(f"none of fewer than {FEWEST_FOR_INTERVAL}")
     lines = dict.fromkeys(who for score in known for who in group.references(extractor, score))
@@ -108,4 +110,18 @@ def budget(searches: Sequence[Search]) -> str:
     return (
         f"Expected best validation {first.objective} of a search on {first.dataset} against its number of "
         f"trials{band}. For random search it is an estimate; for other samplers it describes this search."
+    )
+
+
+def ranks(found: Across) -> str:
+    """The caption of the figure over several data sets."""
+    names = listed([setting.dataset for setting in found.settings])
+    bars = (
+        "bars join models that are not told apart (Nemenyi test, 5 %)"
+        if found.can_tell
+        else "there are no bars, since ranks on so few data sets cannot tell models apart"
+    )
+    return (
+        f"Mean ranks over {names}; {bars}. Below: interquartile mean of the scores with its 95 % stratified "
+        f"bootstrap interval over seeds, {found.task}."
     )

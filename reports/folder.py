@@ -16,7 +16,7 @@ LIST = "files.json"
 FILES: Mapping[str, tuple[str, ...]] = {
     "markdown": ("table.md",),
     "latex": ("table.tex",),
-    "csv": ("table.csv", "comparisons.csv", "runs.csv"),
+    "csv": ("table.csv", "comparisons.csv", "runs.csv", "across.csv", "target.csv"),
     "html": ("report.html",),
 }
 """Format -> the files that it is written to."""

@@ -165,11 +165,15 @@ def _scoring(group: Group) -> Mapping[str, str]:
 
 
 def _sorted(group: Group) -> Group:
-    """The group with its summary ordered by its first score, best first, those without it last."""
-    for extractor in group.extractors:
-        for score in group.scores(extractor):
-            ordered = group.summary.sort_values(
-                [f"{score.column(extractor)}.mean", "label"], ascending=[score.better == "lower", True]
-            )
-            return replace(group, summary=ordered.reset_index(drop=True))
-    return replace(group, summary=group.summary.sort_values("label").reset_index(drop=True))
+    """The group with its summary ordered by its first score, best first.
+
+    Below stand those with failed runs, by the fraction that failed, never by the mean of what survived.
+    """
+    summary = group.summary
+    keys = pd.DataFrame({"failed": summary["failures"] / summary["n"], "label": summary["label"]})
+    for name, score in [(s.column(e), s) for e in group.extractors for s in group.scores(e)][:1]:
+        means = summary[f"{name}.mean"].astype(float)
+        keys["unscored"] = means.isna()
+        keys["mean"] = (means if score.better == "lower" else -means).where(summary["failures"] == 0)
+    order = keys.sort_values([name for name in ("failed", "unscored", "mean", "label") if name in keys]).index
+    return replace(group, summary=summary.loc[order].reset_index(drop=True))

@@ -23,12 +23,14 @@ from reports.sections import Section
 from reports.tables import tables, text
 from reports.words import shown
 
+ACROSS = -1
+"""The number of figures over several data sets."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that was written: its group's number (0: of searches), what it shows, and its PNG."""
+    """A figure that was written: its group's number (or 0, of searches, or ACROSS), caption, and PNG."""
 
     group: int
     caption: str
@@ -42,8 +44,11 @@ def render(
     skipped: Sequence[str],
     names: Mapping[int, Mapping[str, str]] | None = None,
     hide: Hider = SHOW_ALL,
+    across: Sequence[text.Table] = (),
 ) -> str:
-    """The page. ``names``: group number -> the names that its figures shorten, and what they stand for.
+    """The page. ``across``: tables over several data sets.
+
+    ``names``: group number -> the names that its figures shorten, and what they stand for.
 
     Texts from records are escaped. Besides, a policy in the page's head forbids all that is not its own.
     """
@@ -75,6 +80,8 @@ def render(
             }
             for section in sections
         ],
+        across=across,
+        across_pictures=_shown(pictures, ACROSS),
         searches=_shown(pictures, 0),
         skipped=skipped,
     )
@@ -96,6 +103,7 @@ def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict
         "sources": section.sources,
         "against": section.against,
         "pairs": section.pairs,
+        "reach": section.reach,
         "pictures": _shown(pictures, group.number),
         "protocol": {name: shown(value) for name, value in group.protocol.items()},
         "configurations": [

@@ -20,7 +20,7 @@ STATISTICS = ("mean", "std", "median", "iqm", "ci_low", "ci_high", "n")
 """What :func:`summarise` says of each number: ``metrics.classifier.fid.mean`` and so on."""
 
 
-def summarise(runs: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) -> pd.DataFrame:
+def summarise(runs: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
     """One row per configuration of the runs that :func:`reports.load` gave.
 
     - ``label``: the model, with what sets it apart where a group has several configurations of it;
@@ -61,7 +61,7 @@ def summarise(runs: pd.DataFrame, *, confidence: float = 0.95, seed: int = 0) ->
             "missing_seeds": sorted(expected[(task, protocol)] - set(seeds)),
             "near_half": int((near_half == 1).sum()),
         }
-        rows.append(row | _statistics(part[measured], confidence, seed) | _sources(part))
+        rows.append(row | _statistics(part[measured], confidence) | _sources(part))
     return pd.DataFrame(rows)
 
 
@@ -76,11 +76,11 @@ def _sources(part: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _statistics(part: pd.DataFrame, confidence: float, seed: int) -> dict[str, float]:
+def _statistics(part: pd.DataFrame, confidence: float) -> dict[str, float]:
     values = part.to_numpy(dtype=float, na_value=np.nan)  # (runs, numbers)
     known = np.isfinite(values)
     found: dict[str, float] = {}
-    # Numbers that the same runs have are resampled together: one bootstrap instead of dozens.
+    # Numbers that the same runs have are computed together.
     patterns: dict[bytes, list[int]] = {}
     for column in range(values.shape[1]):
         patterns.setdefault(known[:, column].tobytes(), []).append(column)
@@ -88,7 +88,7 @@ def _statistics(part: pd.DataFrame, confidence: float, seed: int) -> dict[str, f
         rows = values[known[:, columns[0]]][:, columns].T  # (numbers, runs that have them)
         if not rows.shape[1]:
             continue
-        intervals = stats.mean_cis(rows, confidence=confidence, seed=seed)
+        intervals = stats.mean_cis(rows, confidence=confidence)
         for column, row, interval in zip(columns, rows, intervals, strict=True):
             name = part.columns[column]
             numbers = (

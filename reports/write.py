@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.store.files import write_atomic
-from reports import captions, environments, folder, page
-from reports.figures import canvas, curves, figures
-from reports.figures.styles import styles
+from bench.store.jobs import slug
+from reports import across, captions, environments, folder, page
+from reports.across import Across
+from reports.figures import canvas, curves, figures, ranks
+from reports.figures.styles import Style, styles
 from reports.private import Hider
 from reports.searches import Search
 from reports.sections import Section
@@ -20,6 +22,8 @@ from reports.tables import sheets, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from reports.groups import Group
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class Content:
     skipped: Sequence[str]
     """One line per record that could not be used."""
     hide: Hider
+    across: Sequence[Across] = ()
+    """What holds over several data sets."""
+
+    @property
+    def across_tables(self) -> list[text.Table]:
+        """The tables of that."""
+        both = (table for found in self.across for table in (across.table(found), across.matrix(found)))
+        return [table for table in both if table is not None]
 
 
 @dataclass(frozen=True)
@@ -52,13 +64,20 @@ def write(content: Content, out: Path, formats: Sequence[str], *, quick: bool) -
     if set(formats) != {"csv"}:
         names = writer.draw(quick=quick and not folder.is_full(before))
     if "markdown" in formats:
-        writer.text("table.md", _markdown(content.sections, writer.pictures, names))
+        writer.text("table.md", _markdown(content, writer.pictures, names))
     if "latex" in formats:
-        parts = [part for s in content.sections for table in s.tables for part in text.fitted(table)]
+        tables = [*content.across_tables, *(table for s in content.sections for table in s.tables)]
+        parts = [part for table in tables for part in text.fitted(table)]
         writer.text("table.tex", folder.LATEX_HEAD + text.join(parts, text.latex))
     if "html" in formats:
         shown = page.render(
-            content.runs, content.sections, writer.pictures, content.skipped, names, content.hide
+            content.runs,
+            content.sections,
+            writer.pictures,
+            content.skipped,
+            names,
+            content.hide,
+            content.across_tables,
         )
         writer.text("report.html", shown)
     if "csv" in formats:
@@ -94,27 +113,49 @@ class _Writer:
             suffix = "" if group.number == 1 else f"-{group.number}"
             for name, caption, figure in figures.figures(shown, len(group.summary), how, quick):
                 self.figure(group.number, f"{name}{suffix}", caption, figure)
+        if not quick:
+            self.across(groups, how)
         for k, mine in enumerate([] if quick else shared, 1):
             caption = self.content.hide.paths(captions.budget(mine))
             self.figure(0, f"budget-{k}", caption, curves.budget(mine, how))
         return {group.number: figures.short_names(group, how) for group in best}
+
+    def across(self, groups: Sequence[Group], how: Mapping[str, Style]) -> None:
+        """Draw what holds over several data sets; a label has the style of the first group that has it."""
+        known = {
+            label: how[run_id]
+            for group in reversed(groups)
+            for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True)
+            if run_id in how
+        }
+        for found in self.content.across:
+            if all(standing.label in known for standing in found.standings):
+                figure = ranks.figure(found, known)
+                if figure is not None:
+                    name = f"ranks_{slug(found.task)}"
+                    self.figure(page.ACROSS, name, captions.ranks(found), figure)
 
     def csv(self) -> None:
         groups = [section.group for section in self.content.sections]
         rows = {g.number: g.summary.assign(environments=environments.of_rows(g)) for g in groups}
         self.text("table.csv", _csv(rows))
         self.text("comparisons.csv", _csv({s.group.number: s.compared for s in self.content.sections}))
+        reached = {s.group.number: s.reached.runs for s in self.content.sections if s.reached}
+        if reached:
+            self.text("target.csv", _csv(reached))
+        if self.content.across:
+            self.text("across.csv", sheets.to_csv(across.frame(self.content.across)))
         hidden = ["evals", "folder", "record"]  # the place is the folder without what a report hides
         runs = self.content.runs.drop(columns=hidden, errors="ignore").rename(columns={"place": "folder"})
         self.text("runs.csv", sheets.to_csv(runs))
 
 
 def _markdown(
-    sections: Sequence[Section], pictures: Sequence[page.Picture], names: Mapping[int, Mapping[str, str]]
+    content: Content, pictures: Sequence[page.Picture], names: Mapping[int, Mapping[str, str]]
 ) -> str:
-    """Each group's tables and figures, and the figures of searches."""
-    parts: list[str] = []
-    for section in sections:
+    """What holds over data sets, each group's tables and figures, and the figures of searches."""
+    parts = [*map(text.markdown, content.across_tables), _shown(pictures, page.ACROSS, {})]
+    for section in content.sections:
         number = section.group.number
         parts += [*map(text.markdown, section.tables), _shown(pictures, number, names[number])]
     return "\n".join(filter(None, [*parts, _shown(pictures, 0, {})]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.store.jobs import slug
 from reports import captions
-from reports.figures import canvas, curves, samples, spread
+from reports.figures import canvas, curves, progress, samples, spread
 from reports.figures.styles import Style
 from reports.groups import Group
 
@@ -70,6 +70,12 @@ def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]
             figure = curves.convergence(group, extractor, first, styles)
             caption = f"{first.label} ({extractor}) along training, {on}: {lines}. {measured}."
             yield _name("convergence", extractor, k), caption, figure
+            figure = progress.best_so_far(group, extractor, first, styles)
+            caption = (
+                f"Best {first.label} ({extractor}) so far against seconds and against steps, {on}: median of "
+                f"the seeds and their middle half; a failed run counts as infinitely bad. {measured}."
+            )
+            yield _name("progress", extractor, k), caption, figure
             figure = spread.precision_recall(group, extractor, styles)
             caption = f"Precision and recall ({extractor}) of every seed, {on}. {measured}."
             yield _name("precision_recall", extractor, k), caption, figure

@@ -9,43 +9,37 @@ import numpy as np
 import pandas as pd
 
 from bench.scoring.scores import Score
-from reports import stats
-from reports.compare import LEVEL
+from reports import compare
+from reports.compare import Tests
 from reports.groups import Group
 from reports.tables.text import NOTHING, Cell
 
 
-def ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], tuple[float, int] | None]:
-    """A column's cells with the best, the second, and those not separable from the best marked.
+def ranked(group: Group, name: str, score: Score) -> tuple[list[Cell], Tests | None]:
+    """A column's cells, with marks at its best, its second and those not told apart from it; and the tests.
 
-    Only models without failed runs are ranked. The best was picked after looking at the scores, so its tests
-    are corrected for all pairs of models. Returned, too, where there are tests: the smallest corrected p that
-    so few seeds can give, and the number of pairs.
+    Nothing is marked where the best is told apart from no other model. Models with one seed or with failed
+    runs are not ranked; those with one seed are in no test.
     """
     cells = mean_std(group, name, score)
-    means = [cell.value for cell in cells]
-    scored = [k for k, mean in enumerate(means) if not math.isnan(mean)]
-    order = sorted(
-        (k for k in scored if not group.summary["failures"].iloc[k]),
-        key=lambda k: means[k] if score.better == "lower" else -means[k],
-    )
-    if score.better is None or len({means[k] for k in scored}) < 2 or not order:
+    means = dict(zip(group.summary["id"], (cell.value for cell in cells), strict=True))
+    if score.better is None or len({mean for mean in means.values() if not math.isnan(mean)}) < 2:
         return cells, None  # nothing to rank
-    best = order[0]
-    firsts = {means[best]: 1} | {means[k]: 2 for k in order[1:2] if means[k] != means[best]}
-    ranks = {k: firsts[means[k]] for k in order if means[k] in firsts}
-    rest = [k for k in scored if k != best]
-    values = [group.outcomes(run_id, name, score) for run_id in group.summary["id"]]
-    p = [stats.permutation_p(values[k], values[best]) for k in rest]
-    family = math.comb(len(scored), 2)
-    sizes = [values[k].size for k in rest if values[k].size > 1] if values[best].size > 1 else []
-    reach = min((stats.smallest_p(n, values[best].size) for n in sizes), default=math.inf) * family
-    tied = {k for k, adjusted in zip(rest, stats.holm(p, family), strict=True) if not adjusted <= LEVEL}
-    ranked = [
-        Cell(cell.text, cell.value, ranks.get(k, 0), reach <= LEVEL and k in tied and ranks.get(k) != 1)
-        for k, cell in enumerate(cells)
-    ]
-    return ranked, (reach, family) if sizes else None
+    tests = compare.pairwise(group, name, score)
+    first = compare.best(group, tests, name)
+    told = {run_id for run_id in tests.tested if first and tests.beats(first, run_id)}
+    if first is None or not told:
+        return cells, tests if tests.pairs else None
+    solid = set(group.summary["id"][group.summary["failures"] == 0])
+    rest = [means[run_id] for run_id in tests.tested if run_id in solid and means[run_id] != means[first]]
+    second = (min if score.better == "lower" else max)(rest, default=math.nan)
+    places = {means[first]: 1, second: 2}
+    marked = []
+    for run_id, cell in zip(group.summary["id"], cells, strict=True):
+        place = places.get(cell.value, 0) if run_id in solid and run_id in tests.tested else 0
+        tied = run_id in tests.tested and run_id not in told and place != 1
+        marked.append(Cell(cell.text, cell.value, place, tied))
+    return marked, tests
 
 
 def mean_std(group: Group, name: str, score: Score, *, spread: bool = True) -> list[Cell]:
@@ -64,8 +58,8 @@ def mean_std(group: Group, name: str, score: Score, *, spread: bool = True) -> l
 
 
 def fixed(number: float, decimals: int) -> str:
-    """A number with so many decimals; with an exponent where it would be longer than any column."""
-    return f"{number:,.{decimals}f}" if abs(number) < 1e12 else f"{number:.3g}"
+    """A number with so many decimals; with an exponent from a million on."""
+    return f"{number:,.{decimals}f}" if abs(number) < 1e6 else f"{number:.3g}"
 
 
 def decimals_of(group: Group, name: str, score: Score) -> int:
@@ -144,8 +138,17 @@ def improvement(pair: Any) -> Cell:
     return Cell(f"{value:.2f} [{pair['improvement_low']:.2f}, {pair['improvement_high']:.2f}]", value)
 
 
-def seeds_needed(n: float) -> Cell:
-    """How many seeds per model it takes to tell two models apart."""
-    if math.isnan(n):
+def seeds_needed(low: float, high: float) -> Cell:
+    """From how many to how many seeds per model would tell two models apart."""
+    if math.isnan(low):
         return Cell(NOTHING)
-    return Cell("no difference" if math.isinf(n) else ">1,000" if n > 1_000 else f"{int(n)}", n)
+    return Cell(seed_range(low, high), low)
+
+
+def seed_range(low: float, high: float) -> str:
+    """``9 to 64``; ``9 or more`` where there is no upper end; ``9`` where both are the same."""
+    if low > 1_000:
+        return "more than 1,000"
+    if high > 1_000:
+        return f"{low:.0f} or more"
+    return f"{low:.0f} to {high:.0f}" if high > low else f"{low:.0f}"

@@ -8,36 +8,49 @@ from typing import Any
 from bench.scoring.scores import COND_ACCURACY, MODE_KL, NEAR_HALF
 from bench.store.rows import CALIBRATED, THRESHOLD
 from reports import stats
-from reports.compare import LEVEL
+from reports.compare import LEVEL, Tests
 from reports.groups import Group
 from reports.tables.text import NOT_SEPARATED, Row
-from reports.words import seeds
+from reports.words import seeds, span
 
 
-def notes(group: Group, rows: Sequence[Row], smallest: Sequence[tuple[float, int]]) -> list[str]:
+def notes(group: Group, rows: Sequence[Row], tests: Sequence[Tests]) -> list[str]:
     """What the marks mean, which tests could show anything, and which runs failed or are missing.
 
-    ``smallest``: per ranked column the smallest p that its tests can give, and their number.
+    ``tests``: those of each column that has any, the first score's first.
     """
     found = []
     if any(cell.tied for row in rows for cell in row.cells):
+        pairs = span(test.pairs for test in tests)
         found.append(
-            f"{NOT_SEPARATED}: not separable from the best (permutation test, Holm-corrected for all pairs "
-            f"of the column, {100 * LEVEL:.0f} %)."
+            f"{NOT_SEPARATED}: not told apart from the best (permutation test, corrected for all {pairs} "
+            f"pairs of the column, {100 * LEVEL:.0f} %)."
         )
-    if smallest:
-        reach, tests = max(smallest)
-        if reach > LEVEL:
-            enough = next(n for n in range(2, 100) if stats.smallest_p(n, n) * tests <= LEVEL)
+    if tests and tests[0].smallest > LEVEL:
+        n = tests[0].pairs
+        found.append(
+            f"With so few seeds no p, corrected for {n} pair{'s' * (n > 1)}, can be below "
+            f"{min(1.0, tests[0].smallest):.2g}: whatever the scores, no model is told apart from another. "
+            f"That takes {stats.fewest_seeds(n, LEVEL)} seeds per model."
+        )
+    elif len({c for row in rows for c, cell in enumerate(row.cells) if cell.rank}) < len(tests):
+        found.append("A column without marks: its best is told apart from no other model.")
+    return [*found, *_few(group), *_failures(group), *_missing(group)]
+
+
+def _few(group: Group) -> list[str]:
+    """Notes on configurations with too few seeds to be tested, or to say how much they spread."""
+    found = []
+    for n in sorted(set(map(int, group.summary["n"]))):
+        who = ", ".join(group.summary.loc[group.summary["n"] == n, "label"])
+        if n == 1:
+            found.append(f"One seed, so in no test and without a mark: {who}.")
+        elif n < stats.FEWEST_FOR_INTERVAL:
             found.append(
-                f"With so few seeds no p, corrected for {tests} pairs, can be below {min(1.0, reach):.2g}: "
-                "whatever the scores, no model is separable from the best. "
-                f"That takes {enough} seeds per model."
+                f"{n} seeds hardly say how much a model varies (the true standard deviation may be "
+                f"{stats.widest_std(n):.2g} times as large): {who}."
             )
-    elif len(group.summary) > 1:
-        alone = "One seed" if group.summary["n"].max() == 1 else "The best has one seed"
-        found.append(f"{alone}: no test.")
-    return [*found, *_failures(group), *_missing(group)]
+    return found
 
 
 def _failures(group: Group) -> list[str]:

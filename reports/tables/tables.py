@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -21,10 +22,13 @@ from bench.scoring.scores import (
 )
 from reports import environments, published, versions
 from reports.captions import protocol
+from reports.compare import LEVEL, MOST_PAIRS, Tests
 from reports.groups import Group
 from reports.tables import cells, notes
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
 from reports.tables.text import plain as plain  # a terminal needs no more than this module
+from reports.verdict import verdict
+from reports.words import span
 
 Columns = list[tuple[Column, list[Cell]]]
 """Columns with their cells, one per configuration."""
@@ -34,13 +38,13 @@ def scores(group: Group) -> Table:
     """The main table: every score as mean ± std over seeds, beside what real data gets."""
     columns: Columns = []
     references: dict[str, list[Cell]] = {"real data": [], "bicubic": []}
-    smallest: list[tuple[float, int]] = []
+    tests: list[Tests] = []
     for extractor in group.extractors:
         for score in group.scores(extractor):
             name = score.column(extractor)
-            ranked, limit = cells.ranked(group, name, score)
+            ranked, tested = cells.ranked(group, name, score)
             columns.append((Column(extractor, score.label, score.better), ranked))
-            smallest += [limit] if limit else []
+            tests += [tested] if tested else []
             known = group.references(extractor, score)
             decimals = cells.decimals_of(group, name, score)
             std = group.baseline_std(extractor, score)
@@ -50,7 +54,9 @@ def scores(group: Group) -> Table:
             best = f"best.{name}"
             if score == FID and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
-                columns.append((head, cells.ranked(group, best, score)[0]))
+                ranked, tested = cells.ranked(group, best, score)
+                columns.append((head, ranked))
+                tests += [tested] if tested else []
                 references["real data"].append(references["real data"][-1])
                 references["bicubic"].append(Cell(NOTHING))
     extra = _outcome(group)
@@ -64,7 +70,7 @@ def scores(group: Group) -> Table:
     rows += papers + _rows(group, columns)
     mixed = environments.differences(group)
     below = (
-        *notes.notes(group, rows, smallest),
+        *notes.notes(group, rows, tests),
         *(difference.sentence for difference in mixed),
         *versions.notes(group.runs),
         *group.remarks,
@@ -72,7 +78,8 @@ def scores(group: Group) -> Table:
         *remarks,
     )
     caption = protocol(group) + environments.caption(mixed)
-    return _table(f"Scores: {group.title}", caption, columns, rows, below)
+    table = _table(f"Scores: {group.title}", caption, columns, rows, below)
+    return replace(table, verdict=verdict(group).text)
 
 
 def training(group: Group) -> Table:
@@ -126,23 +133,26 @@ def sources(group: Group) -> Table | None:
     return _table(f"Sources of spread: {group.title}", caption, columns, _rows(group, columns))
 
 
-def pairs(group: Group, compared: pd.DataFrame, family: str) -> Table | None:
-    """The comparisons of one family ("baseline" or "all pairs"), or None where there are none."""
-    mine = compared[compared["family"] == family] if len(compared) else compared
+def pairs(group: Group, compared: pd.DataFrame, *, baseline: bool) -> Table | None:
+    """The comparisons with the baseline, or of all pairs; None where there are none."""
+    mine = compared[compared["baseline"].astype(bool)] if baseline else compared
     if mine.empty:
         return None
-    several = family != "baseline"
-    heads = ["B"] * several + ["Score", "Mean A", "Mean B", "p", "p (Holm)"]
+    several = not baseline
+    heads = ["B"] * several + ["Seeds A", "Seeds B", "Score", "Mean A", "Mean B", "p", "p (Holm)"]
     heads += ["P(A better) [95 % CI]", "Seeds needed"]
     rows = [Row(str(pair["a"]), "model", _pair(pair, several)) for pair in mine.to_dict("records")]
-    baseline = mine["b"].iloc[0]
-    against = "All pairs" if several else f"Against {baseline}"
-    b = "B" if several else f"B, {baseline}"
+    who = mine["b"].iloc[0]
+    against = "All pairs" if several else f"Against {who}"
+    b = "B" if several else f"B, {who}"
+    number = span(mine["pairs"])
+    how = "Holm" if mine["pairs"].max() <= MOST_PAIRS else "Bonferroni"
     caption = (
-        f"{group.title}. Model A against {b}: unpaired permutation test of the means (exact up to 10 seeds "
-        "against 10), Holm-corrected per score; the probability that a run of A beats one of B, a failed run "
-        "being worse than any score; the seeds per model that would detect the observed difference with a "
-        "power of 80 %."
+        f"{group.title}. Model A against {b}: permutation test of whether a run of A is as often better as "
+        f"worse than one of B (exact up to 10 seeds against 10), {how}-corrected for all {number} pairs; the "
+        "probability that it is better, a failed run being worse than any score; for pairs that are not told "
+        f"apart at {100 * LEVEL:.0f} %, how many seeds per model would do it with a power of 80 % (at both "
+        "ends of an 80 % interval of the effect)."
     )
     columns = tuple(Column("", head) for head in heads)
     return Table(f"{against}: {group.title}", caption, columns, tuple(rows), head="A")
@@ -152,13 +162,14 @@ def _pair(pair: Any, several: bool) -> tuple[Cell, ...]:
     """The cells of one comparison."""
     return (
         *([Cell(str(pair["b"]))] if several else []),
+        *(cells.whole(pair[name]) for name in ("n_a", "n_b")),
         Cell(f"{pair['score']} ({pair['extractor']})"),
         Cell(f"{pair['mean_a']:.4g}", pair["mean_a"]),
         Cell(f"{pair['mean_b']:.4g}", pair["mean_b"]),
         cells.p_value(pair["p"]),
         cells.p_value(pair["p_holm"]),
         cells.improvement(pair),
-        cells.seeds_needed(pair["seeds_needed"]),
+        cells.seeds_needed(pair["seeds_low"], pair["seeds_high"]),
     )
 
 
@@ -220,7 +231,7 @@ def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list
 def _outcome(group: Group) -> Columns:
     """What stands beside the scores: the criterion, failures, time."""
     summary = group.summary
-    columns: Columns = []
+    columns: Columns = [(Column("", "Seeds"), [cells.whole(n) for n in summary["n"]])]
     if NEAR_HALF.column() in group.runs:
         near = cells.ratios(summary["near_half"], summary["n"])
         columns.append((Column("", NEAR_HALF.label), _without_critics(group, near)))

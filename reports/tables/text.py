@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -62,6 +63,8 @@ class Table:
     notes: tuple[str, ...] = ()
     head: str = "Model"
     """The head of the column of row names."""
+    verdict: str = ""
+    """What the numbers can tell, to be read before them."""
 
 
 # ---------------------------------------------------------------- as text
@@ -92,7 +95,8 @@ def markdown(table: Table) -> str:
     grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     explained = (*legend(table), *table.notes)
     notes = "".join(f"\n- {escape_markdown(note)}" for note in explained)
-    return f"## {escape_markdown(table.title)}\n\n{escape_markdown(table.caption)}\n\n{grid}\n" + (
+    verdict = f"**{escape_markdown(table.verdict)}**\n\n" if table.verdict else ""
+    return f"## {escape_markdown(table.title)}\n\n{verdict}{escape_markdown(table.caption)}\n\n{grid}\n" + (
         f"{notes}\n" if notes else ""
     )
 
@@ -103,6 +107,8 @@ def plain(table: Table, width: int | None = None, encoding: str = "utf-8") -> st
     parts = fitted(table, width) if width else [table]
     notes = map(_one_line, (*legend(table, "*", "+"), *table.notes))
     lines = [_one_line(table.title), ""]
+    if table.verdict:
+        lines += [*textwrap.wrap(_one_line(table.verdict), min(width or PAGE, PAGE)), ""]
     for part in parts:
         lines += [*_aligned(part), ""]
     whole = "\n".join(line.rstrip() for line in [*lines, *notes]).rstrip() + "\n"
@@ -202,6 +208,7 @@ def fitted(table: Table, width: int = PAGE) -> list[Table]:
             table,
             title=f"{table.title}, part {n}",
             caption=f"{table.caption} Part {n} of {len(parts)}.",
+            verdict=table.verdict if n == 1 else "",
             columns=tuple(table.columns[k] for k in kept),
             rows=tuple(replace(row, cells=tuple(row.cells[k] for k in kept)) for row in table.rows),
         )
@@ -215,7 +222,7 @@ def latex(table: Table) -> str:
     lines = [
         r"\begin{table*}",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"\caption{{{escape_latex(table.caption)}}}\smallskip",
+        rf"\caption{{{escape_latex(f'{table.verdict} {table.caption}'.strip())}}}\smallskip",
         rf"\label{{tab:{slug(table.title).lower()}}}",
         r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",

@@ -39,10 +39,22 @@ def test_one_command_gives_all_of_it(
 ) -> None:
     assert main([str(results), "--out", str(tmp_path)]) == 0
     written = {path.name for path in tmp_path.iterdir()} - {"files.json"}
-    tables = {"table.md", "table.tex", "table.csv", "comparisons.csv", "runs.csv", "report.html"}
-    figures = {"curves", "scores", "convergence", "precision_recall", "profile", "samples", "filmstrip"}
+    tables = {
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "comparisons.csv",
+        "runs.csv",
+        "target.csv",
+        "report.html",
+    }
+    figures = {"curves", "scores", "convergence", "progress", "precision_recall", "profile", "samples"}
+    figures |= {"filmstrip"}
     assert written == tables | {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")}
-    assert sorted(capsys.readouterr().out.split()) == sorted(str(tmp_path / name) for name in written)
+    verdict, *files = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("On digits after 400 steps ")
+    assert sorted(files) == sorted(str(tmp_path / name) for name in written)
+    assert (tmp_path / "report.html").read_text().count(verdict) == 1
 
 
 @pytest.mark.slow
@@ -51,7 +63,7 @@ def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {
         "table.md", "table.csv", "comparisons.csv", "runs.csv", "curves.png", "scores.png", "samples.png",
-        "files.json",
+        "target.csv", "files.json",
     }  # fmt: skip
 
 
@@ -75,7 +87,7 @@ def captions(root: Path, out: Path, *, quick: bool = True) -> dict[str, str]:
 def test_captions_name_the_protocol(results: Path, tmp_path: Path) -> None:
     said = captions(results, tmp_path, quick=False)
     protocol = "3 seeds (0-2), 400 steps, 360 samples against 360 images of the test split."
-    for name in ("scores", "convergence", "precision_recall", "profile"):
+    for name in ("scores", "convergence", "progress", "precision_recall", "profile"):
         assert said[name].endswith(protocol), name
     for name in ("curves", "samples", "filmstrip"):
         assert said[name].endswith("3 seeds (0-2), 400 steps."), name
@@ -89,7 +101,7 @@ def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) 
     assert "interval" not in captions(results, tmp_path / "three")["scores"]
     fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "six")["scores"]
-    assert "95 % BCa bootstrap interval over 6 seeds; dashed: real data." in scores
+    assert "95 % t interval over 6 seeds; dashed: real data." in scores
     fake_runs.study(tmp_path / "runs", {"dcgan": 40}, seeds=range(2), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "two")["scores"]
     assert "interval over 6 seeds, none of fewer than 5;" in scores

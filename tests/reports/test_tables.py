@@ -23,16 +23,18 @@ def test_cells_and_marks_by_hand(tmp_path: Path) -> None:
             fake_runs.run(tmp_path, model=model, seed=seed, fid=float(fid), images=False)
     table = tables.scores(group_of(tmp_path))
     assert [row.name for row in table.rows] == ["real data", "a", "b", "c"]
-    first, second, third = (cell(table, name, "FID") for name in "abc")
-    assert first.text == "13.0 ± 2.6"
-    assert (first.rank, second.rank, third.rank) == (1, 2, 0)
+    assert cell(table, "a", "FID").text == "13.0 ± 2.6"
     # 2/70 = 0.029 is 0.086 over three pairs: with four seeds nothing can pass, so nothing is marked.
-    assert (first.tied, second.tied, third.tied) == (False, False, False)
+    assert not any(c.rank or c.tied for row in table.rows for c in row.cells)
+    assert any("corrected for 3 pairs, can be below 0.086" in note for note in table.notes)
     assert any("That takes 5 seeds per model" in note for note in table.notes)
+    assert [note for note in table.notes if "4 seeds hardly say how much a model varies" in note]
     for model, fids in {"a": [11], "b": [12], "c": [51]}.items():
         fake_runs.run(tmp_path, model=model, seed=4, fid=float(fids[0]), images=False)
     table = tables.scores(group_of(tmp_path))
     assert [cell(table, name, "FID").tied for name in "abc"] == [False, True, False]
+    assert [cell(table, name, "FID").rank for name in "abc"] == [1, 2, 0]
+    assert [cell(table, name, "Seeds").text for name in "abc"] == ["5", "5", "5"]
 
 
 def test_a_model_whose_runs_fail_is_not_the_best(tmp_path: Path) -> None:
@@ -42,9 +44,10 @@ def test_a_model_whose_runs_fail_is_not_the_best(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"shaky": 20}, seeds=range(3, 6), images=False, status="diverged")
     group = group_of(tmp_path)
     table = tables.scores(group)
-    assert (cell(table, "solid", "FID").rank, cell(table, "shaky", "FID").rank) == (1, 0)
+    assert [row.name for row in table.rows] == ["real data", "solid", "shaky"]  # though its mean is better
+    assert cell(table, "shaky", "FID").rank == 0
     assert any("shaky" in note and "not ranked" in note for note in table.notes)
-    (pair,) = compare.comparisons(group, "solid").query("family == 'baseline'").to_dict("records")
+    (pair,) = compare.comparisons(group, "solid").query("baseline").to_dict("records")
     assert (pair["a"], pair["improvement"]) == ("shaky", 0.5)
     assert pair["p_holm"] > 0.05
     assert pair["mean_a"] < 22
@@ -82,7 +85,40 @@ def test_one_seed_has_no_spread_and_no_mark(tmp_path: Path) -> None:
     table = tables.scores(group_of(tmp_path))
     assert "±" not in cell(table, "a", "FID").text
     assert not any(c.tied for row in table.rows for c in row.cells)
-    assert any("One seed" in note for note in table.notes)
+    assert not any(c.rank for row in table.rows for c in row.cells)
+    assert any(note == "One seed, so in no test and without a mark: a, b." for note in table.notes)
+
+
+def test_one_model_of_two_seeds_has_its_caution(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20}, seeds=range(2), images=False)
+    (note,) = (n for n in tables.scores(group_of(tmp_path)).notes if "hardly" in n)
+    assert note.startswith("2 seeds hardly say")
+    assert "32 times as large" in note
+
+
+def test_one_number_of_pairs_in_notes_marks_and_comparisons(tmp_path: Path) -> None:
+    """A model with one seed is in no test: it counts neither in the notes nor in the corrected p."""
+    fake_runs.study(tmp_path, {"vanilla": 60, "a": 20, "b": 21}, spread=1.0, images=False)
+    fake_runs.study(tmp_path, {"lone": 10}, seeds=[0], images=False)
+    group = group_of(tmp_path)
+    table = tables.scores(group)
+    assert [row.name for row in table.rows][1] == "lone"
+    assert all(c.rank == 0 and not c.tied for c in table.rows[1].cells)
+    assert any("corrected for all 3 pairs of the column" in note for note in table.notes)
+    assert "Mean ± standard deviation over 1 to 5 training seeds (0-4)" in table.caption
+    found = compare.comparisons(group)
+    assert set(found["pairs"]) == {3}
+    tested = found[found["p"].notna()]
+    assert len(tested) == 3
+    assert tested["p_holm"].max() == pytest.approx(stats.holm(tested["p"].to_numpy()).max())
+    (lone,) = found[found["a"] == "lone"].to_dict("records")
+    assert (lone["n_a"], lone["n_b"], lone["b"]) == (1, 5, "vanilla")
+    assert math.isnan(lone["p_holm"])
+
+
+def test_very_large_numbers_have_an_exponent(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 3.2e8}, seeds=[0], images=False)
+    assert cell(tables.scores(group_of(tmp_path)), "a", "FID").text == "3.2e+08"
 
 
 def test_equal_models_are_not_ranked(tmp_path: Path) -> None:
@@ -196,14 +232,31 @@ def test_comparisons_with_the_baseline_and_of_all_pairs(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 60, "a": 20, "b": 21}, spread=1.0, images=False)
     group = group_of(tmp_path)
     found = compare.comparisons(group)
-    against = found[found["family"] == "baseline"].set_index("a")
+    against = found[found["baseline"]].set_index("a")
     assert list(against["b"]) == ["vanilla", "vanilla"]
     assert against.loc["a", "p"] == pytest.approx(2 / 252)
-    assert against.loc["a", "p_holm"] == pytest.approx(4 / 252)
+    assert against.loc["a", "p_holm"] == pytest.approx(6 / 252)  # of all three pairs
+    assert math.isnan(against.loc["a", "seeds_low"])  # told apart: nothing to advise
     assert against.loc["a", "improvement"] == 1.0
-    assert len(found[found["family"] == "all pairs"]) == 3
-    assert tables.pairs(group, found, "baseline") is not None
-    assert compare.comparisons(group, "nobody")["family"].unique().tolist() == ["all pairs"]
+    (close,) = found[~found["baseline"]].to_dict("records")
+    assert 5 <= close["seeds_low"] <= close["seeds_high"]
+    table = tables.pairs(group, found, baseline=True)
+    assert table is not None
+    assert [cell(table, "a", f"Seeds {side}").text for side in "AB"] == ["5", "5"]
+    assert not compare.comparisons(group, "nobody")["baseline"].any()
+
+
+def test_of_too_many_pairs_only_those_with_the_best_and_the_baseline_are_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {f"m{k}": 20.0 + 5 * k for k in range(4)} | {"vanilla": 60.0}
+    fake_runs.study(tmp_path, models, seeds=range(6), spread=0.5, images=False)
+    group = group_of(tmp_path)
+    monkeypatch.setattr(compare, "MOST_PAIRS", 9)
+    found = compare.comparisons(group)
+    assert len(found) == 7
+    assert set(found["pairs"]) == {10}
+    assert list(found["p_holm"]) == pytest.approx([10 * 2 / 924] * 7)
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,14 @@ def test_escaped_latex_holds_no_active_character(text: str) -> None:
 
 def test_plain_text_is_aligned(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, images=False)
-    title, _, head, *rows = tables.plain(tables.scores(group_of(tmp_path))).splitlines()
+    title, _, *verdict, _, head, real, first, second, _, legend = tables.plain(
+        tables.scores(group_of(tmp_path))
+    ).splitlines()[:10]
     assert title == "Scores: generation on digits"
+    assert " ".join(verdict).startswith("On digits after 400 steps dcgan has the lowest FID (")
+    rows = [real, first, second]
     assert head.split()[:2] == ["FID", "↓"]
     assert [row.split()[0] for row in rows[:3]] == ["real", "dcgan", "vanilla"]
     assert len({row.index("±") for row in rows[1:3]}) == 1
     assert rows[1].split()[3].endswith("*")
-    assert "*: best; +: second." in rows
+    assert legend == "*: best; +: second."

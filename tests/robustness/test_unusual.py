@@ -85,14 +85,10 @@ def test_no_number_ends_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_means_that_differ_by_next_to_nothing_need_a_number_of_seeds() -> None:
     a = [0.0, 1.0, 2.0]
     for difference in (1e-9, 1e-10, 1e-11):
-        expected = 2 * (2.8015852 / difference) ** 2  # of the normal distribution, power 80 %
-        assert stats.seeds_needed(a, [x + difference for x in a]) == pytest.approx(expected, rel=1e-4)
-    assert stats.seeds_needed([1e99, -1e99], [5e-324, 0.0]) == float("inf")
-
-
-def test_small_effects_need_the_same_by_either_formula() -> None:
-    searched, normal = (stats._t_test_size(effect, 0.8, 0.05) for effect in (0.010001, 0.009999))
-    assert searched == pytest.approx(normal, rel=1e-3)
+        needed = stats.seeds_needed(a, [x + difference for x in a])
+        assert 4 <= needed.low < 100
+        assert needed.high == float("inf")
+    assert stats.seeds_needed([1e99, -1e99], [5e-324, 0.0]).high == float("inf")
 
 
 def test_intervals_are_the_same_in_any_unit() -> None:
