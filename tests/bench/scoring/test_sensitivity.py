@@ -56,7 +56,7 @@ def digits() -> Scores:
 
 @pytest.fixture(scope="module")
 def mnist(mnist_root: Path) -> Scores:
-    return measured(datasets.load("mnist", data_root=mnist_root, offline=True), 2000, 2000)
+    return measured(datasets.load("mnist", data_root=mnist_root, offline=True), 1000, 1000)
 
 
 @pytest.fixture(params=["digits", "mnist"], name="found", scope="module")
