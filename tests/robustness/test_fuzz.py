@@ -217,6 +217,7 @@ def toml(value: Any) -> str:
     return str(value)
 
 
+@pytest.mark.slow
 def test_no_configuration_makes_a_traceback(tmp_path: Path) -> None:
     folder, path = str(tmp_path), tmp_path / "a.toml"
     safe = [
