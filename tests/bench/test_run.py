@@ -117,6 +117,7 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
         assert samples["arr_0"].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> None:
     """Its scores are their means; the report parts sampling from training variance by them."""
     folder, _ = three
@@ -128,6 +129,7 @@ def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> Non
     assert "Sources of spread" in (folder / "results" / "report" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     folder, printed = three
     assert "real data" in printed
@@ -200,6 +202,7 @@ def test_auto_beside_what_it_is(tmp_path: Path) -> None:
         plan(Spec(["vanilla"], ["digits", "auto"], [0, 1]), context, log=lambda line: None)
 
 
+@pytest.mark.slow
 def test_fresh_takes_all_folders_or_none(three: tuple[Path, str], tmp_path: Path) -> None:
     """One of them is being computed: the others stay where they are."""
     folder = tmp_path / "results"

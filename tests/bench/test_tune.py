@@ -14,7 +14,7 @@ from pathlib import Path
 import commands
 import pandas as pd
 import pytest
-from commands import Command, wait_for
+from commands import Command, quick_scores, wait_for
 from small_searches import (
     LONG,
     QUICK,
@@ -31,7 +31,6 @@ from studies import shared_study, take
 from bench import run, tune, where
 from bench.data import datasets
 from bench.errors import UsageError
-from bench.scoring import metrics
 from bench.search import request, study
 from bench.search.progress import StudyProgress
 from bench.search.trial import Group
@@ -164,7 +163,7 @@ def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
     assert (
         tomllib.loads(path.read_text())["set"]["vanilla"]["lr"] == summary(folder)["best"][0]["params"]["lr"]
     )
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # as in the searches
+    quick_scores(monkeypatch)  # as in the searches
     assert run.main(["--config", str(path), "--dry-run"]) == 0
     assert "2 runs: 0 to compute, 2 reused" in capsys.readouterr().out
 

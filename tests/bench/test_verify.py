@@ -107,6 +107,7 @@ def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[s
         assert "2 runs: 1 different, 1 identical" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "said"),
     [

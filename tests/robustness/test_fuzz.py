@@ -166,7 +166,7 @@ def answer(main: Any, arguments: Sequence[str]) -> None:
 def test_no_flags_make_a_traceback(command: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("fuzz"))
 
-    @THOROUGH
+    @settings(THOROUGH, max_examples=EXAMPLES if command is run else max(20, EXAMPLES // 2))
     @given(flags(command.parser(), folder))
     def check(arguments: list[str]) -> None:
         answer(command.main, arguments)
@@ -217,6 +217,7 @@ def toml(value: Any) -> str:
     return str(value)
 
 
+@pytest.mark.slow
 def test_no_configuration_makes_a_traceback(tmp_path: Path) -> None:
     folder, path = str(tmp_path), tmp_path / "a.toml"
     safe = [
@@ -473,7 +474,7 @@ def test_no_records_make_a_traceback(samples: list[dict[str, Any]], tmp_path: Pa
 def test_no_records_make_a_traceback_in_a_whole_report(samples: list[dict[str, Any]], tmp_path: Path) -> None:
     """With figures and page: a few, because drawing is slow."""
 
-    @settings(THOROUGH, max_examples=3)
+    @settings(THOROUGH, max_examples=2)
     @given(TEN)
     def check(ten: Sequence[Sequence[Change]]) -> None:
         write(tmp_path, samples, ten)

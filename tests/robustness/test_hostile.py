@@ -168,6 +168,7 @@ def test_an_unfinished_run_is_one_line(
     assert not list(run.glob("*.damaged-*"))
 
 
+@pytest.mark.slow
 @COMMANDED
 def test_commands_are_noted_in_no_other_file(results: dict[bool, Path], fast_path: Path, harm: Harm) -> None:
     shutil.copytree(results[True], fast_path / "x")
@@ -333,6 +334,7 @@ def test_a_journal_is_a_file(tmp_path: Path, harm: Harm) -> None:
 NASTY = "\x1b[2J\x1b]0;mine\x07\r\nerror: \u202eno\x9b31m"
 
 
+@pytest.mark.slow
 def test_no_record_or_folder_writes_to_a_terminal_what_it_likes(
     results: dict[bool, Path], fast_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ from commands import (
     numbers,
     processes,
     progress,
+    quick_scores,
     resumptions,
     run_here,
     start,
@@ -90,7 +91,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 # ------------------------------------------------------------------ kill -9, then the same command
 
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 """The counts in docs/reliability.md are of 20."""
 
 
@@ -130,9 +131,9 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
 
     It goes on from the last checkpoint that was complete, or a later one, until there are records.
     """
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
-    spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60)
-    context = RunContext(fast_path / "whole", offline=True, checkpoint_every=0, draws=1, cache_root=fast_path)
+    quick_scores(monkeypatch)
+    spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60, draws=1)
+    context = RunContext(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, context)
     compute(jobs, context)
     expected = [numbers(each.folder(context.out)) for each in jobs]
@@ -203,8 +204,10 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     monkeypatch.setattr(training.Stack, "advance", advance)
     monkeypatch.setattr(training.Stack, "checkpoint", noted)
-    context = RunContext(fast_path, offline=True, draws=1)
-    compute(plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300), context), context)
+    context = RunContext(fast_path, offline=True)
+    compute(
+        plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300, draws=1), context), context
+    )
     assert saved == [0, 121, 242, 300]
 
 
@@ -213,8 +216,8 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when an interrupted command goes on with more seeds, or a larger ``--stack``."""
-    context = RunContext(fast_path, offline=True, checkpoint_every=0, draws=1)
-    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20), context)
+    context = RunContext(fast_path, offline=True, checkpoint_every=0)
+    jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20, draws=1), context)
     looks = 0
 
     def stop() -> bool:
@@ -460,7 +463,9 @@ def in_process(
     context: RunContext, n_seeds: int, **options: Any
 ) -> tuple[list[Job], list[dict[str, Any] | None]]:
     """Jobs, run as one stack in this process, and their records."""
-    jobs = plan(Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20), context)
+    jobs = plan(
+        Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20, draws=1), context
+    )
     run_here(jobs, context, retries=options.get("retries", 0))
     return jobs, [records.read_record(each.folder(context.out)) for each in jobs]
 
@@ -479,7 +484,7 @@ def test_a_stack_that_does_not_fit_into_memory_is_halved(
         return real(jobs, context)
 
     monkeypatch.setattr(training, "begin", small_device)
-    _, found = in_process(RunContext(fast_path, offline=True, draws=1), 3)
+    _, found = in_process(RunContext(fast_path, offline=True), 3)
     assert sizes == [3, 1, 1, 1]
     assert [(r["status"], r["attempts"], r["cost"]["stack"]) for r in found if r] == [("finished", 1, 1)] * 3
 
@@ -508,7 +513,7 @@ def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
         record(stack, k, attempt)
 
     monkeypatch.setattr(recording, "record", second_fails)
-    _, found = in_process(RunContext(fast_path, offline=True, draws=1), 2, retries=retries)
+    _, found = in_process(RunContext(fast_path, offline=True), 2, retries=retries)
     assert [(r["status"], r["attempts"]) for r in found if r] == [("finished", 1), ("failed", 1 + retries)]
 
 
@@ -591,7 +596,7 @@ def test_a_disk_that_is_full_when_the_report_is_written_is_one_line(small_disk: 
 @pytest.mark.slow
 def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full from the n-th written file on, for every n: the same error, and never half a file."""
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # the slow part
+    quick_scores(monkeypatch)
     real, calls, last = os.fsync, 0, 0
 
     def fsync(number: int) -> None:
@@ -602,8 +607,8 @@ def test_every_write_that_fails_is_one_line(fast_path: Path, monkeypatch: pytest
         real(number)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    spec = Spec(["faults:faulty"], ["digits"], [0], steps=20, eval_every=20)
-    cache = RunContext(fast_path / "cache", offline=True, draws=1, cache_root=fast_path / "cache")
+    spec = Spec(["faults:faulty"], ["digits"], [0], steps=20, eval_every=20, draws=1)
+    cache = RunContext(fast_path / "cache", offline=True, cache_root=fast_path / "cache")
     jobs = plan(spec, cache)
     for last in range(100):
         calls, context = 0, dataclasses.replace(cache, out=fast_path / str(last))

@@ -9,11 +9,10 @@ from typing import Any
 
 import commands
 import pytest
-from commands import Command, without_report
+from commands import Command, quick_scores, without_report
 from optuna.trial import TrialState
 
 from bench import cli, tune
-from bench.scoring import metrics
 from bench.search import findings, study
 from bench.search.storage import open_storage
 from bench.store import records
@@ -42,7 +41,7 @@ def command(words: tuple[str, ...], plots: bool) -> None:
 
 def cheaper(patch: pytest.MonkeyPatch, *, plots: bool) -> None:
     """Leave out what takes most of a short search's time."""
-    patch.setattr(metrics, "KID_SUBSETS", 2)
+    quick_scores(patch)
     if not plots:
         patch.setattr(findings, "draw", lambda study, folder, objectives: [])
         patch.setattr(findings, "draw_budget", lambda curve, objective, path, sampler: None)

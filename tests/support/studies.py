@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def search(folder: Path, name: str, n_processes: int, total: int) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"ready-{name}").touch()
     while len(list(folder.glob("ready-*"))) < n_processes:
-        pass
+        time.sleep(0.001)
     shared, n = shared_study(folder, total=total), 0
     with Leases() as leases:
         while not shared.finished:

@@ -67,6 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "helper.py").write_text("W = 1.0\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    commands.quick_scores(monkeypatch)
     forget()
     return tmp_path
 
@@ -334,7 +335,7 @@ def beside() -> None:
 @pytest.mark.slow
 def test_an_edit_between_two_commands_is_computed_and_prose_is_reused(here: Path) -> None:
     def bench(*more: str) -> str:
-        words = ("--models", "model:model", *TINY, "--workers", "0", *more)
+        words = ("--models", "model:model", *TINY, "--workers", "0", "--draws", "1", *more)
         done = commands.run(here, *words, before=beside)
         assert done.process.exitcode == 0, done.err
         return done.out

@@ -7,22 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import quick_scores
 
 from bench.plan import RunContext, Spec, plan
-from bench.scoring import metrics
 from bench.store.jobs import Job
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_subsets() -> Iterator[None]:
-    """KID is the slow part."""
+def few_samples() -> Iterator[None]:
+    """Scores are the slow part."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "KID_SUBSETS", 2)
+        quick_scores(patch)
         yield
 
 
 @pytest.fixture(scope="module")
-def templates(few_subsets: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
+def templates(few_samples: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
     """Runs of the vanilla GAN and of the one with faults, of eight steps, scored on validation."""
     small = {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
     spec = Spec(

@@ -151,6 +151,7 @@ def n_run(folder: Path) -> int:
     return sum(int(path.read_text()) for path in folder.glob("ran-*"))
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_run_exactly_the_trials_asked_for(fast_path: Path) -> None:
     """Each slot is enqueued once, and run once."""
     for process in together(fast_path, 3, total=30):

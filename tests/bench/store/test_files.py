@@ -9,7 +9,7 @@ import os
 import pickle
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import fake_runs
 import numpy as np
 import pytest
 import torch
-from commands import compute, numbers, resumptions, run_here
+from commands import compute, numbers, quick_scores, resumptions, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -226,11 +226,19 @@ def test_an_edited_record_is_refused(tmp_path: Path) -> None:
 Run = tuple[Job, RunContext, dict[str, Any], dict[str, bytes]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_samples() -> Iterator[None]:
+    """Scores are the slow part."""
+    with pytest.MonkeyPatch.context() as patch:
+        quick_scores(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A job, where it ran whole, its numbers, and the files that it had left when it was stopped midway."""
-    context = RunContext(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0, draws=1)
-    (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50), context)
+    context = RunContext(tmp_path_factory.mktemp("whole"), offline=True, checkpoint_every=0)
+    (it,) = plan(Spec(["faults:faulty"], ["digits"], [0], steps=150, eval_every=50, draws=1), context)
     compute([it], context)
     other = dataclasses.replace(context, out=tmp_path_factory.mktemp("stopped"), cache_root=context.out)
     folder = it.folder(other.out)
@@ -250,7 +258,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def stopped(run: Run, fast_path: Path) -> tuple[Job, RunContext, Path]:
     """The run, stopped midway, in a folder of its own."""
     it, context, _, midway = run
-    here = RunContext(fast_path, offline=True, checkpoint_every=0, draws=1, cache_root=context.out)
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
     folder = it.folder(fast_path)
     folder.mkdir(parents=True)
     for name, data in midway.items():
@@ -407,7 +415,7 @@ def test_a_damaged_record_or_history_is_set_aside_and_computed_again(
     frame = reports.load(fast_path)
     assert len(frame) == 0, "no report trusts it"
     assert str(folder / "run.json") in frame.attrs["skipped"][0]
-    here = RunContext(fast_path, offline=True, checkpoint_every=0, draws=1, cache_root=context.out)
+    here = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=context.out)
     run_here([it], here, retries=0)
     assert "kept as run.json.damaged-0" in capfd.readouterr().err
     assert numbers(folder) == expected

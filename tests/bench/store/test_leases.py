@@ -68,7 +68,7 @@ def test_a_run_is_leased_once_and_released(tmp_path: Path) -> None:
         ("elsewhere", "dead", STALE_S + 5, True),
     ],
 )
-def test_a_stale_claim_is_taken_over_and_a_living_one_is_not(
+def test_a_stale_lease_is_taken_over_and_a_living_one_is_not(
     tmp_path: Path, dead: int, host: str, pid: str, age: float, taken: bool
 ) -> None:
     who = here() if host == "here" else "elsewhere 1234"
@@ -81,7 +81,7 @@ def test_a_stale_claim_is_taken_over_and_a_living_one_is_not(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 3, "pid": "x"}', "\x00\xff", '{"pid": 1e999}'])
-def test_a_claim_that_says_nothing_is_respected_until_it_is_stale(tmp_path: Path, content: str) -> None:
+def test_a_lease_that_says_nothing_is_respected_until_it_is_stale(tmp_path: Path, content: str) -> None:
     (tmp_path / "lease-1").write_text(content)
     with Leases() as mine:
         assert not mine.take(tmp_path)
@@ -90,7 +90,7 @@ def test_a_claim_that_says_nothing_is_respected_until_it_is_stale(tmp_path: Path
 
 
 @pytest.mark.parametrize("pid", ["x", None, [], 1e300, 10**30, True])
-def test_a_claim_of_no_possible_process_here_is_stale(tmp_path: Path, pid: Any) -> None:
+def test_a_lease_of_no_possible_process_here_is_stale(tmp_path: Path, pid: Any) -> None:
     (tmp_path / "lease-1").write_text(json.dumps({"host": here(), "pid": pid}))
     with Leases() as mine:
         assert mine.take(tmp_path) == (pid is not True)  # 1: the first process, which is there
@@ -108,7 +108,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("hours", [10, -0.01, 0])
-def test_a_claim_is_stale_when_its_stamp_stands_still_whatever_the_clock_of_its_host(
+def test_a_lease_is_stale_when_its_stamp_stands_still_whatever_the_clock_of_its_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
 ) -> None:
     """A host whose clock is ten hours ahead is gone: its stamp would be young for ten hours."""
@@ -136,7 +136,7 @@ def test_a_living_holder_is_waited_for_whatever_its_clock(
             clock.now += STALE_S / 2
 
 
-def test_a_lost_claim_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_lease_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its holder's renewal, when somebody has tidied up: it would keep others out."""
     monkeypatch.setattr(leases, "BEAT_S", 0.01)
     with Leases() as mine:
@@ -146,7 +146,7 @@ def test_a_lost_claim_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Monk
         assert not list(tmp_path.iterdir())
 
 
-def test_a_claim_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
+def test_a_lease_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
     n = 10**9 - 2
     left(tmp_path, n, host="elsewhere 1234", pid=1, age=STALE_S + 5)
     with Leases() as mine:
@@ -167,7 +167,7 @@ def test_a_claim_of_a_large_number_costs_no_time(tmp_path: Path) -> None:
         '{"host": "\\u001b[2J\\n\\ud800", "pid": "\\u0007"}',
     ],
 )
-def test_a_claim_may_say_anything(tmp_path: Path, content: str) -> None:
+def test_a_lease_may_say_anything(tmp_path: Path, content: str) -> None:
     (tmp_path / "lease-1").write_text(content)
     with Leases() as mine:
         assert not mine.take(tmp_path)
@@ -324,7 +324,7 @@ def test_what_a_killed_command_had_leased_another_one_takes_over(fast_path: Path
 
 
 @pytest.mark.slow
-def test_a_claim_from_another_machine_is_waited_for_until_it_is_stale(fast_path: Path) -> None:
+def test_a_lease_from_another_machine_is_waited_for_until_it_is_stale(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     theirs = left(
         Path(re.findall(r"\S+/seed-0", planned)[0]), 1, host="elsewhere 1234", pid=1, age=STALE_S - 60
@@ -346,7 +346,7 @@ def soon() -> None:
 
 
 @pytest.mark.slow
-def test_a_claim_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_path: Path) -> None:
+def test_a_lease_from_the_future_is_taken_over_by_the_watcher_s_own_clock(fast_path: Path) -> None:
     planned = commands.run(fast_path, *RUN, "--seeds", "1", "--dry-run").out
     folder = Path(re.findall(r"\S+/seed-0", planned)[0])
     left(folder, 1, host="elsewhere 1234", pid=1, age=-36_000)
