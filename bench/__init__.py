@@ -1,8 +1,28 @@
-"""How it is measured: data, scores, jobs, records and the command line."""
+"""How it is measured: data, scores, jobs, records and the command line.
+
+``bench.load("results/runs/…/seed-0")`` gives a finished run with its generator.
+"""
+
+from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.loading import load
+
+__all__ = ["load"]
 
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # A command (python -m bench.run) that is still importing: Ctrl-C ends it, with no traceback of imports.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def __getattr__(name: str) -> Any:
+    """The public function, without importing PyTorch until it is asked for."""
+    if name == "load":
+        from bench.loading import load
+
+        return load
+    raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -1,10 +1,12 @@
-"""One grid of samples per run."""
+"""Files of samples: the grid of a run, and arrays."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.gan import Gan, Nets
@@ -58,3 +60,13 @@ def write_grid(images: Tensor, columns: int, path: Path) -> None:
     large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
     grid = make_grid(large.float() / 255, nrow=columns, padding=2, pad_value=1.0)
     files.write_atomic(path, lambda temporary: save_image(grid, temporary, format="png"))
+
+
+def write_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, path: Path) -> None:
+    """Images (N, H, W, C) as ``arr_0`` and, where they were asked for labels, these (N,) as ``arr_1``."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a name, NumPy would add .npz to it
+            np.savez_compressed(file, *(part for part in (images, labels) if part is not None))
+
+    files.write_atomic(path, write)
