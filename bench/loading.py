@@ -46,7 +46,8 @@ def load(run: Path | str, *, device: str = "cpu", data_root: Path | str = "data"
     try:
         with settings.isolated():
             values = resolve(record["model"], record["hyperparameters"])
-            gan = factory(DataSpec(*about["shape"], about["n_classes"]), **values)
+            c, h, w = about["shape"]
+            gan = factory(DataSpec(c, h, w, about["n_classes"]), **values)
             nets = build(gan, record["seed"], on)
     except (UsageError, ValueError) as error:
         raise UsageError(f"{folder}: {record['model']} cannot be built as recorded: {error}") from error
@@ -81,8 +82,8 @@ def _record(folder: Path) -> Record:
 
 def _why_none(folder: Path) -> str:
     """Why a folder without a record is no finished run, and what to do."""
-    below = sorted(path.parent for path in folder.glob("**/seed-*/run.json"))
-    if below:
+    places = ("seed-*", "*/seed-*", "runs/*/seed-*")
+    if below := sorted(path.parent for place in places for path in folder.glob(f"{place}/run.json")):
         return f"this holds {len(below)} runs; name one of them, such as {below[0]}"
     if any((folder / name).exists() for name in ("progress.json", "checkpoint.pt")):
         return "the run is not finished; the command that began it goes on"

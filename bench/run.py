@@ -137,8 +137,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
     for line in explain(todo, context.out):
         print(line, flush=True)
-    if reused and args.save_samples:
-        print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
         if todo:
             _execute(args, todo, context, slots, interrupt, whole=jobs)
@@ -150,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + interrupt.signal
     if args.detach and _sort(jobs, context)[0]:
         return 0
-    return _close(jobs, context, strict_environment=args.strict_environment)
+    kept = _save_samples(jobs, context) if args.save_samples else 0
+    return max(kept, _close(jobs, context, strict_environment=args.strict_environment))
 
 
 def _execute(
@@ -250,6 +249,26 @@ def _put_away(jobs: Sequence[Job], context: RunContext) -> None:
             raise UsageError(f"--fresh: {folder} is being computed by {holder(folder)}")
     for folder in folders:
         folder.rename(results.old_name(folder))
+
+
+def _save_samples(jobs: Sequence[Job], context: RunContext) -> int:
+    """Sample finished runs that have fewer samples than asked for, such as reused ones, from their weights.
+
+    Returns the exit code: 1 where a run cannot be sampled.
+    """
+    from bench.sample import keep
+
+    code = 0
+    for job in jobs:
+        folder = job.folder(context.out)
+        try:
+            record = records.read_record(folder, job)
+            if record is not None and record["status"] == "finished":
+                keep(folder, context.save_samples, device=context.device, data_root=context.data_root)
+        except (UsageError, records.RecordError) as error:
+            print(f"--save-samples: {printable(error)}; --fresh computes the run again", file=sys.stderr)
+            code = 1
+    return code
 
 
 def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], context: RunContext) -> None:

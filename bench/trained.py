@@ -166,7 +166,7 @@ class Trained:
     def _batches(
         self, noise: Mapping[str, Tensor], labels: Tensor | None, most: int | None = None
     ) -> Iterator[Tensor]:
-        """The images of these noise vectors, in whole batches, up to the batch that has the last of ``most``."""
+        """The images of these noise vectors, in whole batches, up to the one with the last of ``most``."""
         n = len(next(iter(noise.values())))
         for rows in torch.split(torch.arange(n, device=self.device), SAMPLE_BATCH):
             if most is not None and rows[0] >= most:

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("baselines.gan",),
     ("baselines.training",),
     ("baselines",),
-    ("bench.errors", "bench.version", "bench.toml", "bench"),
+    ("bench.errors", "bench.version", "bench.toml"),
     ("bench.store",),
     ("bench.identity",),
     ("bench.data",),
@@ -28,7 +28,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands",),
 )
 """From the bottom to the top. What is not named belongs to the longest name that it begins with; other files
-directly in ``bench`` are commands, and so is ``reports.build``."""
+directly in ``bench`` are commands, as is ``bench`` itself with what it offers, and so are :data:`COMMANDS`."""
+
+COMMANDS = ("bench", "reports.build", "reports.export")
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),
@@ -73,7 +75,7 @@ IMPORTS = {name: sorted(set(imports(name))) for name in MODULES}
 def layer(name: str) -> int:
     """How high a module lies."""
     named = {each: k for k, layer in enumerate(LAYERS) for each in layer}
-    if name == "reports.build":
+    if name in COMMANDS:
         return named["commands"]
     if name not in named and name.startswith("bench.") and name.count(".") == 1 and not is_folder(name):
         return named["commands"]
