@@ -27,10 +27,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reports",),
     ("commands",),
 )
-"""From the bottom to the top. What is not named belongs to the longest name that it begins with; other files
-directly in ``bench`` are commands, as is ``bench`` itself with what it offers, and so are :data:`COMMANDS`."""
+"""From the bottom to the top. What is not named belongs to the longest name that it begins with. Commands are
+:data:`COMMANDS` and all other files directly in ``bench``."""
 
 COMMANDS = ("bench", "reports.build", "reports.export")
+"""``bench`` itself is one: it offers ``bench.load``."""
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),
