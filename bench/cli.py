@@ -165,6 +165,18 @@ def setting(text: str) -> tuple[str, str, str]:
     return model, name, value
 
 
+def label(text: str) -> tuple[str, str]:
+    """``MODEL=NAME`` as its two parts."""
+    model, equals, name = text.partition("=")
+    if not (equals and model and name.strip()) or len(name) > MOST_OF_A_LABEL or name != printable(name):
+        how = f"write MODEL=NAME, a printable name of at most {MOST_OF_A_LABEL} characters"
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; {how}")
+    return model, name
+
+
+MOST_OF_A_LABEL = 60
+
+
 def chosen(options: Sequence[str]) -> Callable[[str], str]:
     """An argument type: one of the options. The error names the nearest one."""
 

@@ -14,13 +14,13 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 from bench import where
-from bench.cli import Parser, chosen, number, run_main, setting
-from bench.errors import UsageError, printable
+from bench.cli import Parser, chosen, label, number, run_main, setting
+from bench.errors import UsageError, nearest, printable
 from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
@@ -67,6 +67,10 @@ def _add_training(p: Parser) -> None:
     what.add_argument(
         "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE",
         help="hyperparameters; --list shows them",
+    )  # fmt: skip
+    what.add_argument(
+        "--label", type=label, nargs="+", action="extend", default=[], metavar="MODEL=NAME",
+        help="what tables and figures call a model's runs; it can be changed at any time",
     )  # fmt: skip
     what.add_argument(
         "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME",
@@ -124,12 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not args.models:
         raise UsageError("--models: name at least one; --list shows them")
+    labels = _labels(args)
     where.say_planning(args.models, args.dataset)
     context, slots = where.context_of(args, save_samples=args.save_samples)
     jobs = plan(_spec(args), context, dry_run=args.dry_run)
     if args.dry_run:
         return _print_plan(jobs, context)
-    _note_command(argv, jobs, context)
+    _note_command(argv, jobs, context, labels)
     if args.fresh:
         _put_away(jobs, context)
     todo, reused = _sort(jobs, context)
@@ -137,8 +142,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
     for line in explain(todo, context.out):
         print(line, flush=True)
-    if reused and args.save_samples:
-        print("--save-samples: not of runs that are reused; --fresh computes them again", file=sys.stderr)
     with Interrupt().installed() as interrupt:
         if todo:
             _execute(args, todo, context, slots, interrupt, whole=jobs)
@@ -150,7 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + interrupt.signal
     if args.detach and _sort(jobs, context)[0]:
         return 0
-    return _close(jobs, context, strict_environment=args.strict_environment)
+    kept = _save_samples(jobs, context) if args.save_samples else 0
+    return max(kept, _close(jobs, context, strict_environment=args.strict_environment))
 
 
 def _execute(
@@ -252,12 +256,58 @@ def _put_away(jobs: Sequence[Job], context: RunContext) -> None:
         folder.rename(results.old_name(folder))
 
 
-def _note_command(argv: Sequence[str] | None, jobs: Sequence[Job], context: RunContext) -> None:
-    """Append the command to ``commands.jsonl``: what was asked (``auto``, say), and the runs it became."""
-    runs = sorted({job.folder(context.out).parent.name for job in jobs})
+def _save_samples(jobs: Sequence[Job], context: RunContext) -> int:
+    """Sample finished runs that have fewer samples than asked for, such as reused ones, from their weights.
+
+    Returns the exit code: 1 where a run cannot be sampled.
+    """
+    from bench.sample import keep
+
+    code = 0
+    for job in jobs:
+        folder = job.folder(context.out)
+        try:
+            record = records.read_record(folder, job)
+            if record is not None and record["status"] == "finished":
+                keep(folder, context.save_samples, device=context.device, data_root=context.data_root)
+        except (UsageError, records.RecordError) as error:
+            print(f"--save-samples: {printable(error)}; --fresh computes the run again", file=sys.stderr)
+            code = 1
+    return code
+
+
+def _labels(args: Namespace) -> dict[str, str]:
+    """Model -> its label, where one is given.
+
+    Raises:
+        UsageError: the model is not asked for, or has two labels, or shares one.
+    """
+    found: dict[str, str] = {}
+    for model, name in args.label:
+        if model not in args.models:
+            known = f"{' '.join(args.models)}{nearest(model, args.models)}"
+            raise UsageError(f"--label: {model!r} is not among --models {known}")
+        if model in found:
+            raise UsageError(f"--label: {model!r} is named twice")
+        if name in found.values():
+            raise UsageError(f"--label: {name!r} is given to two models")
+        found[model] = name
+    return found
+
+
+def _note_command(
+    argv: Sequence[str] | None, jobs: Sequence[Job], context: RunContext, labels: Mapping[str, str]
+) -> None:
+    """Append the command to ``commands.jsonl``: what was asked (``auto``, say), and the runs it became.
+
+    The labels stand there by the runs' folders: reports read them.
+    """
+    folders = {job.folder(context.out).parent.name: job.model for job in jobs}
     command = ["python", "-m", "bench.run", *(sys.argv[1:] if argv is None else argv)]
-    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": runs})
-    files.append(context.out / "commands.jsonl", line + "\n")
+    note = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": command, "runs": sorted(folders)}
+    named = {name: labels[model] for name, model in folders.items() if model in labels}
+    line = json.dumps(note | ({"labels": named} if named else {}))
+    files.append(context.out / results.COMMANDS, line + "\n")
 
 
 def _print_plan(jobs: Sequence[Job], context: RunContext) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,24 +20,50 @@ ABSENT = object()
 def labels(runs: pd.DataFrame) -> dict[str, str]:
     """A name for each configuration (id) of these runs.
 
-    It holds the hyperparameters that differ between a group's configurations of the model, the number of
-    steps where that differs within the group, and the version of the code where there are several.
+    It is the label that ``bench.run --label`` gave it, or else the model. The model is followed by the
+    hyperparameters that differ between a group's configurations of it, the number of steps where that differs
+    within the group, and the version of the code where there are several; a label only where a group has it
+    twice.
     """
     settings = [name for name in map(str, runs.columns) if name.startswith(PREFIX)]
     found: dict[str, str] = {}
     for _, group in runs.groupby(["task", "protocol"]):
         lengths = group["steps"].nunique() > 1
+        models: dict[str, str] = {}
+        apart: dict[str, str] = {}
         for model, part in group.groupby("model"):
             one_each = part.drop_duplicates("id")
+            ids = [str(run_id) for run_id in one_each["id"]]
             code = {run_id: version.name for version in versions.versions(part) for run_id in version.ids}
-            apart = {
-                str(run_id): ", ".join(filter(None, [*parts, code[str(run_id)]]))
-                for run_id, parts in zip(one_each["id"], _parts(one_each, settings, lengths), strict=True)
-            }
-            for run_id, text in apart.items():
-                if list(apart.values()).count(text) > 1:
-                    text = ", ".join(filter(None, [text, run_id]))
-                found[run_id] = f"{model} ({text})" if text else str(model)
+            texts = [
+                ", ".join(filter(None, [*parts, code[run_id]]))
+                for run_id, parts in zip(ids, _parts(one_each, settings, lengths), strict=True)
+            ]
+            for run_id, text in zip(ids, texts, strict=True):
+                models[run_id] = str(model)
+                apart[run_id] = text if texts.count(text) == 1 else ", ".join(filter(None, [text, run_id]))
+        found |= _named(models, apart, _given(group))
+    return found
+
+
+def _given(group: pd.DataFrame) -> dict[str, str]:
+    """Configuration -> the label that it was given, where there is one."""
+    if "label" not in group:
+        return {}
+    pairs = zip(group["id"], group["label"], strict=True)
+    return {str(run_id): label for run_id, label in pairs if isinstance(label, str)}
+
+
+def _named(models: Mapping[str, str], apart: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Configuration -> its name, from its model, what sets it apart and its label; each name once."""
+    found = {
+        run_id: f"{models[run_id]} ({text})" if text else models[run_id] for run_id, text in apart.items()
+    }
+    found |= given
+    often = Counter(found.values())
+    for run_id, label in given.items():
+        if often[label] > 1:
+            found[run_id] = f"{label} ({apart[run_id] or models[run_id]})"
     return found
 
 

@@ -27,8 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reports",),
     ("commands",),
 )
-"""From the bottom to the top. What is not named belongs to the longest name that it begins with; other files
-directly in ``bench`` are commands, and so is ``reports.build``."""
+"""From the bottom to the top. What is not named belongs to the longest name that it begins with. Commands are
+:data:`COMMANDS` and all other files directly in ``bench``."""
+
+COMMANDS = ("reports.build", "reports.export")
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),
@@ -73,7 +75,7 @@ IMPORTS = {name: sorted(set(imports(name))) for name in MODULES}
 def layer(name: str) -> int:
     """How high a module lies."""
     named = {each: k for k, layer in enumerate(LAYERS) for each in layer}
-    if name == "reports.build":
+    if name in COMMANDS:
         return named["commands"]
     if name not in named and name.startswith("bench.") and name.count(".") == 1 and not is_folder(name):
         return named["commands"]

@@ -25,8 +25,6 @@ def set_up(device: str, precision: str = "float32") -> None:
     """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
 
     All else that PyTorch keeps for a whole process is as in a fresh one, whatever models did before.
-    One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
-    to TF32, else of neither; PyTorch by itself would of convolutions.
 
     Raises:
         ValueError: TF32 on a CPU, which has none.
@@ -34,23 +32,37 @@ def set_up(device: str, precision: str = "float32") -> None:
     settings.start_afresh()
     gc.collect()  # a trainer and its CUDA graph refer to each other
     gc.freeze()  # what is there now will stay
-    rounds = precision == "tf32"
+    set_arithmetic(device, precision)
     if device == "cpu":
-        if rounds:
-            raise ValueError("precision tf32 is a GPU's, and this runs on a CPU")
-        torch.set_num_threads(1)
-        torch.set_float32_matmul_precision(matmul_precision())
         keep_freed_memory()
     else:
-        torch.set_float32_matmul_precision("high" if rounds else "highest")
-        torch.backends.cudnn.allow_tf32 = rounds
-        torch.backends.cudnn.deterministic = True  # a run that is repeated or resumed gives the same numbers
         torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.set_device(device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     global _as_set_up
     _as_set_up = settings.read()
+
+
+def set_arithmetic(device: str, precision: str = "float32") -> None:
+    """Set what rounding depends on.
+
+    One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
+    to TF32, else of neither; PyTorch by itself would of convolutions.
+
+    Raises:
+        ValueError: TF32 on a CPU, which has none.
+    """
+    rounds = precision == "tf32"
+    if device == "cpu":
+        if rounds:
+            raise ValueError("precision tf32 is a GPU's, and this runs on a CPU")
+        torch.set_num_threads(1)
+        torch.set_float32_matmul_precision(matmul_precision())
+    else:
+        torch.set_float32_matmul_precision("high" if rounds else "highest")
+        torch.backends.cudnn.allow_tf32 = rounds
+        torch.backends.cudnn.deterministic = True  # a run that is repeated or resumed gives the same numbers
 
 
 _as_set_up: settings.Values = settings.FRESH

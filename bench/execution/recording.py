@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -16,7 +15,7 @@ from bench.execution import checkpoints, environment
 from bench.execution.training import Lane, Stack, copied
 from bench.scoring import criterion, pictures
 from bench.scoring.evaluator import Draws, Evaluation, Evaluator
-from bench.store import files, records
+from bench.store import records
 from bench.store.records import Record
 from bench.store.rows import CALIBRATED
 
@@ -73,8 +72,10 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
     pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
     if stack.context.save_samples:
         samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
-        array = samples.permute(0, 2, 3, 1).numpy()
-        files.write_atomic(lane.folder / "samples.npz", lambda path: _savez(path, array))
+        labels = None
+        if "label" in stack.card.needs:
+            labels = evaluator.labels_of_samples(lane.gan, lane.job.seed, len(samples)).cpu().numpy()
+        pictures.write_arrays(samples.permute(0, 2, 3, 1).numpy(), labels, lane.folder / "samples.npz")
 
 
 def describe_scores(
@@ -125,8 +126,3 @@ def _judge(stack: Stack, history: Mapping[str, np.ndarray], lane: Lane) -> dict[
     if verdict.get("near_half_since") is not None:
         verdict["near_half_since"] = steps[verdict["near_half_since"] - 1]
     return verdict | {"threshold": CALIBRATED}
-
-
-def _savez(path: Path, samples: np.ndarray) -> None:
-    with path.open("wb") as file:  # given a name, NumPy would add .npz to it
-        np.savez_compressed(file, samples)

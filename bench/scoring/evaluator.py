@@ -193,6 +193,15 @@ class Evaluator:
                 found.append(to_uint8(self.sample(gan, nets, seed, len(found))).cpu())
         return torch.cat(found)[:n]
 
+    def labels_of_samples(self, gan: Gan, seed: int, n: int) -> Tensor:
+        """The labels (n,) int64 that :meth:`samples` asks a conditional generator for."""
+        found: list[Tensor] = []
+        while sum(map(len, found)) < n:
+            labels = self._asked(gan, seed, len(found)).labels
+            assert labels is not None
+            found.append(labels)
+        return torch.cat(found)[:n]
+
     def sample(self, gan: Gan, nets: Nets, seed: int, draw_number: int = 0) -> Tensor:
         """M fakes (M, C, H, W) in [-1, 1]. Each ``draw_number`` has its own noise, and its own labels.
 
@@ -212,9 +221,7 @@ class Evaluator:
         return Conditions(*to_device(self.dataset.train[chosen], self.device))
 
     def _sample(self, gan: Gan, nets: Nets, asked: Conditions, seed: int, draw_number: int = 0) -> Tensor:
-        purpose = f"eval-{draw_number}" if draw_number else "eval"
-        generator = torch.Generator(self.device).manual_seed(derive(seed, purpose))
-        noise = draw(gan.noise, (len(asked),), generator)
+        noise = draw_noise(gan, len(asked), seed, draw_number, self.device)
         fakes = torch.cat(
             [
                 _checked(
@@ -275,6 +282,15 @@ class Evaluator:
         # A critic: choose the threshold on every other example, judge on the rest.
         threshold = criterion.best_threshold(scores_real[::2], scores_fake[::2])
         return criterion.accuracy(scores_real[1::2], scores_fake[1::2], threshold)
+
+
+def draw_noise(gan: Gan, n: int, seed: int, draw_number: int, device: torch.device) -> dict[str, Tensor]:
+    """The noise (n, *shape) of one of the draws of samples that a run with this seed is scored on.
+
+    It depends on ``n`` as well: samples are the same only where the whole draw is.
+    """
+    purpose = f"eval-{draw_number}" if draw_number else "eval"
+    return draw(gan.noise, (n,), torch.Generator(device).manual_seed(derive(seed, purpose)))
 
 
 def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -1,10 +1,14 @@
-"""One grid of samples per run."""
+"""Files of samples: the grid of a run, and arrays."""
 
 from __future__ import annotations
 
+import math
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.gan import Gan, Nets
@@ -52,9 +56,61 @@ def grid_examples(labels: Tensor | None, n: int) -> Tensor:
 
 def write_grid(images: Tensor, columns: int, path: Path) -> None:
     """uint8 images (N, C, H, W), row by row, as one PNG, written atomically."""
-    from torchvision.utils import make_grid, save_image
+    from torchvision.utils import save_image
+
+    grid = _grid(images, columns)
+    files.write_atomic(path, lambda temporary: save_image(grid, temporary, format="png"))
+
+
+def write_film(frames: NDArray[np.uint8], columns: int, path: Path, *, milliseconds: int = 80) -> None:
+    """Grids of images, frames (T, N, H, W, C), as a GIF that repeats, written atomically."""
+    from torchvision.transforms.functional import to_pil_image
+
+    first, *others = [
+        to_pil_image(_grid(torch.from_numpy(images).permute(0, 3, 1, 2), columns)) for images in frames
+    ]
+    options = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
+    files.write_atomic(path, lambda temporary: first.save(temporary, format="gif", **options))
+
+
+def _grid(images: Tensor, columns: int) -> Tensor:
+    """uint8 images (N, C, H, W), row by row, enlarged, as one image (3, H', W') in [0, 1]."""
+    from torchvision.utils import make_grid
 
     factor = max(1, MIN_SIDE // (columns * images.shape[-1]))
     large = images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-    grid = make_grid(large.float() / 255, nrow=columns, padding=2, pad_value=1.0)
-    files.write_atomic(path, lambda temporary: save_image(grid, temporary, format="png"))
+    grid: Tensor = make_grid(large.float() / 255, nrow=columns, padding=2, pad_value=1.0)
+    return grid
+
+
+def write_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, path: Path) -> None:
+    """Images (N, H, W, C) as ``arr_0`` and, where they were asked for labels, these (N,) as ``arr_1``."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a name, NumPy would add .npz to it
+            np.savez_compressed(file, *(part for part in (images, labels) if part is not None))
+
+    files.write_atomic(path, write)
+
+
+def n_images(path: Path) -> int:
+    """How many images a file of :func:`write_arrays` holds; 0 where there is none that can be read."""
+    try:
+        with files.reading(path, most=math.inf) as file, np.load(file) as held:
+            return len(held["arr_0"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return 0
+
+
+def write_folder(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, folder: Path) -> None:
+    """Images (N, H, W, C) as PNGs; those that were asked for a label in a folder of that name."""
+    from torchvision.transforms.functional import to_pil_image
+
+    for k, image in enumerate(images):
+        place = folder if labels is None else folder / str(labels[k])
+        picture = to_pil_image(image)
+        files.write_atomic(
+            place / f"{k:06}.png",
+            lambda temporary, picture=picture: picture.save(temporary, format="png"),  # type: ignore[misc]
+            durable=False,
+        )

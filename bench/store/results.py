@@ -6,6 +6,7 @@ Only regular files are opened, and no links below ``runs``: a link leads elsewhe
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import sys
@@ -17,9 +18,12 @@ from typing import Any
 
 from bench.errors import printable
 from bench.store import rows
-from bench.store.files import UnreadableError, refuse_others, set_aside, writing
+from bench.store.files import UnreadableError, read_bytes, refuse_others, set_aside, writing
 from bench.store.jobs import Job
 from bench.store.records import DamagedRecordError, ForeignRecordError, Record, RecordError, read_record
+
+COMMANDS = "commands.jsonl"
+"""In a results folder: the commands that were given, each with the runs that it became and their labels."""
 
 NAMED = re.compile(
     r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
@@ -137,13 +141,15 @@ def load(roots: Iterable[Path]) -> tuple[list[Found], list[str]]:
     """The runs that a report can use, failed ones included, and a line with its path for each other one.
 
     Left out are records that do not count or that are of no use (``rows.problem``), second copies of a run,
-    and runs that are not finished. All texts in the records are printable.
+    and runs that are not finished. All texts in the records are printable. ``label`` is added to a record
+    whose configuration has one: see :func:`_labels`.
     """
     roots = list(roots)
     found: list[Found] = []
     skipped: list[str] = []
     useless: list[str] = []
     paths: dict[tuple[str, int], str] = {}
+    labels = {root: _labels(root) for root in roots}
     for each in scan(roots):
         if not isinstance(each, Found):
             skipped.append(printable(each))
@@ -155,10 +161,27 @@ def load(roots: Iterable[Path]) -> tuple[list[Found], list[str]]:
             first = paths.setdefault((run.record["id"], run.record["seed"]), path)
             why = None if first == path else f"the same run as {first}, which is used"
         if why is None:
-            found.append(run)
+            label = labels[run.folder.parents[2]].get(run.folder.parent.name)
+            found.append(run if label is None else Found(run.folder, run.record | {"label": label}))
         else:
             useless.append(printable(f"{path}: {why}"))
     return found, [*skipped, *_unfinished(roots), *useless]
+
+
+def _labels(root: Path) -> dict[str, str]:
+    """Folder of a configuration -> its label, from the commands that were given; of several the latest."""
+    found: dict[str, str] = {}
+    try:
+        lines = read_bytes(root / COMMANDS).decode(errors="replace").splitlines()
+    except OSError:  # a report can do without
+        return {}
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            note = json.loads(line)
+            named = note.get("labels") if isinstance(note, dict) else None
+            if isinstance(named, dict):
+                found |= {name: printable(label) for name, label in named.items() if isinstance(label, str)}
+    return found
 
 
 def _unfinished(roots: Iterable[Path]) -> Iterator[str]:

@@ -90,9 +90,9 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches, and its panels, row by row."""
-    from matplotlib.figure import Figure
+    from reports.figures.shown import ShownFigure
 
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    figure = ShownFigure(STYLE, figsize=(width, height), dpi=DOTS_PER_INCH)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
 

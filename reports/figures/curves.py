@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from bench.scoring.scores import Score
-from bench.store.files import read_bytes
 from reports.figures import canvas
 from reports.figures.styles import LINES, Style, named
-from reports.folder import is_file
+from reports.frames import MOST, read_history
 from reports.groups import Group
 from reports.searches import Search
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 
 POINTS = 100
 """A curve is averaged over so many windows of steps, to show its trend through the noise."""
-
-MOST = 1e100
-"""Larger numbers cannot be drawn."""
 
 
 def histories(group: Group) -> dict[str, pd.DataFrame]:
@@ -43,7 +38,7 @@ def histories(group: Group) -> dict[str, pd.DataFrame]:
         frames = [
             history.assign(seed=seed)
             for seed, folder in zip(runs["seed"], runs["folder"], strict=True)
-            if (history := _history(Path(folder))) is not None
+            if (history := read_history(Path(folder))) is not None
         ]
         if frames:
             whole = pd.concat(frames, ignore_index=True)
@@ -51,18 +46,6 @@ def histories(group: Group) -> dict[str, pd.DataFrame]:
             whole["step"] = np.ceil(whole["step"] / width) * width
             found[str(run_id)] = whole.groupby(["seed", "step"], as_index=False).mean()
     return found
-
-
-def _history(folder: Path) -> pd.DataFrame | None:
-    """A run's history.csv, or None where it cannot be used."""
-    if not is_file(folder / "history.csv"):
-        return None
-    try:
-        history = pd.read_csv(BytesIO(read_bytes(folder / "history.csv")), dtype=float)
-    except (OSError, ValueError):
-        return None
-    history = history.where(history.abs() < MOST)
-    return history if "step" in history and len(history) else None
 
 
 def curves(group: Group, styles: Mapping[str, Style]) -> Figure | None:
