@@ -6,7 +6,9 @@ study: ``best.toml`` and ``default.toml``.
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ class Retraining:
     steps: int
     eval_every: int | None
     flags: Sequence[str]
-    """Of ``bench.run``: where."""
+    """Of ``bench.run``: where, and into which folders."""
 
 
 def close(
@@ -55,10 +57,11 @@ def close(
     best = findings.best(slots, recipe.objectives)
     code, comparison = 0, None
     if best:
-        for file in _write_configurations(recipe, best[0].last.params, retraining, context):
+        for file in _write_configurations(recipe, best[0].last.params, retraining):
             if retraining.n_seeds:
-                print(f"python -m bench.run --config {file}", flush=True)
-                code = max(code, run.main(["--config", str(file), *retraining.flags]))
+                words = ["--config", str(file), *retraining.flags]
+                print(shlex.join(["python", "-m", "bench.run", *words]), flush=True)
+                code = max(code, run.main(words))
             if code >= 128:
                 return code
         if retraining.n_seeds:
@@ -75,19 +78,17 @@ def close(
 
 
 def _write_configurations(
-    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, context: RunContext
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining
 ) -> tuple[Path, Path]:
-    """``best.toml`` and ``default.toml``."""
+    """``best.toml`` and ``default.toml``. They may be published: no absolute path is in them."""
     job = recipe.template
     content: dict[str, Any] = {
         "models": [job.model],
-        "dataset": [job.data],
+        "dataset": [_from_here(job.data)],
         "steps": retraining.steps,
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
         "precision": job.protocol["precision"],
-        "out": str(context.out),
-        "data-root": str(context.data_root),
     }
     if retraining.eval_every is not None:
         content["eval-every"] = retraining.eval_every
@@ -95,6 +96,12 @@ def _write_configurations(
     findings.write_configuration(best, content, {job.model: {**recipe.fixed, **params}})
     findings.write_configuration(default, content, {job.model: recipe.fixed})
     return best, default
+
+
+def _from_here(data: str) -> str:
+    """A data set's name; the path of a folder is made relative to the working folder."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:{os.path.relpath(path)}" if colon else data
 
 
 # ------------------------------------------------------------------ the comparison

@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from bench import where
@@ -307,7 +308,9 @@ def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool
         print(f"error: {error}; the runs are kept", file=sys.stderr)
         code = 1
     for run in bad.itertuples():
-        line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}"
+        log = Path(str(run.folder)) / "error.log"
+        see = f"; see {log}" if log.is_file() else ""
+        line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}{see}"
         print(printable(line), file=sys.stderr)
     return code
 

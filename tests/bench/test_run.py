@@ -21,8 +21,9 @@ from PIL import Image
 from baselines import conformance
 from bench import run
 from bench.errors import UsageError
-from bench.plan import RunContext, Spec, plan
+from bench.plan import RunContext, Spec, plan, resolve
 from bench.store.leases import Leases
+from bench.store.records import log, write_failure
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--models", "vanilla", "--dataset", "digits", "--steps", "40", "--eval-every", "20")
@@ -73,7 +74,7 @@ def records(out: Path) -> dict[int, dict[str, Any]]:
 def numbers(record: dict[str, Any]) -> dict[str, Any]:
     """A record without what may differ between two computations of it."""
     kept = {k: v for k, v in record.items() if k not in {"cost", "environment", "checksum", "attempts"}}
-    kept["evals"] = [{k: v for k, v in entry.items() if k != "train_s"} for entry in record["evals"]]
+    kept["evals"] = [{k: v for k, v in entry.items() if k[-2:] != "_s"} for entry in record["evals"]]
     return kept
 
 
@@ -327,7 +328,9 @@ BAD = [
     ([*TINY, "--workers", "0", "--run-timeout", "9"], ["--run-timeout", "--workers"]),
     ([*TINY, "--set", "vanilla.g_widths=0"], ["vanilla", "digits"]),
     (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
-    (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu"]),
+    (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu", "did you mean 'cuda'?"]),
+    (["--models", "vanilla", "--dataset", "MNIST"], ["--dataset", "'MNIST'", "did you mean 'mnist'?"]),
+    (["--models", "VANILLA"], ["--models", "'VANILLA'", "did you mean 'vanilla'?"]),
     (["--models", "vanilla", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
     ([*TINY, "--precision", "fp16"], ["--precision", "'fp16'", "float32, tf32, bf16"]),
     ([*TINY, "--precision", "tf32", "--device", "cpu"], ["--precision", "'tf32'", "bf16"]),
@@ -385,6 +388,7 @@ MODEL_FILES = {
     "no_module": ("import nosuchpackage", ["nosuchpackage"]),
     "no_attribute": ("import math\nmath.nosuch", ["line 2", "AttributeError"]),
     "no_factory": ("a = 1", ["has no 'mine'"]),
+    "positional": (HEAD + "def mine(data: DataSpec, a: int = 1) -> Gan: ...", ["a is not keyword-only"]),
     "no_default": (HEAD + "def mine(data: DataSpec, *, a: int) -> Gan: ...", ["a has no default"]),
     "no_annotation": (HEAD + "def mine(data: DataSpec, *, a=1) -> Gan: ...", ["a needs a type annotation"]),
     "dictionary": (HEAD + "def mine(data: DataSpec, *, a: dict = {}) -> Gan: ...", ["a: its default {}"]),
@@ -409,7 +413,8 @@ def test_a_model_file_that_cannot_be_used_is_one_line(
     assert str(refused.value).startswith("--models: ")
     code = conformance.main([f"{name}_file:mine"])
     printed = capsys.readouterr()
-    assert code == (1 if name in ("no_default", "no_annotation", "dictionary", "range", "no_gan") else 2)
+    signature = ("positional", "no_default", "no_annotation", "dictionary", "range", "no_gan")
+    assert code == (1 if name in signature else 2)
     for part in said:
         assert part in str(refused.value)
         assert part in printed.out + printed.err
@@ -459,7 +464,6 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
 
 
 def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words() -> None:
-    from bench.plan import resolve
     from bench.scoring.protocols import PROTOCOLS
 
     for protocol in PROTOCOLS.values():
@@ -490,6 +494,42 @@ def test_each_model_of_a_plan_has_its_own_steps_unless_steps_says_otherwise(tmp_
     ]
     jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), context)
     assert {job.steps for job in jobs} == {30}
+
+
+@pytest.mark.parametrize("text", ["256,512", "[256,512]", "[256, 512]", "(256, 512)"])
+def test_a_list_may_stand_in_brackets(text: str) -> None:
+    assert resolve("vanilla", {"g_widths": text})["g_widths"] == (256, 512)
+    with pytest.raises(UsageError, match="numbers separated by commas, as in 256,512"):
+        resolve("vanilla", {"g_widths": 256})
+
+
+def test_a_batch_that_is_larger_than_the_data_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
+    for size in (1437, 1438):
+        plan(Spec(["vanilla"], ["digits"], [0], steps=1, batch_size=size), context, said.append)
+    (line,) = said
+    assert line.startswith(
+        "vanilla: a batch of 1,438 is larger than the training split of digits, 1,437 images"
+    )
+
+
+def test_the_line_of_a_failed_run_names_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reports.build.build", lambda *arguments, **options: None)
+    context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
+    jobs = plan(Spec(["vanilla"], ["digits"], [0, 1], steps=1), context)
+    for job in jobs:
+        job.folder(context.out).mkdir(parents=True)
+        write_failure(job, context.out, "ValueError: no", 2)
+    log(jobs[0].folder(context.out), "Traceback")
+    assert run._close(jobs, context) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert (
+        first == f"failed: vanilla digits seed 0: ValueError: no; see {jobs[0].folder(context.out)}/error.log"
+    )
+    assert second == "failed: vanilla digits seed 1: ValueError: no"
 
 
 def test_a_published_protocol_refuses_what_the_models_refuse() -> None:
