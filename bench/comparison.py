@@ -158,7 +158,8 @@ def stored_nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
 def _outcome(record: Record) -> dict[str, Any]:
     """The outcome of a run as its record has it, without times."""
     held = {name: record.get(name) for name in COMPARED}
-    timeless = [{key: value for key, value in entry.items() if key != "train_s"} for entry in record["evals"]]
+    times = ("train_s", "compute_s")
+    timeless = [{key: value for key, value in entry.items() if key not in times} for entry in record["evals"]]
     return held | {"evals": {str(entry["step"]): entry for entry in timeless}}
 
 

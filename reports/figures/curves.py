@@ -136,7 +136,7 @@ def _bands(ax: Axes, history: pd.DataFrame, end: float, names: Mapping[str, tupl
 
 
 def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str, Style]) -> Figure | None:
-    """A score against step and against device seconds, where runs were scored along the way."""
+    """A score against step and against seconds of training, where runs were scored along the way."""
     points = evaluations(group, extractor, score)
     if points.empty or points.groupby(["id", "seed"]).size().max() < 2:
         return None
@@ -151,7 +151,7 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
                 ax.plot(x, value["mean"], marker=how.marker, markersize=3, **how.curve)
                 if len(shown) <= canvas.MOST_BANDS:
                     ax.fill_between(x, value["min"], value["max"], color=how.color, alpha=0.15, linewidth=0)
-        for ax, name in zip(axes, ("step", "device seconds of training"), strict=True):
+        for ax, name in zip(axes, ("step", "seconds of training (processor or GPU)"), strict=True):
             ax.set_xlabel(name)
             ax.set_ylabel(f"{score.label} ({extractor})")
             if canvas.wide(points["value"].to_numpy(), score):
@@ -165,7 +165,8 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
 def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
     """The scores taken along the way: id, seed, step, device_s, value; one row per evaluation that has it.
 
-    ``device_s``: seconds of training so far, divided by how many seeds trained in the same stack.
+    ``device_s``: seconds of compute in training so far; of older records, seconds on the wall, divided by
+    how many seeds trained in the same stack.
     """
     rows = []
     for run in group.runs.reindex(columns=["id", "seed", "record", "cost.stack"]).to_dict("records"):
@@ -174,7 +175,8 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
         for at in evals if isinstance(evals, list) else []:
             try:
                 value = float(at["metrics"][extractor][score.name]) * score.factor
-                numbers = float(at["step"]), float(at["train_s"]) / stack, value
+                seconds = at["compute_s"] if "compute_s" in at else float(at["train_s"]) / stack
+                numbers = float(at["step"]), float(seconds), value
             except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # scored with another extractor, or not at all
             if max(map(abs, numbers)) < MOST:

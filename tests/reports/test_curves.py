@@ -86,6 +86,9 @@ def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) ->
     stacked = fake_runs.run(tmp_path / "stack", n_evals=2, images=False, fields={"cost.stack": 4})
     points = curves.evaluations(group_of(stacked.parents[2]), "classifier", FID)
     assert list(points["device_s"]) == [1.0, 2.0]
+    evals = [{"step": 1, "train_s": 8.0, "compute_s": 3.0, "metrics": {"classifier": {"fid": 5.0}}}]
+    counted = fake_runs.run(tmp_path / "counted", images=False, fields={"evals": evals, "cost.stack": 4})
+    assert list(curves.evaluations(group_of(counted.parents[2]), "classifier", FID)["device_s"]) == [3.0]
     unknown = fake_runs.run(tmp_path / "unknown", n_evals=1, images=False, fields={"cost.stack": {}})
     assert list(curves.evaluations(group_of(unknown.parents[2]), "classifier", FID)["device_s"]) == [8.0]
     fake_runs.run(tmp_path, images=False)
