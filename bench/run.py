@@ -281,7 +281,7 @@ def _runs(n: int) -> str:
 def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool = False) -> int:
     """Print the table, write the report on all runs in ``out``, and print how each failed run ended."""
     from reports import build, environments, groups, load
-    from reports.tables import tables
+    from reports.tables import tables, terminal
 
     runs = load(context.out)
     mine = runs[runs["folder"].isin([str(job.folder(context.out)) for job in jobs])]
@@ -296,14 +296,14 @@ def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool
         found = groups.groups(mine)
         if strict_environment:
             environments.refuse_mixed(found)
+        width = shutil.get_terminal_size().columns  # 80 where there is no terminal
         for group in found:
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
+            print(terminal.shown(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
         folder = context.out / "report"
-        formats = ("markdown", "csv")
+        formats = ("markdown", "csv", "html")
         strict = strict_environment
         build.build([context.out], folder, formats, runs=runs, quick=True, strict_environment=strict)
-        print(f"report: {printable(folder)}")
+        print(f"report: {printable(folder / 'report.html')}")
     except environments.MixedEnvironmentError as error:
         print(f"error: {error}; the runs are kept", file=sys.stderr)
         code = 1

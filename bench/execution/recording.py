@@ -75,6 +75,7 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
         scores = describe_scores(stack, evaluator, at_best, lane, first)["metrics"]
         result["best"] = lane.best | {"metrics": scores}
     pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
+    pictures.real_beside(lane.gan, nets, evaluator, lane.folder)
     if stack.context.save_samples:
         samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
         array = samples.permute(0, 2, 3, 1).numpy()

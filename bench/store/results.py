@@ -22,7 +22,7 @@ from bench.store.jobs import Job
 from bench.store.records import DamagedRecordError, ForeignRecordError, Record, RecordError, read_record
 
 NAMED = re.compile(
-    r"run\.json|history\.csv|samples(-\d+)?\.png|samples\.npz|checkpoint(-before)?\.pt"
+    r"run\.json|history\.csv|(samples(-\d+)?|real|neighbours)\.png|samples\.npz|checkpoint(-before)?\.pt"
     r"|progress\.json|attempts\.json|error\.log|lease-\d+"
 )
 """The files of a run's folder."""

@@ -33,6 +33,10 @@ MOST = 1e100
 """Larger numbers cannot be drawn."""
 
 
+Histories = Mapping[str, pd.DataFrame]
+"""Configuration (id) -> its histories."""
+
+
 def histories(group: Group) -> dict[str, pd.DataFrame]:
     """Per configuration the readable history.csv files as means over POINTS windows, in one frame.
 
@@ -65,12 +69,11 @@ def _history(folder: Path) -> pd.DataFrame | None:
     return history if "step" in history and len(history) else None
 
 
-def curves(group: Group, styles: Mapping[str, Style]) -> Figure | None:
+def curves(group: Group, styles: Mapping[str, Style], data: Histories) -> Figure | None:
     """Losses and discriminator accuracy against step of each model: mean and range over seeds.
 
     A critic has no threshold, hence no accuracy: its losses take both panels.
     """
-    data = histories(group)
     shown = [run_id for run_id in group.summary["id"] if run_id in data]
     if not shown:
         return None

@@ -27,7 +27,6 @@ from reports.compare import LEVEL, MOST_PAIRS, Tests
 from reports.groups import Group
 from reports.tables import cells, notes
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
-from reports.tables.text import plain as plain  # a terminal needs no more than this module
 from reports.verdict import verdict
 from reports.words import span
 

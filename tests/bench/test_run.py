@@ -111,8 +111,11 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
     run = next((folder / "results" / "runs").glob("*/seed-0"))
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(1, 41))
-    with Image.open(run / "samples.png") as grid:
-        assert grid.size[0] > 400
+    for name in ("samples", "real"):
+        with Image.open(run / f"{name}.png") as grid:
+            assert grid.size == (10 * 58 + 2, 10 * 58 + 2)
+    with Image.open(run / "neighbours.png") as grid:
+        assert grid.size == (10 * 58 + 2, 2 * 58 + 2)
     with np.load(run / "samples.npz") as samples:
         assert samples["arr_0"].shape == (30, 8, 8, 1)
         assert samples["arr_0"].dtype == np.uint8
@@ -132,12 +135,17 @@ def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> Non
 def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     folder, printed = three
     assert "real data" in printed
+    assert printed.splitlines()[-1] == f"report: {folder / 'results' / 'report' / 'report.html'}"
+    table = printed[printed.index("Scores: ") :].splitlines()
+    assert max(map(len, table[:-1])) <= 80
     line = next(line for line in printed.splitlines() if line.startswith("vanilla  "))
     fids = [record["metrics"]["classifier"]["fid"] for record in records(folder / "results").values()]
     assert float(line.split()[1]) == pytest.approx(np.mean(fids), rel=0.01)
     assert "0/3" in line
     report = folder / "results" / "report"
-    assert {"table.md", "table.csv", "curves.png", "scores.png"} <= {p.name for p in report.iterdir()}
+    assert {"table.md", "table.csv", "curves-digits.png", "scores-digits.png", "report.html"} <= {
+        p.name for p in report.iterdir()
+    }
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import fake_runs
 import pytest
-from drawn import filmstrip, grids, group_of, styles_of, titles
+from drawn import filmstrip, grids, group_of, styles_of, titles, training_curves
 
-from reports.figures import canvas, curves, spread
+from reports.figures import canvas, spread
 from reports.groups import Group
 
 
@@ -16,7 +16,7 @@ from reports.groups import Group
 def test_twelve_models_fit_on_a_page(twelve: Group) -> None:
     names = list(twelve.summary["label"])
     strip = spread.strip(twelve, "classifier", styles_of(twelve))
-    training = curves.curves(twelve, styles_of(twelve))
+    training = training_curves(twelve, styles_of(twelve))
     film = filmstrip(twelve)
     assert titles(training) == titles(film) == titles(grids(twelve), "center") == names
     for figure in (strip, training, film, grids(twelve)):
@@ -34,7 +34,7 @@ def test_no_name_breaks_a_figure(tmp_path: Path, name: str) -> None:
         fake_runs.run(tmp_path / "runs", model=name, seed=seed, n_evals=2)
     group = group_of(tmp_path / "runs")
     how = styles_of(group)
-    drawn = (curves.curves(group, how), spread.strip(group, "classifier", how), grids(group))
+    drawn = (training_curves(group, how), spread.strip(group, "classifier", how), grids(group))
     for k, figure in enumerate(drawn):
         assert figure is not None
         canvas.save(figure, tmp_path / str(k))
@@ -60,7 +60,7 @@ def test_figures_leave_no_global_state(group: Group) -> None:
     import matplotlib.pyplot as plt
 
     before = dict(matplotlib.rcParams)
-    curves.curves(group, styles_of(group))
+    training_curves(group, styles_of(group))
     spread.strip(group, "classifier", styles_of(group))
     assert plt.get_fignums() == []
     assert dict(matplotlib.rcParams) == before
