@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("bench.run", "train models over seeds, score them, and say which is better"),
     "tune": ("bench.tune", "search a model's hyperparameters"),
     "report": ("reports.build", "tables, figures and a page from run folders"),
+    "pack": ("reports.pack", "one file with all that a paper's appendix needs"),
     "verify": ("bench.verify", "recompute runs from their records, and compare"),
     "speed": ("bench.speed", "measure this machine"),
     "features": ("bench.features", "train the classifiers that are shipped"),

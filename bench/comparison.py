@@ -48,17 +48,20 @@ class Verdict:
         return f"{words}: {self.why}" if self.why else words
 
 
-def compare(folder: Path, record: Record, here: Path, again: Record) -> Verdict:
-    """Compare a run on record, in ``folder``, with the same run, computed again in the folder ``here``."""
+def compare(folder: Path, record: Record, here: Path, again: Record, *, weights: bool = True) -> Verdict:
+    """Compare a run on record, in ``folder``, with the same run, computed again in the folder ``here``.
+
+    Without ``weights`` only history and scores: an archive may hold no more.
+    """
     if again["status"] == "failed":
         return Verdict("cannot", str(again["reason"]))
     first = (
         _history_difference(folder, here)
-        or _weights_difference(folder, here)
+        or (_weights_difference(folder, here) if weights else None)
         or _score_difference(record, again)
     )
     if first is None:
-        return Verdict("identical")
+        return Verdict("identical", "" if weights else "history and scores; there are no weights to compare")
     environments = _environment_differences(record, again)
     if not environments or not _starts_alike(folder, here):
         return Verdict("different", first)

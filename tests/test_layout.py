@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands",),
 )
 """From the bottom to the top. What is not named belongs to the longest name that it begins with; other files
-directly in ``bench`` are commands, and so is ``reports.build``."""
+directly in ``bench`` are commands, and so are ``reports.build`` and ``reports.pack``."""
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),
@@ -73,7 +73,7 @@ IMPORTS = {name: sorted(set(imports(name))) for name in MODULES}
 def layer(name: str) -> int:
     """How high a module lies."""
     named = {each: k for k, layer in enumerate(LAYERS) for each in layer}
-    if name == "reports.build":
+    if name in ("reports.build", "reports.pack"):
         return named["commands"]
     if name not in named and name.startswith("bench.") and name.count(".") == 1 and not is_folder(name):
         return named["commands"]
