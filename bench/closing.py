@@ -28,6 +28,7 @@ from bench.search.trial_source import Recipe
 from bench.store import files, records
 from bench.version import VERSION
 from reports import winner
+from reports.figures import canvas
 
 DEFAULT_SEEDS = 5
 """In ``best.toml`` where nothing is retrained now."""
@@ -67,7 +68,7 @@ def close(
         if retraining.n_seeds:
             comparison = compare(recipe, best[0].last.params, retraining, context)
     summary = summarise(shared, recipe, request, best, comparison)
-    for line in findings.write_all(shared, recipe.folder, recipe.objectives):
+    for line in findings.write_all(shared, recipe.folder, recipe.objectives, canvas.adopt):
         print(printable(f"not drawn: {line}"))
     text = winner.markdown(summary, shared.space)
     files.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))

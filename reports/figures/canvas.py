@@ -91,6 +91,29 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[
     return written
 
 
+def adopt(figure: Figure) -> None:
+    """Give a figure that another library drew the look of ours: size, type, ground, grid and frame.
+
+    Its colours stay: they may have a meaning.
+    """
+    from matplotlib.text import Text
+
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(PAGE, min(TALLEST, max(0.4, high / wide) * PAGE))
+    figure.set_facecolor("white")
+    for text in figure.findobj(Text):
+        text.set(fontsize=STYLE["font.size"], color="black", fontfamily="sans-serif")
+    for ax in figure.axes:
+        ax.set_facecolor("white")
+        ax.tick_params(labelsize=STYLE["xtick.labelsize"], colors="black", grid_color=STYLE["grid.color"])
+        ax.tick_params(grid_linewidth=STYLE["grid.linewidth"])
+        ax.set_axisbelow(True)
+        for side, spine in ax.spines.items():
+            spine.set(visible=side in ("left", "bottom"), color="black", linewidth=STYLE["axes.linewidth"])
+        if held := ax.get_legend():
+            held.set_frame_on(False)
+
+
 PAPER, INK = (0.078, 0.090, 0.102), (0.91, 0.918, 0.929)
 """Of dark figures: the colours of the page's dark style in ``report.css``."""
 
