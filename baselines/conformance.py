@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import torch
@@ -323,9 +322,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             factory = registry.get(name)
             models.append((name, factory, _hyper(factory, args.set)))
         except (LookupError, ValueError) as error:
-            known = registry.names()
-            near = get_close_matches(name, known, n=1) if name not in known else []
-            print(f"error: {error.args[0]}{f'; did you mean {near[0]!r}?' if near else ''}", file=sys.stderr)
+            near = "" if name in registry.names() else registry.hint(name)
+            print(f"error: {error.args[0]}{near}", file=sys.stderr)
             return 2
     broken = [_report(*model) for model in models]
     return int(any(broken))

@@ -46,17 +46,20 @@ class Hyperparameter:
 
 
 def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
-    """The keyword-only parameters of a factory, by name.
+    """The keyword-only parameters of a factory, by name. Before them it has one parameter, the data.
 
     Raises:
-        TypeError: one has no annotation or no default, or its default is not of its type or range.
+        TypeError: one has no annotation or no default, or its default is not of its type or range; or one is
+            not keyword-only.
     """
     try:
         hints = get_type_hints(factory, include_extras=True)
     except Exception as error:  # annotations are code, and may fail in any way
         raise TypeError(f"its annotations cannot be read ({type(error).__name__}: {error})") from error
     found = {}
-    for parameter in inspect.signature(factory).parameters.values():
+    for k, parameter in enumerate(inspect.signature(factory).parameters.values()):
+        if k and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise TypeError(f"hyperparameter {parameter.name} is not keyword-only: put a * before it")
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         if parameter.name not in hints:
@@ -100,9 +103,9 @@ def _parse(kind: Any, value: Any) -> Any:
             return None
         return _parse(next(option for option in options if option is not NoneType), value)
     if get_origin(kind) is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = value.strip("[]() ").split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not items:
-            raise ValueError("numbers separated by commas")
+            raise ValueError("numbers separated by commas, as in 256,512")
         return tuple(_parse(options[0], item) for item in items)
     return _SCALARS[kind](value)
 

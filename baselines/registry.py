@@ -6,7 +6,9 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from baselines.gan import Card, Gan
 from baselines.training import settings
@@ -63,6 +65,23 @@ def location(name: str) -> str:
         if point.name == name:
             return point.value
     raise LookupError(f"{name!r} is not a model")
+
+
+def hint(name: str) -> str:
+    """``"; did you mean 'x'?"`` for a name that is not a model, or nothing.
+
+    For a file, ``softgan.py``, that is its module and a function of the same name. Upper and lower case count
+    as equal.
+    """
+    file, _, function = name.partition(":")
+    if file.endswith(".py") or (not function and Path(f"{file}.py").is_file()):
+        path = Path(file.removesuffix(".py"))
+        module = path.name if path.is_absolute() or ".." in path.parts else ".".join(path.parts)
+        meant = f"{module}:{function or path.name}"
+        return f"; did you mean {meant!r}?"
+    folded = {known.casefold(): known for known in names()}
+    match = get_close_matches(name.casefold(), list(folded), n=1)
+    return f"; did you mean {folded[match[0]]!r}?" if match else ""
 
 
 def _load(path: str) -> Callable[..., Gan]:

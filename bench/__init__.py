@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
 from typing import Any
 
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # A command (python -m bench.run) that is still importing: Ctrl-C ends it, with no traceback of imports.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if os.path.basename(sys.argv[0]) in ("-m", "gan-bench"):  # noqa: PTH119
+    # A command that is still importing. Ctrl-C ends it, with no traceback of imports.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in ("baselines", "bench", "reports"):
+        if os.path.exists(f"{name}.py") and not sys.flags.safe_path:  # noqa: PTH110
+            here = f"{name}.py in the working folder hides the package {name!r} of gan-bench"
+            print(f"error: {here}: rename it, or work in another folder", file=sys.stderr)
+            sys.exit(2)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,9 @@ study: ``best.toml`` and ``default.toml``.
 
 from __future__ import annotations
 
+import os
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from bench.search.trial_source import Recipe
 from bench.store import files, records
 from bench.version import VERSION
 from reports import winner
+from reports.figures import canvas
 
 DEFAULT_SEEDS = 5
 """In ``best.toml`` where nothing is retrained now."""
@@ -40,7 +43,7 @@ class Retraining:
     steps: int
     eval_every: int | None
     flags: Sequence[str]
-    """Of ``bench.run``: where."""
+    """Of ``bench.run``: where, and into which folders."""
 
 
 def close(
@@ -55,16 +58,17 @@ def close(
     best = findings.best(slots, recipe.objectives)
     code, comparison = 0, None
     if best:
-        for file in _write_configurations(recipe, best[0].last.params, retraining, context):
+        for file in _write_configurations(recipe, best[0].last.params, retraining):
             if retraining.n_seeds:
-                print(f"python -m bench.run --config {file}", flush=True)
-                code = max(code, run.main(["--config", str(file), *retraining.flags]))
+                words = ["--config", str(file), *retraining.flags]
+                print(shlex.join(["python", "-m", "bench.run", *words]), flush=True)
+                code = max(code, run.main(words))
             if code >= 128:
                 return code
         if retraining.n_seeds:
             comparison = compare(recipe, best[0].last.params, retraining, context)
     summary = summarise(shared, recipe, request, best, comparison)
-    for line in findings.write_all(shared, recipe.folder, recipe.objectives):
+    for line in findings.write_all(shared, recipe.folder, recipe.objectives, canvas.adopt):
         print(printable(f"not drawn: {line}"))
     text = winner.markdown(summary, shared.space)
     files.write_atomic(recipe.folder / "summary.md", lambda path: path.write_text(text, encoding="utf-8"))
@@ -75,19 +79,17 @@ def close(
 
 
 def _write_configurations(
-    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, context: RunContext
+    recipe: Recipe, params: Mapping[str, Any], retraining: Retraining
 ) -> tuple[Path, Path]:
-    """``best.toml`` and ``default.toml``."""
+    """``best.toml`` and ``default.toml``. They may be published: no absolute path is in them."""
     job = recipe.template
     content: dict[str, Any] = {
         "models": [job.model],
-        "dataset": [job.data],
+        "dataset": [_from_here(job.data)],
         "steps": retraining.steps,
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
         "precision": job.protocol["precision"],
-        "out": str(context.out),
-        "data-root": str(context.data_root),
     }
     if retraining.eval_every is not None:
         content["eval-every"] = retraining.eval_every
@@ -95,6 +97,12 @@ def _write_configurations(
     findings.write_configuration(best, content, {job.model: {**recipe.fixed, **params}})
     findings.write_configuration(default, content, {job.model: recipe.fixed})
     return best, default
+
+
+def _from_here(data: str) -> str:
+    """A data set's name; the path of a folder is made relative to the working folder."""
+    kind, colon, path = data.partition(":")
+    return f"{kind}:{os.path.relpath(path)}" if colon else data
 
 
 # ------------------------------------------------------------------ the comparison

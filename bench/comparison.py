@@ -48,17 +48,20 @@ class Verdict:
         return f"{words}: {self.why}" if self.why else words
 
 
-def compare(folder: Path, record: Record, here: Path, again: Record) -> Verdict:
-    """Compare a run on record, in ``folder``, with the same run, computed again in the folder ``here``."""
+def compare(folder: Path, record: Record, here: Path, again: Record, *, weights: bool = True) -> Verdict:
+    """Compare a run on record, in ``folder``, with the same run, computed again in the folder ``here``.
+
+    Without ``weights`` only history and scores: an archive may hold no more.
+    """
     if again["status"] == "failed":
         return Verdict("cannot", str(again["reason"]))
     first = (
         _history_difference(folder, here)
-        or _weights_difference(folder, here)
+        or (_weights_difference(folder, here) if weights else None)
         or _score_difference(record, again)
     )
     if first is None:
-        return Verdict("identical")
+        return Verdict("identical", "" if weights else "history and scores; there are no weights to compare")
     environments = _environment_differences(record, again)
     if not environments or not _starts_alike(folder, here):
         return Verdict("different", first)
@@ -158,7 +161,8 @@ def stored_nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
 def _outcome(record: Record) -> dict[str, Any]:
     """The outcome of a run as its record has it, without times."""
     held = {name: record.get(name) for name in COMPARED}
-    timeless = [{key: value for key, value in entry.items() if key != "train_s"} for entry in record["evals"]]
+    times = ("train_s", "compute_s")
+    timeless = [{key: value for key, value in entry.items() if key not in times} for entry in record["evals"]]
     return held | {"evals": {str(entry["step"]): entry for entry in timeless}}
 
 

@@ -15,9 +15,13 @@ class ChangedError(Exception):
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` if an option is similar to ``word``, otherwise an empty string."""
-    match = get_close_matches(word, list(options), n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    """``"; did you mean 'x'?"`` if an option is similar to ``word``, otherwise an empty string.
+
+    Upper and lower case count as equal.
+    """
+    folded = {option.casefold(): option for option in options}
+    match = get_close_matches(word.casefold(), list(folded), n=1)
+    return f"; did you mean {folded[match[0]]!r}?" if match else ""
 
 
 def one_line(error: BaseException) -> str:

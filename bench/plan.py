@@ -113,7 +113,12 @@ def plan(
         else:
             log(f"--dataset {source!r}: its images are called {name}")
         for model, values in settings.items():
-            check(model, values, dataset.describe(), _flag(spec, model))
+            size = check(model, values, dataset.describe(), _flag(spec, model))
+            if size > len(dataset.train):
+                log(
+                    f"{model}: a batch of {size:,} is larger than the training split of {name}, "
+                    f"{len(dataset.train):,} images: each batch holds some of them several times"
+                )
         protocol = build_protocol(spec, dataset, context, dry_run=dry_run)
         if any(extractor["sha256"] == TO_BE_TRAINED for extractor in protocol["extractors"].values()):
             log(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
@@ -157,8 +162,8 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         known = declared(registry.get(model))
     except LookupError as error:
-        ours = f"; one of {', '.join(registry.names())}, or module:function{nearest(model, registry.names())}"
-        raise UsageError(f"--models: {error.args[0]}{'' if ':' in model else ours}") from error
+        ours = "" if ":" in model else f"; one of {', '.join(registry.names())}, or module:function"
+        raise UsageError(f"--models: {error.args[0]}{ours}{registry.hint(model)}") from error
     except TypeError as error:
         raise UsageError(f"--models: {model} cannot be used: {error}") from error
     values = {name: parameter.default for name, parameter in known.items()}
@@ -179,8 +184,8 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], flag: str) -> None:
-    """Try a model with these hyperparameters on a data set, before hours are spent.
+def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], flag: str) -> int:
+    """Try a model with these hyperparameters on a data set, before hours are spent; returns its batch size.
 
     ``dataset`` is what a record says about it: :meth:`bench.data.datasets.Dataset.describe`.
 
@@ -208,6 +213,8 @@ def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], fla
     if trial.problems:
         raise UsageError(f"{flag}: {model} cannot be trained on {name}: {trial.problems[0]}")
     _report_once(model, *registry.side_effects(factory), *trial.changed)
+    assert trial.gan is not None  # without one there is a problem
+    return trial.gan.batch_size
 
 
 @cache

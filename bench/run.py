@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from bench import where
@@ -330,7 +331,7 @@ def _runs(n: int) -> str:
 def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool = False) -> int:
     """Print the table, write the report on all runs in ``out``, and print how each failed run ended."""
     from reports import build, environments, groups, load
-    from reports.tables import tables
+    from reports.tables import tables, terminal
 
     runs = load(context.out)
     mine = runs[runs["folder"].isin([str(job.folder(context.out)) for job in jobs])]
@@ -345,19 +346,21 @@ def _close(jobs: Sequence[Job], context: RunContext, *, strict_environment: bool
         found = groups.groups(mine)
         if strict_environment:
             environments.refuse_mixed(found)
+        width = shutil.get_terminal_size().columns  # 80 where there is no terminal
         for group in found:
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
+            print(terminal.shown(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
         folder = context.out / "report"
-        formats = ("markdown", "csv")
+        formats = ("markdown", "csv", "html")
         strict = strict_environment
         build.build([context.out], folder, formats, runs=runs, quick=True, strict_environment=strict)
-        print(f"report: {printable(folder)}")
+        print(f"report: {printable(folder / 'report.html')}")
     except environments.MixedEnvironmentError as error:
         print(f"error: {error}; the runs are kept", file=sys.stderr)
         code = 1
     for run in bad.itertuples():
-        line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}"
+        log = Path(str(run.folder)) / "error.log"
+        see = f"; see {log}" if log.is_file() else ""
+        line = f"{run.status}: {run.model} {run.dataset} seed {run.seed}: {run.reason}{see}"
         print(printable(line), file=sys.stderr)
     return code
 

@@ -1,6 +1,7 @@
 """Recompute runs from their records, and compare. This is a command for reviewers.
 
     python -m bench.verify results
+    python -m bench.verify study.zip        an archive that reports.pack wrote
 
 For each run it prints one of these results:
 
@@ -20,13 +21,13 @@ import shutil
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.cli import Parser, number, path, run_main
 from bench.comparison import Finding, Verdict, compare, compare_scores, differences, stored_nets
-from bench.errors import ChangedError, UsageError
+from bench.errors import ChangedError, UsageError, printable
 from bench.execution.devices import devices
 from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
@@ -34,7 +35,7 @@ from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.identity.fingerprint import code_of, differing, differing_files
 from bench.plan import RunContext, Spec, plan
-from bench.store import files, records
+from bench.store import archive, files, records
 from bench.store.jobs import Job
 
 
@@ -43,7 +44,8 @@ def parser() -> Parser:
     p = Parser(prog="bench.verify", description=__doc__.partition("\n\n")[0] if __doc__ else None)
     p.add_argument(
         "paths", nargs="*", type=path, default=[Path("results")], metavar="PATH",
-        help="results folders, of which runs are picked at random, or run folders (default results)",
+        help="results folders or archives of reports.pack, of which runs are picked at random, or run "
+        "folders (default results)",
     )  # fmt: skip
     p.add_argument("--runs", type=_how_many, default=3, metavar="N", help="how many, or all (default 3)")
     p.add_argument(
@@ -67,8 +69,15 @@ def _how_many(text: str) -> int | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parser().parse(argv)
-    folders = _chosen(args.paths, args.runs)
     with TemporaryDirectory(prefix="gan-bench-verify-") as scratch, Interrupt().installed() as interrupt:
+        try:
+            opened = {
+                _opened(given, Path(scratch) / f"packed-{k}"): given for k, given in enumerate(args.paths)
+            }
+        except archive.ArchiveError as error:
+            print(f"error: {printable(error)}", file=sys.stderr)
+            return 1
+        folders = _chosen(list(opened), args.runs)
         context = RunContext(
             out=Path(scratch),
             data_root=args.data_root.absolute(),
@@ -80,13 +89,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts: Counter[Finding] = Counter()
         for folder, verdict in found:
             counts[verdict.finding] += 1
-            print(f"{folder}: {verdict}", flush=True)
+            print(f"{_shown(folder, opened)}: {verdict}", flush=True)
         if interrupt.signal is not None:
             print("interrupted: nothing was changed; the same command starts again", file=sys.stderr)
             return 128 + interrupt.signal
     runs = "run" if len(folders) == 1 else "runs"
     print(f"{len(folders)} {runs}: {', '.join(f'{n} {finding}' for finding, n in counts.items())}")
     return 1 if counts["different"] or not counts["identical"] + counts["rounding"] else 0
+
+
+def _opened(given: Path, folder: Path) -> Path:
+    """A folder as it is; an archive is unpacked into the given folder, which then stands for it.
+
+    Raises:
+        ArchiveError: it cannot be trusted.
+    """
+    if not given.is_file():
+        return given
+    archive.unpack(given, folder)
+    return folder
+
+
+def _shown(folder: Path, opened: Mapping[Path, Path]) -> str:
+    """A run's folder, as the user named it: ``study.zip/runs/...``."""
+    for here, given in opened.items():
+        if here != given and folder.is_relative_to(here):
+            return str(given / folder.relative_to(here))
+    return str(folder)
 
 
 def _chosen(paths: Sequence[Path], n: int | None) -> list[Path]:
@@ -129,8 +158,11 @@ def _verify(
         again = records.read_record(job.folder(context.out))
         if again is None:  # interrupted
             continue
-        verdict = compare(folder, record, job.folder(context.out), again)
-        if verdict.finding == "rounding":  # then the scores must be those of the stored weights, at least
+        weights = not _without_weights(folder, context)
+        verdict = compare(folder, record, job.folder(context.out), again, weights=weights)
+        if (
+            verdict.finding == "rounding" and weights
+        ):  # then the scores must be those of the stored weights, at least
             rescored = _rescored(folder, record, job, context)
             verdict = rescored if rescored.finding == "different" else verdict
         yield folder, verdict
@@ -146,6 +178,11 @@ def _recompute(
         supervise(Runs(jobs, context.out), context, slots, interrupt, tick=progress.tick)
 
 
+def _without_weights(folder: Path, context: RunContext) -> bool:
+    """Whether a run comes from an archive that was packed without weights."""
+    return folder.is_relative_to(context.out) and not (folder / "checkpoint.pt").exists()
+
+
 def _rescored(folder: Path, record: records.Record, job: Job, context: RunContext) -> Verdict:
     """Compare the scores of a run with the scores of its stored weights."""
     from baselines.training.trainer import bind
@@ -155,6 +192,8 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
 
     if record["status"] != "finished":
         return Verdict("cannot", f"it {record['status']}, and has no scores")
+    if _without_weights(folder, context):
+        return Verdict("cannot", "the archive holds no weights; reports.pack has --weights")
     nets = stored_nets(folder)
     if nets is None:
         return Verdict("different", "checkpoint.pt, its final weights, is missing or unreadable")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli import Parser, chosen, number, path
-from bench.errors import UsageError, printable
+from bench.errors import UsageError, nearest, printable
 from bench.execution.devices import devices
 from bench.execution.launch import Engine, keep_jobs
 from bench.execution.signals import Interrupt
@@ -23,7 +23,10 @@ from bench.store.leases import holder
 
 EXECUTORS = ("local", "slurm", "ray")
 
-WORDS = ("device", "workers", "run_timeout", "checkpoint_every", "inception_weights", "offline")
+WORDS = (
+    *("out", "data_root", "device", "workers"),
+    *("run_timeout", "checkpoint_every", "inception_weights", "offline"),
+)
 """Flags that another command of this harness is given, too: with those of the engines."""
 
 ENGINES = ("executor", "slurm", "ray_address", "ray_gpus")
@@ -106,8 +109,10 @@ def check(args: Namespace) -> None:
             raise UsageError(f"{flag}: is for --executor {executor}, not {args.executor}")
     if args.executor != "local":
         if args.device not in ("auto", "cpu", "cuda"):
+            known = nearest(args.device.casefold().replace("gpu", "cuda"), ["auto", "cpu", "cuda"])
             raise UsageError(
-                f"--device: {args.device!r} is not allowed with --executor {args.executor}; auto, cpu or cuda"
+                f"--device: {args.device!r} is not allowed with --executor {args.executor}; "
+                f"auto, cpu or cuda{known}"
             )
         if args.workers == 0:
             raise UsageError(f"--workers: 0 runs in this process, not with --executor {args.executor}")

@@ -7,8 +7,15 @@ configuration, ``history(runs)`` one per window of training, ``evals(runs)`` one
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] and os.path.exists("bench.py") and not sys.flags.safe_path:  # noqa: PTH110
+    here = "bench.py in the working folder hides the package 'bench' of gan-bench"
+    print(f"error: {here}: rename it, or work in another folder", file=sys.stderr)
+    sys.exit(2)
 
 from bench import version as version  # bench before all others: until a command handles Ctrl-C, that ends it
 

@@ -126,14 +126,21 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def trace(group: Group) -> str:
-    """The run.json files behind each row of a group's tables."""
+    """Each seed behind each row of a group's tables: its scores, and the file that they stand in."""
+    several = len(group.extractors) > 1
+    scores = [
+        (f"{score.label}{f' ({extractor})' if several else ''}", score.column(extractor), score.factor)
+        for extractor in group.extractors
+        for score in group.scores(extractor)
+    ]
     lines = [f"Table {group.number}: {group.title}"]
     for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True):
         lines.append(f"  {label}")
-        mine = group.of(run_id)
-        lines += [
-            f"    {printable(run['folder'])}/run.json ({run['status']})" for run in mine.to_dict("records")
-        ]
+        for run in group.of(run_id).to_dict("records"):
+            held = ((name, run[column] * factor) for name, column, factor in scores)
+            values = ", ".join(f"{name} {value:.6g}" for name, value in held if value == value)
+            lines.append(f"    seed {run['seed']}: {values or run['status']}")
+            lines.append(f"      {printable(run['folder'])}/run.json ({run['status']})")
     return "\n".join(lines)
 
 
@@ -165,7 +172,7 @@ def parser() -> Parser:
         metavar="NAME=VALUE",
         help="tell when each run reaches this score, as in fid=5; default: the baseline's median final score",
     )
-    p.add_argument("--trace", action="store_true", help="print the run.json files behind each row")
+    p.add_argument("--trace", action="store_true", help="print each seed's scores, and its run.json")
     return p
 
 

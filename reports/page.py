@@ -7,20 +7,26 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bench.errors import printable
 from bench.store.rows import flat
 from bench.version import VERSION
-from reports import versions
+from reports import histories, versions
 from reports.figures import canvas
+from reports.figures.curves import Histories
+from reports.figures.samples import Pictures
 from reports.groups import Group
 from reports.private import SHOW_ALL, Hider
 from reports.sections import Section
 from reports.tables import tables, text
+from reports.tables.text import Table
 from reports.words import shown
 
 ACROSS = -1
@@ -35,6 +41,22 @@ class Picture:
     group: int
     caption: str
     path: Path
+    dark: bytes = b""
+    """The same as a PNG for a dark page."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the page shows of a group's best configurations beside their numbers."""
+
+    names: Mapping[str, str]
+    """Names that its figures shorten -> what they stand for."""
+    neighbours: Mapping[str, tuple[int, Pictures]]
+    """See :func:`reports.figures.samples.neighbours`."""
+    histories: Histories
+
+
+NOTHING = Beside({}, {}, {})
 
 
 def render(
@@ -42,13 +64,13 @@ def render(
     sections: Sequence[Section],
     pictures: Sequence[Picture],
     skipped: Sequence[str],
-    names: Mapping[int, Mapping[str, str]] | None = None,
+    beside: Mapping[int, Beside] | None = None,
     hide: Hider = SHOW_ALL,
     across: Sequence[text.Table] = (),
 ) -> str:
     """The page. ``across``: tables over several data sets.
 
-    ``names``: group number -> the names that its figures shorten, and what they stand for.
+    ``beside``: group number -> what is shown of it beside tables and figures.
 
     Texts from records are escaped. Besides, a policy in the page's head forbids all that is not its own.
     """
@@ -73,11 +95,10 @@ def render(
         mark=text.NOT_SEPARATED,
         n_runs=len(runs),
         n_bad=int((runs["status"] != "finished").sum()),
+        parts=_parts,
+        size=(histories.WIDTH, histories.HEIGHT),
         sections=[
-            {
-                **_section(section, pictures, hide),
-                "names": (names or {}).get(section.group.number, {}),
-            }
+            _section(section, pictures, (beside or {}).get(section.group.number, NOTHING), hide)
             for section in sections
         ],
         across=across,
@@ -87,7 +108,16 @@ def render(
     )
 
 
-def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict[str, Any]:
+WIDE = 165
+"""Characters of a line of a table that fits into the page where that is at its widest."""
+
+
+def _parts(table: Table) -> list[Table]:
+    """A table as it fits into the page: where it is too wide, several with some of its columns each."""
+    return text.fitted(table, WIDE)
+
+
+def _section(section: Section, pictures: Sequence[Picture], beside: Beside, hide: Hider) -> dict[str, Any]:
     """What the template shows of a group."""
     group = section.group
     code = {
@@ -105,6 +135,13 @@ def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict
         "pairs": section.pairs,
         "reach": section.reach,
         "pictures": _shown(pictures, group.number),
+        "names": beside.names,
+        "neighbours": [
+            {"caption": f"{label}, seed {beside.neighbours[run_id][0]}", "source": _encoded(image)}
+            for run_id, label in zip(group.summary["id"], group.summary["label"], strict=True)
+            if run_id in beside.neighbours
+            for _, image in beside.neighbours[run_id][1]
+        ],
         "protocol": {name: shown(value) for name, value in group.protocol.items()},
         "configurations": [
             {
@@ -116,6 +153,7 @@ def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict
                 "version": code[row["id"]],
                 "command": command(group, row["id"], hide),
                 "seeds": tables.seeds(group, row["id"]),
+                "histories": _histories(group, row["id"], beside.histories),
             }
             for row in group.summary.to_dict("records")
         ],
@@ -125,7 +163,12 @@ def _section(section: Section, pictures: Sequence[Picture], hide: Hider) -> dict
 def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
     """The pictures of a group as the template takes them."""
     return [
-        {"caption": picture.caption, "source": _inline(picture.path), "width": _width(picture.path)}
+        {
+            "caption": picture.caption,
+            "source": _inline(picture.path.read_bytes()),
+            "dark": _inline(picture.dark) if picture.dark else "",
+            "narrow": _inches(picture.path) < (canvas.COLUMN + canvas.PAGE) / 2,
+        }
         for picture in pictures
         if picture.group == number
     ]
@@ -211,10 +254,28 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _inline(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _histories(group: Group, run_id: str, held: Histories) -> dict[int, list[histories.Chart]]:
+    """Seed -> the charts of its history."""
+    if run_id not in held:
+        return {}
+    end = float(group.of(run_id)["steps"].max())
+    parts = held[run_id].groupby(held[run_id]["seed"].astype(int))
+    return {int(str(seed)): histories.charts(part, end) for seed, part in parts}
 
 
-def _width(path: Path) -> int:
-    """CSS pixels at which a picture is shown, a little larger than in print: from the PNG's header."""
-    return round(int.from_bytes(path.read_bytes()[16:20]) / canvas.DOTS_PER_INCH * 110)
+def _encoded(image: NDArray[np.uint8]) -> str:
+    """An image (H, W, 3) as the source of a picture."""
+    from PIL import Image
+
+    stream = BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return _inline(stream.getvalue())
+
+
+def _inline(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _inches(path: Path) -> float:
+    """How wide a figure was drawn: from the PNG's header."""
+    return int.from_bytes(path.read_bytes()[16:20]) / canvas.DOTS_PER_INCH

@@ -49,7 +49,7 @@ def curves(runs: pd.DataFrame) -> Figure:
     Lines are means over seeds, bands their ranges; a cross marks a run that ended early.
     """
     group, how = _group(runs)
-    return _drawn(_curves.curves(group, how), "no history.csv")
+    return _drawn(_curves.curves(group, how, _curves.histories(group)), "no history.csv")
 
 
 def convergence(runs: pd.DataFrame, score: str = "fid", extractor: str | None = None) -> Figure:

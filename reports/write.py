@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from bench.store.files import write_atomic
 from bench.store.jobs import slug
 from reports import across, captions, environments, folder, page
 from reports.across import Across
-from reports.figures import canvas, curves, figures, ranks
+from reports.figures import canvas, curves, figures, ranks, samples
 from reports.figures.styles import Style, styles
 from reports.private import Hider
 from reports.searches import Search
@@ -59,11 +60,12 @@ def write(content: Content, out: Path, formats: Sequence[str], *, quick: bool) -
     """Write a report; see :func:`reports.build.build`."""
     before = folder.held(out)
     formats = [kind for kind in folder.FILES if kind in {*formats, *folder.formats(before)}]
-    writer = _Writer(content, out, ("png", "pdf") if "latex" in formats else ("png",))
-    names: dict[int, dict[str, str]] = {}
+    writer = _Writer(content, out, formats)
+    beside: dict[int, page.Beside] = {}
     if set(formats) != {"csv"}:
-        names = writer.draw(quick=quick and not folder.is_full(before))
+        beside = writer.draw(quick=quick and not folder.is_full(before))
     if "markdown" in formats:
+        names = {number: its.names for number, its in beside.items()}
         writer.text("table.md", _markdown(content, writer.pictures, names))
     if "latex" in formats:
         tables = [*content.across_tables, *(table for s in content.sections for table in s.tables)]
@@ -75,7 +77,7 @@ def write(content: Content, out: Path, formats: Sequence[str], *, quick: bool) -
             content.sections,
             writer.pictures,
             content.skipped,
-            names,
+            beside,
             content.hide,
             content.across_tables,
         )
@@ -89,8 +91,10 @@ def write(content: Content, out: Path, formats: Sequence[str], *, quick: bool) -
 class _Writer:
     """Writes into a folder, and notes what."""
 
-    def __init__(self, content: Content, out: Path, kinds: Sequence[str]) -> None:
-        self.content, self.out, self.kinds = content, out, kinds
+    def __init__(self, content: Content, out: Path, formats: Sequence[str]) -> None:
+        self.content, self.out = content, out
+        self.kinds = ("png", "pdf") if "latex" in formats else ("png",)
+        self.dark = "html" in formats
         self.files: list[Path] = []
         self.pictures: list[page.Picture] = []
 
@@ -100,25 +104,34 @@ class _Writer:
 
     def figure(self, number: int, name: str, caption: str, figure: Figure) -> None:
         self.files.extend(canvas.save(figure, self.out / name, self.kinds))
-        self.pictures.append(page.Picture(number, caption, self.out / f"{name}.png"))
+        dark = canvas.dark(figure) if self.dark else b""
+        self.pictures.append(page.Picture(number, caption, self.out / f"{name}.png", dark))
 
-    def draw(self, *, quick: bool) -> dict[int, dict[str, str]]:
-        """Draw all figures; returns for each group the names that they shorten."""
+    def draw(self, *, quick: bool) -> dict[int, page.Beside]:
+        """Draw all figures; returns for each group what the page shows beside them."""
         groups = [section.group for section in self.content.sections]
         best = [group.best(figures.MOST) for group in groups]
         searches = self.content.searches
         shared = [[s for s in searches if s.alike == key] for key in sorted({s.alike for s in searches})]
         how = styles(best, shared)
-        for group, shown in zip(groups, best, strict=True):
-            suffix = "" if group.number == 1 else f"-{group.number}"
-            for name, caption, figure in figures.figures(shown, len(group.summary), how, quick):
-                self.figure(group.number, f"{name}{suffix}", caption, figure)
+        beside = {}
+        for group, shown, data in zip(
+            groups, best, _numbered(group.dataset for group in groups), strict=True
+        ):
+            histories = curves.histories(shown)
+            beside[group.number] = page.Beside(
+                figures.short_names(shown, how), samples.neighbours(shown), histories
+            )
+            drawn = figures.figures(shown, len(group.summary), how, histories, quick)
+            for name, caption, figure in drawn:
+                self.figure(group.number, f"{name}-{data}", caption, figure)
         if not quick:
             self.across(groups, how)
-        for k, mine in enumerate([] if quick else shared, 1):
+        several = [] if quick else shared
+        for mine, data in zip(several, _numbered(its[0].dataset for its in several), strict=True):
             caption = self.content.hide.paths(captions.budget(mine))
-            self.figure(0, f"budget-{k}", caption, curves.budget(mine, how))
-        return {group.number: figures.short_names(group, how) for group in best}
+            self.figure(0, f"budget-{self.content.hide.paths(data)}", caption, curves.budget(mine, how))
+        return beside
 
     def across(self, groups: Sequence[Group], how: Mapping[str, Style]) -> None:
         """Draw what holds over several data sets; a label has the style of the first group that has it."""
@@ -148,6 +161,16 @@ class _Writer:
         hidden = ["evals", "folder", "record"]  # the place is the folder without what a report hides
         runs = self.content.runs.drop(columns=hidden, errors="ignore").rename(columns={"place": "folder"})
         self.text("runs.csv", sheets.to_csv(runs))
+
+
+def _numbered(datasets: Iterable[str]) -> list[str]:
+    """Ends of names of figures: the data set, and a number from the second time on that it comes."""
+    seen = Counter[str]()
+    found = []
+    for name in map(slug, datasets):
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return found
 
 
 def _markdown(

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the bottom to the top. What is not named belongs to the longest name that it begins with. Commands are
 :data:`COMMANDS` and all other files directly in ``bench``."""
 
-COMMANDS = ("reports.build", "reports.export")
+COMMANDS = ("reports.build", "reports.export", "reports.pack")
 
 REPORTS_MAY = (
     *("reports", "bench.errors", "bench.version", "bench.store"),

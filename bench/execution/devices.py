@@ -15,7 +15,7 @@ def devices(text: str) -> list[str]:
     if text == "cpu":
         return ["cpu"]
     if text != "auto" and kind != "cuda":
-        known = nearest(text, ["auto", "cpu", "cuda"])
+        known = nearest(text.casefold().replace("gpu", "cuda"), ["auto", "cpu", "cuda"])
         raise UsageError(f"--device: {text!r} is not allowed; auto, cpu, cuda or cuda:0,1{known}")
     import torch
 

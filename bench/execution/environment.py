@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -129,6 +130,16 @@ def describe(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "commit": _commit(),
     }
+
+
+def compute_s(device: str) -> float:
+    """A clock of compute, in seconds; differences of it are what something cost.
+
+    On a CPU: processor time of this process, of all its threads. It does not run while other processes have
+    the processor. A GPU has no such counter for one process: there it is the time on the wall, in which this
+    process held the device.
+    """
+    return time.process_time() if device == "cpu" else time.perf_counter()
 
 
 def energy_j(device: str) -> float | None:

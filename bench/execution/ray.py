@@ -52,7 +52,8 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise UsageError("--executor ray: ray is not installed; pip install 'gan-bench[ray]'") from error
+            how = "in the checkout: pip install '.[ray]'"
+            raise UsageError(f"--executor ray: ray is not installed; {how}") from error
         if address:
             _knock(address)
         self.ray: Any = ray

@@ -26,19 +26,22 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     Raises:
         ChangedError: code, data or weights are not those that the run was planned with.
     """
-    lane, start = stack.lanes[k], time.perf_counter()
+    lane = stack.lanes[k]
     stack.check()
     evaluator = stack.evaluator("val" if stack.job.protocol["scored_on"] == "val" else "test")
+    real = describe_baseline(evaluator)  # computed once for all runs, hence no part of this one's cost
+    start = time.perf_counter()
     history = {key: values[: lane.diverged_at] for key, values in stack.trainer.history(k).items()}
     status = "finished" if lane.diverged_at is None else "diverged"
     result = records.blank(lane.job, status=status, reason=lane.reason, attempts=attempt)
     result["parameters"] = records.count_parameters(stack.trainer)
     result["environment"] = environment.describe(stack.context.device) | {"source": lane.job.source or None}
     result["evals"] = lane.evals
-    result |= describe_baseline(evaluator)
+    result |= real
     result["d_accuracy"] = _judge(stack, history, lane)
     if lane.diverged_at is None:
-        _score(stack, k, evaluator, result)
+        with stack.spending("eval", lane):
+            _score(stack, k, evaluator, result)
     result["history_sha256"] = records.write_history(lane.folder / "history.csv", history, stack.job.steps)
     stack.eval_s += time.perf_counter() - start
     result["cost"] = records.describe_cost(
@@ -48,6 +51,7 @@ def record(stack: Stack, k: int, attempt: int) -> None:
         stack=len(stack.lanes),
         peak_mb=environment.peak_memory_mb(stack.context.device),
         energy_j=stack.energy_j,
+        compute=lane.compute,
     )
     records.write(lane.folder, result)
     # From here on the run is finished: of the checkpoint only the weights are of use.
@@ -70,6 +74,7 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
         scores = describe_scores(stack, evaluator, at_best, lane, first)["metrics"]
         result["best"] = lane.best | {"metrics": scores}
     pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
+    pictures.real_beside(lane.gan, nets, evaluator, lane.folder)
     if stack.context.save_samples:
         samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
         labels = None

@@ -69,7 +69,7 @@ class Slurm:
             import submitit
         except ImportError as error:
             raise UsageError(
-                "--executor slurm: submitit is not installed; pip install 'gan-bench[slurm]'"
+                "--executor slurm: submitit is not installed; in the checkout: pip install '.[slurm]'"
             ) from error
         missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
         if missing:

@@ -64,6 +64,8 @@ class Lane:
     last: Evaluation | None = None
     losses: dict[str, float] = field(default_factory=dict)
     """Means over the latest iterations, to be shown."""
+    compute: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "eval": 0.0})
+    """Seconds of :func:`environment.compute_s` so far, this run's part: of training, and of scoring."""
 
 
 class Stack:
@@ -140,6 +142,15 @@ class Stack:
                 self.advance()
 
     @contextmanager
+    def spending(self, on: str, lane: Lane | None = None) -> Iterator[None]:
+        """Count the compute of this block as that of one lane; without one, in equal parts as that of all."""
+        before = environment.compute_s(self.context.device)
+        yield
+        spent = environment.compute_s(self.context.device) - before
+        for one in [lane] if lane else self.lanes:
+            one.compute[on] += spent if lane else spent / len(self.lanes)
+
+    @contextmanager
     def turn(self) -> Iterator[None]:
         """Train within this block: whose turn it was before does not matter, nor whose is next.
 
@@ -162,7 +173,8 @@ class Stack:
         step, every = self.trainer.step, self.job.eval_every
         n = min(self.slice, every - step % every, self.job.steps - step)
         start = time.perf_counter()
-        logged = self.trainer.advance(n)
+        with self.spending("train"):
+            logged = self.trainer.advance(n)
         took = time.perf_counter() - start
         self.train_s += took
         self.slice = max(1, min(SLICE, int(n / took)))
@@ -199,7 +211,8 @@ class Stack:
         evaluator = self.evaluator("val" if self.job.holdout else "test")
         for k, lane in enumerate(self.lanes):
             if lane.diverged_at is None:
-                self.evaluate_lane(k, lane, evaluator)
+                with self.spending("eval", lane):
+                    self.evaluate_lane(k, lane, evaluator)
         self.eval_s += time.perf_counter() - start
 
     def evaluate_lane(self, k: int, lane: Lane, evaluator: Evaluator) -> None:
@@ -224,6 +237,7 @@ class Stack:
                 "metrics": lane.last.metrics,
                 "d_accuracy": lane.last.d_accuracy,
                 "train_s": round(self.train_s, 3),
+                "compute_s": round(lane.compute["train"], 3),
             }
         )
 
@@ -262,6 +276,7 @@ class Stack:
                 "train_s": self.train_s,
                 "eval_s": self.eval_s,
                 "energy_j": self.energy_j,
+                "compute": lane.compute,
             }
             more = {"best_weights": lane.best_weights, "notes": json.dumps(notes)}
             checkpoints.write(lane.folder, self.trainer.state_dict(k) | more)
@@ -294,6 +309,7 @@ class Stack:
             self.energy_before = notes["energy_j"] or 0.0
             lane.evals, lane.best, lane.best_weights = notes["evals"], notes["best"], state["best_weights"]
             lane.diverged_at, lane.reason = notes["diverged_at"], notes["reason"]
+            lane.compute = notes["compute"]
 
 
 def begin(jobs: Sequence[Job], context: RunContext) -> Stack:

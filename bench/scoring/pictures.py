@@ -19,6 +19,8 @@ from bench.scoring.superresolution import bicubic
 from bench.store import files
 
 ROWS = COLUMNS = 10
+BLOCK = 2**22
+"""Numbers of a block of training images, to look for the nearest ones: 32 MB."""
 MIN_SIDE = 560
 """Pixels. Small images are enlarged by a whole factor, so that the grid is about this wide."""
 
@@ -29,19 +31,61 @@ def sample_grid(gan: Gan, nets: Nets, evaluator: Evaluator, path: Path) -> None:
     Where the data has labels, each column asks for one class, in order; unconditional models ignore that.
     For super-resolution there are ten examples of four images: low resolution, bicubic, restored, original.
     """
+    rows = grid_examples(evaluator.labels, len(evaluator))  # (rows, columns)
+    batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
+    fakes = _samples(gan, nets, evaluator, batch, rows.numel())
+    if gan.low_resolution is None:
+        write_grid(to_uint8(fakes).cpu(), rows.shape[1], path)
+        return
     with torch.inference_mode():
-        rows = grid_examples(evaluator.labels, len(evaluator))  # (rows, columns)
-        generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
-        batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
-        fakes = gan.generate(nets, batch, draw(gan.noise, (rows.numel(),), generator))
-        if gan.low_resolution is None:
-            write_grid(to_uint8(fakes).cpu(), rows.shape[1], path)
-            return
         low = gan.low_resolution(batch)
         scale = batch["image"].shape[-1] // low.shape[-1]
         blocks = low.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
         steps = torch.stack([blocks, bicubic(low, scale), fakes, batch["image"]], 1)  # (N, 4, C, H, W)
         write_grid(to_uint8(steps[:ROWS].flatten(0, 1)).cpu(), 4, path)
+
+
+def _samples(gan: Gan, nets: Nets, evaluator: Evaluator, batch: DataBatch, n: int) -> Tensor:
+    """The n samples of the grid (n, C, H, W) in [-1, 1]."""
+    with torch.inference_mode():
+        generator = torch.Generator(evaluator.device).manual_seed(derive(0, "grid"))
+        return gan.generate(nets, batch, draw(gan.noise, (n,), generator))
+
+
+def real_beside(gan: Gan, nets: Nets, evaluator: Evaluator, folder: Path) -> None:
+    """Write what samples are looked at beside: ``real.png`` and ``neighbours.png``.
+
+    The first is a grid of real images of the evaluator's split, laid out as that of :func:`sample_grid`. The
+    second has two rows: the first row of that grid, and below each sample the training image that is nearest
+    to it in squared differences of pixels. A grid of super-resolution shows the originals itself.
+    """
+    if gan.low_resolution is not None:
+        return
+    rows = grid_examples(evaluator.labels, len(evaluator))
+    columns = rows.shape[1]
+    write_grid(evaluator.images.cpu()[rows.flatten()], columns, folder / "real.png")
+    batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
+    samples = to_uint8(_samples(gan, nets, evaluator, batch, rows.numel())).cpu()[:columns]
+    train = torch.from_numpy(evaluator.dataset.train.images)
+    write_grid(torch.cat([samples, train[nearest(samples, train)]]), columns, folder / "neighbours.png")
+
+
+def nearest(samples: Tensor, images: Tensor) -> Tensor:
+    """For each of N uint8 samples (N, C, H, W) the index of the nearest of M images (M, C, H, W): (N,).
+
+    In squared differences, summed over pixels: whole numbers, exact in float64, so that any number of threads
+    finds the same. Of several that are equally near, the first.
+    """
+    a = samples.flatten(1).double()
+    best = torch.full((len(a),), torch.inf, dtype=torch.float64)
+    index = torch.zeros(len(a), dtype=torch.int64)
+    block = max(1, BLOCK // a.shape[1])
+    for start in range(0, len(images), block):
+        b = images[start : start + block].flatten(1).double()
+        squares, at = (b.square().sum(1) - 2 * a @ b.T).min(1)  # of a alone, all have the same
+        index = torch.where(squares < best, start + at, index)
+        best = torch.minimum(squares, best)
+    return index
 
 
 def grid_examples(labels: Tensor | None, n: int) -> Tensor:

@@ -108,9 +108,13 @@ BEST_STEP = Score("step", "Best step", section="best", decimals=0)
 ACCURACY_GAP = Score("d_accuracy_gap", "D acc. gap", "lower", section="")
 """Distance of the held-out balanced accuracy from one half. Computed where it is needed, not recorded."""
 
+COMPUTE_S = Score("compute_s", "compute (s)", section="cost")
+"""Processor time, or time on the wall of a GPU: what a run cost on a machine that does other things too."""
 TRAIN_S = Score("train_s", "train (s)", "lower", section="cost")
-DEVICE_S = Score("device_s", "device (s)", section="cost")
+DEVICE_S = Score("device_s", "wall (s)", section="cost")
 COSTS = (
+    COMPUTE_S,
+    Score("train_compute_s", "of it training (s)", section="cost"),
     TRAIN_S,
     Score("eval_s", "score (s)", section="cost"),
     DEVICE_S,

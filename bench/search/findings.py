@@ -122,7 +122,11 @@ def budget_values(slots: Sequence[Slot], *, lower: bool) -> list[float]:
 # ------------------------------------------------------------------ files
 
 
-def write_all(shared: SharedStudy, folder: Path, objectives: Sequence[str]) -> list[str]:
+Look = Callable[[Any], None]
+"""What gives a figure the look of all figures: reports have it, and commands bring it here."""
+
+
+def write_all(shared: SharedStudy, folder: Path, objectives: Sequence[str], look: Look) -> list[str]:
     """Write tables and plots; returns what could not be drawn, and why."""
     slots = [slot for slot in shared.slots().values() if slot.state in SETTLED]
     rows = table(slots, objectives)
@@ -130,12 +134,12 @@ def write_all(shared: SharedStudy, folder: Path, objectives: Sequence[str]) -> l
     if len(objectives) > 1:
         front = table(best(slots, objectives), objectives)
         files.write_atomic(folder / "pareto.csv", lambda path: front.to_csv(path, index=False))
-    left_out = draw(shared.load(), folder, objectives)
+    left_out = draw(shared.load(), folder, objectives, look)
     lower = DIRECTIONS[objectives[0]] == "minimize"
     if values := budget_values(slots, lower=lower):
         curve = budget_curve(values, lower=lower)
         files.write_atomic(folder / "expected.csv", lambda path: curve.to_csv(path, index=False))
-        draw_budget(curve, objectives[0], folder / "expected.png", sampler=shared.sampler)
+        draw_budget(curve, objectives[0], folder / "expected.png", look, sampler=shared.sampler)
     return left_out
 
 
@@ -165,7 +169,7 @@ def _toml(value: Any) -> str:
 # ------------------------------------------------------------------ plots
 
 
-def draw(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[str]:
+def draw(study: optuna.Study, folder: Path, objectives: Sequence[str], look: Look) -> list[str]:
     """Optuna's plots of a study as PNG; returns what could not be drawn, and why."""
     n_complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     if n_complete < 2:
@@ -200,12 +204,13 @@ def draw(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[s
             else:
                 if stem == "slice":
                     figure.set_size_inches(3.5 * len(figure.axes), 4)
+                look(figure)
                 _save(figure, folder / f"{stem}.png")
             plt.close("all")
     return left_out
 
 
-def draw_budget(curve: pd.DataFrame, objective: str, path: Path, *, sampler: str) -> None:
+def draw_budget(curve: pd.DataFrame, objective: str, path: Path, look: Look, *, sampler: str) -> None:
     """Expected best validation score against the number of trials, with its band."""
     import matplotlib as mpl
 
@@ -219,11 +224,13 @@ def draw_budget(curve: pd.DataFrame, objective: str, path: Path, *, sampler: str
     axes.plot(curve["trials"], curve["expected"], marker=".", label=f"expected best ({sampler} search)")
     axes.set(xlabel="trials", ylabel=f"best validation {objective}")
     axes.legend(frameon=False)
+    axes.grid(visible=True)
+    look(figure)
     _save(figure, path)
     plt.close(figure)
 
 
 def _save(figure: Any, path: Path) -> None:
     files.write_atomic(
-        path, lambda temporary: figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
+        path, lambda temporary: figure.savefig(temporary, dpi=200, bbox_inches="tight", format="png")
     )

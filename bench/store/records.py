@@ -125,10 +125,20 @@ def write_history(path: Path, history: Mapping[str, np.ndarray], steps: int) -> 
 
 
 def describe_cost(
-    train_s: float, eval_s: float, *, steps: int, stack: int, peak_mb: float, energy_j: float | None
+    train_s: float,
+    eval_s: float,
+    *,
+    steps: int,
+    stack: int,
+    peak_mb: float,
+    energy_j: float | None,
+    compute: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Seconds of training and scoring of the run's stack, and the run's share of device and energy."""
+    """Seconds on the wall of training and scoring of the run's stack; the run's share of wall and energy; its
+    compute (of ``train`` and of ``eval``), see :func:`bench.execution.environment.compute_s`."""
     return {
+        "compute_s": round(compute["train"] + compute["eval"], 3),
+        "train_compute_s": round(compute["train"], 3),
         "train_s": round(train_s, 3),
         "eval_s": round(eval_s, 3),
         "device_s": round((train_s + eval_s) / stack, 3),

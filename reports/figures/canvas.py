@@ -6,10 +6,13 @@ pyplot's global state.
 
 from __future__ import annotations
 
+import colorsys
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +91,79 @@ def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[
     return written
 
 
+def adopt(figure: Figure) -> None:
+    """Give a figure that another library drew the look of ours: size, type, ground, grid and frame.
+
+    Its colours stay: they may have a meaning.
+    """
+    from matplotlib.text import Text
+
+    wide, high = figure.get_size_inches()
+    figure.set_size_inches(PAGE, min(TALLEST, max(0.4, high / wide) * PAGE))
+    figure.set_facecolor("white")
+    for text in figure.findobj(Text):
+        text.set(fontsize=STYLE["font.size"], color="black", fontfamily="sans-serif")
+    for ax in figure.axes:
+        ax.set_facecolor("white")
+        ax.tick_params(labelsize=STYLE["xtick.labelsize"], colors="black", grid_color=STYLE["grid.color"])
+        ax.tick_params(grid_linewidth=STYLE["grid.linewidth"])
+        ax.set_axisbelow(True)
+        for side, spine in ax.spines.items():
+            spine.set(visible=side in ("left", "bottom"), color="black", linewidth=STYLE["axes.linewidth"])
+        if held := ax.get_legend():
+            held.set_frame_on(False)
+
+
+PAPER, INK = (0.078, 0.090, 0.102), (0.91, 0.918, 0.929)
+"""Of dark figures: the colours of the page's dark style in ``report.css``."""
+
+
+def dark(figure: Figure) -> bytes:
+    """The figure as a PNG for a dark page: greys are inverted, colours made light enough. Pictures stay.
+
+    The figure was saved before; it is dark from now on.
+    """
+    from matplotlib.collections import Collection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.text import Text
+
+    for artist in {id(each): each for each in figure.findobj()}.values():
+        if isinstance(artist, Text):
+            artist.set_color(tuple(_darkened(artist.get_color())[0]))
+            if box := artist.get_bbox_patch():
+                box.set_facecolor(tuple(_darkened(box.get_facecolor())[0]))
+        elif isinstance(artist, Line2D):
+            artist.set_color(tuple(_darkened(artist.get_color())[0]))
+        elif isinstance(artist, Patch):
+            artist.set_facecolor(tuple(_darkened(artist.get_facecolor())[0]))
+            artist.set_edgecolor(tuple(_darkened(artist.get_edgecolor())[0]))
+        elif isinstance(artist, Collection):
+            artist.set_facecolor(list(map(tuple, _darkened(artist.get_facecolor()))))
+            artist.set_edgecolor(list(map(tuple, _darkened(artist.get_edgecolor()))))
+    for ax in figure.axes:  # of their ticks some are made only when they are drawn
+        grid = tuple(_darkened(STYLE["grid.color"])[0])
+        ax.tick_params(which="both", colors=INK, grid_color=grid)
+    stream = BytesIO()
+    with style():
+        figure.savefig(stream, format="png", **SAVED["png"])
+    return stream.getvalue()
+
+
+def _darkened(color: Any) -> NDArray[np.float64]:
+    """Colours (N, 4) for a dark ground: white becomes PAPER, black INK; the hue of others is kept."""
+    from matplotlib.colors import to_rgba_array
+
+    found = np.asarray(to_rgba_array(color), dtype=np.float64).copy()
+    for rgba in found:
+        hue, light, saturation = colorsys.rgb_to_hls(*rgba[:3])
+        if max(rgba[:3]) - min(rgba[:3]) < 0.06:
+            rgba[:3] = np.array(INK) + (np.array(PAPER) - np.array(INK)) * light
+        else:
+            rgba[:3] = colorsys.hls_to_rgb(hue, max(light, 0.55), saturation)
+    return found
+
+
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches, and its panels, row by row."""
     from reports.figures.shown import ShownFigure
@@ -95,6 +171,27 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
     figure = ShownFigure(STYLE, figsize=(width, height), dpi=DOTS_PER_INCH)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
+
+
+def rows(width: float, height: float, sizes: Sequence[int]) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of this size in inches, and its rows of panels: each row is as wide as the figure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    parts = math.lcm(*sizes)
+    grid = figure.add_gridspec(len(sizes), parts)
+    return figure, [
+        [figure.add_subplot(grid[k, j * parts // n : (j + 1) * parts // n]) for j in range(n)]
+        for k, n in enumerate(sizes)
+    ]
+
+
+def title(figure: Figure, text: str) -> None:
+    """One title above all panels; the figure grows where it takes several lines."""
+    width, height = figure.get_size_inches()
+    lines = textwrap.wrap(text, int(width / 0.065))
+    figure.set_size_inches(width, height + 0.14 * (len(lines) - 1))
+    figure.suptitle("\n".join(lines), fontsize=9, fontweight="bold")
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 POINTS = 100
 """A curve is averaged over so many windows of steps, to show its trend through the noise."""
 
+Histories = Mapping[str, pd.DataFrame]
+"""Configuration (id) -> its histories."""
+
 
 def histories(group: Group) -> dict[str, pd.DataFrame]:
     """Per configuration the readable history.csv files as means over POINTS windows, in one frame.
@@ -48,12 +51,11 @@ def histories(group: Group) -> dict[str, pd.DataFrame]:
     return found
 
 
-def curves(group: Group, styles: Mapping[str, Style]) -> Figure | None:
+def curves(group: Group, styles: Mapping[str, Style], data: Histories) -> Figure | None:
     """Losses and discriminator accuracy against step of each model: mean and range over seeds.
 
     A critic has no threshold, hence no accuracy: its losses take both panels.
     """
-    data = histories(group)
     shown = [run_id for run_id in group.summary["id"] if run_id in data]
     if not shown:
         return None
@@ -119,7 +121,7 @@ def _bands(ax: Axes, history: pd.DataFrame, end: float, names: Mapping[str, tupl
 
 
 def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str, Style]) -> Figure | None:
-    """A score against step and against device seconds, where runs were scored along the way."""
+    """A score against step and against seconds of training, where runs were scored along the way."""
     points = evaluations(group, extractor, score)
     if points.empty or points.groupby(["id", "seed"]).size().max() < 2:
         return None
@@ -134,7 +136,7 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
                 ax.plot(x, value["mean"], marker=how.marker, markersize=3, **how.curve)
                 if len(shown) <= canvas.MOST_BANDS:
                     ax.fill_between(x, value["min"], value["max"], color=how.color, alpha=0.15, linewidth=0)
-        for ax, name in zip(axes, ("step", "device seconds of training"), strict=True):
+        for ax, name in zip(axes, ("step", "seconds of training (processor or GPU)"), strict=True):
             ax.set_xlabel(name)
             ax.set_ylabel(f"{score.label} ({extractor})")
             if canvas.wide(points["value"].to_numpy(), score):
@@ -148,7 +150,8 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
 def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
     """The scores taken along the way: id, seed, step, device_s, value; one row per evaluation that has it.
 
-    ``device_s``: seconds of training so far, divided by how many seeds trained in the same stack.
+    ``device_s``: seconds of compute in training so far; of older records, seconds on the wall, divided by
+    how many seeds trained in the same stack.
     """
     rows = []
     for run in group.runs.reindex(columns=["id", "seed", "record", "cost.stack"]).to_dict("records"):
@@ -157,7 +160,8 @@ def evaluations(group: Group, extractor: str, score: Score) -> pd.DataFrame:
         for at in evals if isinstance(evals, list) else []:
             try:
                 value = float(at["metrics"][extractor][score.name]) * score.factor
-                numbers = float(at["step"]), float(at["train_s"]) / stack, value
+                seconds = at["compute_s"] if "compute_s" in at else float(at["train_s"]) / stack
+                numbers = float(at["step"]), float(seconds), value
             except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # scored with another extractor, or not at all
             if max(map(abs, numbers)) < MOST:

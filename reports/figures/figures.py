@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench.store.jobs import slug
 from reports import captions
 from reports.figures import canvas, curves, progress, samples, spread
+from reports.figures.curves import Histories
 from reports.figures.styles import Style
 from reports.groups import Group
 
@@ -22,13 +23,14 @@ Drawn = tuple[str, str, "Figure | None"]
 
 
 def figures(
-    group: Group, of: int, styles: Mapping[str, Style], quick: bool
+    group: Group, of: int, styles: Mapping[str, Style], histories: Histories, quick: bool
 ) -> Iterator[tuple[str, str, Figure]]:
     """All figures of a group's best configurations, ``of`` so many: name, caption and figure.
 
-    ``quick``: scores, samples and training curves only.
+    ``histories``: of :func:`reports.figures.curves.histories`. ``quick``: scores, samples and training curves
+    only.
     """
-    drawn = list(_always(group, _on(group, of), styles))
+    drawn = list(_always(group, _on(group, of), styles, histories))
     if not quick:
         drawn += _more(group, _on(group, of), styles)
     yield from ((name, caption, figure) for name, caption, figure in drawn if figure is not None)
@@ -44,20 +46,21 @@ def _name(stem: str, extractor: str, k: int) -> str:
     return f"{stem}_{slug(extractor)}" if k else stem
 
 
-def _always(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]:
+def _always(group: Group, on: str, styles: Mapping[str, Style], histories: Histories) -> Iterator[Drawn]:
     runs = captions.training(group)
     for k, extractor in enumerate(group.extractors):
         marks = captions.marks(group, extractor)
         caption = f"Scores ({extractor}), {on}: {marks}. {runs}, {captions.scoring(group)}."
         yield _name("scores", extractor, k), caption, spread.strip(group, extractor, styles)
     grids = samples.first_grids(group)
-    caption = f"Samples{captions.pictures(group, grids)}, {on}. {runs}."
+    beside = "; beside them real images" if samples.real_images(group) else ""
+    caption = f"Samples{captions.pictures(group, grids)}, {on}{beside}. {runs}."
     yield "samples", caption, samples.grids(group, grids, styles)
     caption = (
         f"Losses and, except for critics, discriminator accuracy on training batches against step, {on}: "
         f"mean and range over seeds; dotted: one half; a cross: a run that ended early. {runs}."
     )
-    yield "curves", caption, curves.curves(group, styles)
+    yield "curves", caption, curves.curves(group, styles, histories)
 
 
 def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]:

@@ -30,28 +30,32 @@ Pictures = list[tuple[str, NDArray[np.uint8]]]
 def grids(
     group: Group, shown: Mapping[str, tuple[int, Pictures]], styles: Mapping[str, Style]
 ) -> Figure | None:
-    """The sample grids that :func:`first_grids` found, side by side."""
+    """The sample grids that :func:`first_grids` found, side by side; real images, if there are any, first."""
     if not shown:
         return None
-    columns = min(4, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    panels = [(REAL, image) for image in real_images(group)]
+    panels += [(styles[run_id].label, image) for run_id, (_, [(_, image)]) in shown.items()]
+    columns = min(4, len(panels))
+    rows = math.ceil(len(panels) / columns)
     side = canvas.PAGE / max(2, columns)
-    titles = {run_id: _wrapped(styles[run_id].label, side) for run_id in shown}
+    titles = [_wrapped(name, side) for name, _ in panels]
     heads = HEADS.get(group.task, ())
-    lines = 1 + any("\n" in title for title in titles.values()) + bool(heads)
+    lines = 1 + any("\n" in title for title in titles) + bool(heads)
     with canvas.style():
         figure, axes = canvas.figure(side * columns, rows * (side + 0.08 + 0.14 * lines), rows, columns)
         flat = [ax for row in axes for ax in row]
         for ax in flat:
             ax.axis("off")
-        for ax, (run_id, (_, [(_, image)])) in zip(flat, shown.items(), strict=False):
+        for ax, title, (_, image) in zip(flat, titles, panels, strict=False):
             ax.imshow(image)
-            ax.set_title(titles[run_id], y=1.0, pad=14 if heads else None)
+            ax.set_title(title, y=1.0, pad=14 if heads else None)
             for k, head in enumerate(heads):
                 x = (k + 0.5) / len(heads)
                 ax.text(x, 1.01, head, transform=ax.transAxes, ha="center", va="bottom", fontsize=6)
     return figure
 
+
+REAL = "real data"
 
 HEADS = {"super-resolution": ("low res", "bicubic", "model", "original")}
 """Task -> the heads of its grids' columns."""
@@ -115,6 +119,17 @@ def first_grids(group: Group) -> dict[str, tuple[int, Pictures]]:
     # Of super-resolution a few examples are enough.
     tiles = _columns(group) if group.task in HEADS else None
     return _first_seed(group, lambda folder: [("", folder / "samples.png")], 2**12, tiles)
+
+
+def real_images(group: Group) -> list[NDArray[np.uint8]]:
+    """The grid of real images that one of the group's runs left; empty where none did."""
+    found = _first_seed(group, lambda folder: [("", folder / "real.png")], 2**12, None)
+    return [image for _, [(_, image)] in found.values()][:1]
+
+
+def neighbours(group: Group) -> dict[str, tuple[int, Pictures]]:
+    """Per configuration (id) the lowest seed with a picture of samples above the nearest training images."""
+    return _first_seed(group, lambda folder: [("", folder / "neighbours.png")], 2**12, None)
 
 
 def first_frames(group: Group) -> dict[str, tuple[int, Pictures]]:

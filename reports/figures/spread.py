@@ -24,30 +24,40 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+TITLE = 0.2
+"""Inches for a line of title."""
+
+
 def strip(group: Group, extractor: str, styles: Mapping[str, Style]) -> Figure | None:
     """Every seed's score as a dot, with the mean and its 95 % interval; real data, or bicubic, as a line."""
     known = group.scores(extractor)
     if not known:
         return None
-    columns = min(3, len(known))
-    rows = math.ceil(len(known) / columns)
+    sizes = _rows_of(len(known))
     names = [styles[run_id].label for run_id in group.summary["id"]]
-    pitch = min(0.22, (canvas.TALLEST / rows - 0.75) / len(names))
+    pitch = min(0.22, ((canvas.TALLEST - TITLE) / len(sizes) - 0.75) / len(names))
+    whose = f" ({extractor})" if len(group.extractors) > 1 else ""
     with canvas.style():
-        figure, axes = canvas.figure(
-            canvas.PAGE if columns > 1 else canvas.COLUMN, rows * (0.75 + pitch * len(names)), rows, columns
+        figure, rows = canvas.rows(
+            canvas.PAGE if len(known) > 1 else canvas.COLUMN,
+            TITLE + len(sizes) * (0.75 + pitch * len(names)),
+            sizes,
         )
-        flat = [ax for row in axes for ax in row]
-        for k, (ax, score) in enumerate(zip(flat, known, strict=False)):
+        panels = ((ax, ax is row[0]) for row in rows for ax in row)
+        for (ax, first), score in zip(panels, known, strict=True):
             _dots(ax, group, extractor, score, styles)
-            whose = f" ({extractor})" if len(group.extractors) > 1 else ""
             ax.set_xlabel(f"{score.label} {ARROWS[score.better]}{whose}")
             ax.set_ylim(len(names) - 0.5, -0.5)
-            ax.set_yticks(range(len(names)), names if k % columns == 0 else [])
+            ax.set_yticks(range(len(names)), names if first else [])
             ax.grid(axis="y", visible=False)
-        for ax in flat[len(known) :]:
-            ax.remove()
+        canvas.title(figure, f"Scores{whose}: {group.title}")
     return figure
+
+
+def _rows_of(n: int) -> list[int]:
+    """So many panels in rows of at most three: 7 -> 3, 2, 2."""
+    rows = math.ceil(n / 3)
+    return [n // rows + (k < n % rows) for k in range(rows)]
 
 
 def _dots(ax: Axes, group: Group, extractor: str, score: Score, styles: Mapping[str, Style]) -> None:
@@ -79,7 +89,9 @@ def _dots(ax: Axes, group: Group, extractor: str, score: Score, styles: Mapping[
         ax.set_xscale("log")
         canvas.plain_decades(ax.xaxis)
     elif (known == known.round()).all():
-        ax.locator_params(axis="x", integer=True, min_n_ticks=1)
+        ax.locator_params(axis="x", nbins=4, integer=True, min_n_ticks=1)
+    else:
+        ax.locator_params(axis="x", nbins=4)
 
 
 def precision_recall(group: Group, extractor: str, styles: Mapping[str, Style]) -> Figure | None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.scoring.scores import (
     BEST_STEP,
+    COMPUTE_S,
     COSTS,
     DEVICE_S,
     FID,
@@ -26,7 +27,6 @@ from reports.compare import LEVEL, MOST_PAIRS, Tests
 from reports.groups import Group
 from reports.tables import cells, notes
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
-from reports.tables.text import plain as plain  # a terminal needs no more than this module
 from reports.verdict import verdict
 from reports.words import span
 
@@ -236,9 +236,10 @@ def _outcome(group: Group) -> Columns:
         near = cells.ratios(summary["near_half"], summary["n"])
         columns.append((Column("", NEAR_HALF.label), _without_critics(group, near)))
     columns.append((Column("", "Failures"), cells.ratios(summary["failures"], summary["n"])))
-    if group.has(DEVICE_S.column()):
-        seconds = summary[f"{DEVICE_S.column()}.mean"]
-        columns.append((Column("", "Time"), cells.durations(seconds)))
+    for score, head in ((COMPUTE_S, "Cost"), (DEVICE_S, "Time")):
+        if group.has(score.column()):
+            columns.append((Column("", head), cells.durations(summary[f"{score.column()}.mean"])))
+            break  # records of earlier versions know the time on the wall alone
     return columns
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import tune
+from bench import closing, tune
 from bench.scoring import metrics
 from bench.search import findings
 from reports import build
@@ -30,3 +30,11 @@ def test_the_command_counts_the_retrained_runs_that_diverge(
     said = capsys.readouterr().out
     assert "  fid: no score (2 of 2 failed) against " in said
     assert "so that the best wins 0% of all pairs of runs" in said
+
+
+def test_the_path_of_a_folder_of_images_is_written_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert closing._from_here(f"folder:{tmp_path}/data/faces") == "folder:data/faces"
+    assert closing._from_here("digits") == "digits"

@@ -21,8 +21,9 @@ from PIL import Image
 from baselines import conformance
 from bench import run
 from bench.errors import UsageError
-from bench.plan import RunContext, Spec, plan
+from bench.plan import RunContext, Spec, plan, resolve
 from bench.store.leases import Leases
+from bench.store.records import log, write_failure
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ("--models", "vanilla", "--dataset", "digits", "--steps", "40", "--eval-every", "20")
@@ -73,7 +74,7 @@ def records(out: Path) -> dict[int, dict[str, Any]]:
 def numbers(record: dict[str, Any]) -> dict[str, Any]:
     """A record without what may differ between two computations of it."""
     kept = {k: v for k, v in record.items() if k not in {"cost", "environment", "checksum", "attempts"}}
-    kept["evals"] = [{k: v for k, v in entry.items() if k != "train_s"} for entry in record["evals"]]
+    kept["evals"] = [{k: v for k, v in entry.items() if k[-2:] != "_s"} for entry in record["evals"]]
     return kept
 
 
@@ -110,8 +111,11 @@ def test_a_run_leaves_its_record_history_and_pictures(three: tuple[Path, str]) -
     run = next((folder / "results" / "runs").glob("*/seed-0"))
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(1, 41))
-    with Image.open(run / "samples.png") as grid:
-        assert grid.size[0] > 400
+    for name in ("samples", "real"):
+        with Image.open(run / f"{name}.png") as grid:
+            assert grid.size == (10 * 58 + 2, 10 * 58 + 2)
+    with Image.open(run / "neighbours.png") as grid:
+        assert grid.size == (10 * 58 + 2, 2 * 58 + 2)
     with np.load(run / "samples.npz") as samples:
         assert samples["arr_0"].shape == (30, 8, 8, 1)
         assert samples["arr_0"].dtype == np.uint8
@@ -133,12 +137,17 @@ def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> Non
 def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     folder, printed = three
     assert "real data" in printed
+    assert printed.splitlines()[-1] == f"report: {folder / 'results' / 'report' / 'report.html'}"
+    table = printed[printed.index("Scores: ") :].splitlines()
+    assert max(map(len, table[:-1])) <= 80
     line = next(line for line in printed.splitlines() if line.startswith("vanilla  "))
     fids = [record["metrics"]["classifier"]["fid"] for record in records(folder / "results").values()]
     assert float(line.split()[1]) == pytest.approx(np.mean(fids), rel=0.01)
     assert "0/3" in line
     report = folder / "results" / "report"
-    assert {"table.md", "table.csv", "curves.png", "scores.png"} <= {p.name for p in report.iterdir()}
+    assert {"table.md", "table.csv", "curves-digits.png", "scores-digits.png", "report.html"} <= {
+        p.name for p in report.iterdir()
+    }
 
 
 @pytest.mark.slow
@@ -330,7 +339,9 @@ BAD = [
     ([*TINY, "--workers", "0", "--run-timeout", "9"], ["--run-timeout", "--workers"]),
     ([*TINY, "--set", "vanilla.g_widths=0"], ["vanilla", "digits"]),
     (["--models", "vanilla", "--features", "inception"], ["--features", "'inception-v3-compat'?"]),
-    (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu"]),
+    (["--models", "vanilla", "--device", "gpu"], ["--device", "'gpu'", "cpu", "did you mean 'cuda'?"]),
+    (["--models", "vanilla", "--dataset", "MNIST"], ["--dataset", "'MNIST'", "did you mean 'mnist'?"]),
+    (["--models", "VANILLA"], ["--models", "'VANILLA'", "did you mean 'vanilla'?"]),
     (["--models", "vanilla", "--device", "cuda:99"], ["--device", "'cuda:99'"]),
     ([*TINY, "--precision", "fp16"], ["--precision", "'fp16'", "float32, tf32, bf16"]),
     ([*TINY, "--precision", "tf32", "--device", "cpu"], ["--precision", "'tf32'", "bf16"]),
@@ -388,6 +399,7 @@ MODEL_FILES = {
     "no_module": ("import nosuchpackage", ["nosuchpackage"]),
     "no_attribute": ("import math\nmath.nosuch", ["line 2", "AttributeError"]),
     "no_factory": ("a = 1", ["has no 'mine'"]),
+    "positional": (HEAD + "def mine(data: DataSpec, a: int = 1) -> Gan: ...", ["a is not keyword-only"]),
     "no_default": (HEAD + "def mine(data: DataSpec, *, a: int) -> Gan: ...", ["a has no default"]),
     "no_annotation": (HEAD + "def mine(data: DataSpec, *, a=1) -> Gan: ...", ["a needs a type annotation"]),
     "dictionary": (HEAD + "def mine(data: DataSpec, *, a: dict = {}) -> Gan: ...", ["a: its default {}"]),
@@ -412,7 +424,8 @@ def test_a_model_file_that_cannot_be_used_is_one_line(
     assert str(refused.value).startswith("--models: ")
     code = conformance.main([f"{name}_file:mine"])
     printed = capsys.readouterr()
-    assert code == (1 if name in ("no_default", "no_annotation", "dictionary", "range", "no_gan") else 2)
+    signature = ("positional", "no_default", "no_annotation", "dictionary", "range", "no_gan")
+    assert code == (1 if name in signature else 2)
     for part in said:
         assert part in str(refused.value)
         assert part in printed.out + printed.err
@@ -462,7 +475,6 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
 
 
 def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words() -> None:
-    from bench.plan import resolve
     from bench.scoring.protocols import PROTOCOLS
 
     for protocol in PROTOCOLS.values():
@@ -493,6 +505,42 @@ def test_each_model_of_a_plan_has_its_own_steps_unless_steps_says_otherwise(tmp_
     ]
     jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), context)
     assert {job.steps for job in jobs} == {30}
+
+
+@pytest.mark.parametrize("text", ["256,512", "[256,512]", "[256, 512]", "(256, 512)"])
+def test_a_list_may_stand_in_brackets(text: str) -> None:
+    assert resolve("vanilla", {"g_widths": text})["g_widths"] == (256, 512)
+    with pytest.raises(UsageError, match="numbers separated by commas, as in 256,512"):
+        resolve("vanilla", {"g_widths": 256})
+
+
+def test_a_batch_that_is_larger_than_the_data_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
+    for size in (1437, 1438):
+        plan(Spec(["vanilla"], ["digits"], [0], steps=1, batch_size=size), context, said.append)
+    (line,) = said
+    assert line.startswith(
+        "vanilla: a batch of 1,438 is larger than the training split of digits, 1,437 images"
+    )
+
+
+def test_the_line_of_a_failed_run_names_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("reports.build.build", lambda *arguments, **options: None)
+    context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
+    jobs = plan(Spec(["vanilla"], ["digits"], [0, 1], steps=1), context)
+    for job in jobs:
+        job.folder(context.out).mkdir(parents=True)
+        write_failure(job, context.out, "ValueError: no", 2)
+    log(jobs[0].folder(context.out), "Traceback")
+    assert run._close(jobs, context) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert (
+        first == f"failed: vanilla digits seed 0: ValueError: no; see {jobs[0].folder(context.out)}/error.log"
+    )
+    assert second == "failed: vanilla digits seed 1: ValueError: no"
 
 
 def test_a_published_protocol_refuses_what_the_models_refuse() -> None:

@@ -163,6 +163,9 @@ def test_the_best_configuration_is_what_the_main_command_takes_as_it_is(
     assert (
         tomllib.loads(path.read_text())["set"]["vanilla"]["lr"] == summary(folder)["best"][0]["params"]["lr"]
     )
+    for file in (path, path.with_name("default.toml")):
+        assert not re.search(r"[\"' :]/", file.read_text())  # no absolute path: it may be published
+    monkeypatch.chdir(folder)
     quick_scores(monkeypatch)  # as in the searches
     assert run.main(["--config", str(path), "--dry-run"]) == 0
     assert "2 runs: 0 to compute, 2 reused" in capsys.readouterr().out

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +23,8 @@ from PIL import Image
 from bench import run, verify
 from bench.execution.worker import work
 from bench.scoring import classifier
-from bench.store import files, records
+from bench.store import archive, files, records
+from reports import pack
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("--steps", "40", "--eval-every", "20", "--workers", "0", "--draws", "2")
@@ -253,3 +256,32 @@ def test_runs_are_picked_and_a_wrong_path_is_one_line(results: Path, tmp_path: P
     assert {verify._chosen([results], 1)[0].name for _ in range(60)} == {"seed-0", "seed-1"}
     with pytest.raises(verify.UsageError, match="no finished runs in it"):
         verify._chosen([tmp_path / "nowhere"], 3)
+
+
+@pytest.mark.slow
+def test_an_archive_is_verified_as_a_folder_is(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without weights by its history and scores; with weights, and for scores alone, as everywhere."""
+    plain, whole = tmp_path / "study.zip", tmp_path / "weights.zip"
+    assert pack.main([str(results), "--out", str(plain)]) == 0
+    assert pack.main([str(results), "--out", str(whole), "--weights"]) == 0
+    code, said = verified(capsys, plain, "--runs", "1")
+    assert code == 0
+    assert re.search(rf"{plain}/runs/\S+/seed-\d: identical to the bit: history and scores; there are", said)
+    code, said = verified(capsys, plain, "--scores-only")
+    assert code == 1  # nothing could be recomputed
+    assert said.count("the archive holds no weights; reports.pack has --weights") == 2
+    code, said = verified(capsys, whole, "--scores-only")
+    assert (code, said.count("identical to the bit: scores of the stored weights")) == (0, 2)
+
+
+def test_an_archive_that_was_changed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "study.zip"
+    archive.write(path, {"runs/a/seed-0/run.json": b"{}"})
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("runs/a/seed-1/run.json", "{}")
+    assert verify.main([str(path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path}: 'runs/a/seed-1/run.json' does not match its checksum")
+    assert said.count("\n") == 1

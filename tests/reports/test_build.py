@@ -50,7 +50,7 @@ def test_one_command_gives_all_of_it(
     }
     figures = {"curves", "scores", "convergence", "progress", "precision_recall", "profile", "samples"}
     figures |= {"filmstrip"}
-    assert written == tables | {f"{name}.{kind}" for name in figures for kind in ("png", "pdf")}
+    assert written == tables | {f"{name}-digits.{kind}" for name in figures for kind in ("png", "pdf")}
     verdict, *files = capsys.readouterr().out.splitlines()
     assert verdict.startswith("On digits after 400 steps ")
     assert sorted(files) == sorted(str(tmp_path / name) for name in written)
@@ -62,9 +62,9 @@ def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None
     build.build([results], tmp_path, ("markdown", "csv"), quick=True)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {
-        "table.md", "table.csv", "comparisons.csv", "runs.csv", "curves.png", "scores.png", "samples.png",
-        "target.csv", "files.json",
-    }  # fmt: skip
+        *("table.md", "table.csv", "comparisons.csv", "runs.csv", "target.csv", "files.json"),
+        *("curves-digits.png", "scores-digits.png", "samples-digits.png"),
+    }
 
 
 @pytest.mark.slow
@@ -73,7 +73,9 @@ def test_pictures_that_the_markdown_names_exist(results: Path, tmp_path: Path) -
     text = (tmp_path / "table.md").read_text()
     assert text.count("![") == 3
     assert all(
-        (tmp_path / name).exists() for name in ("curves.png", "scores.png", "samples.png") if name in text
+        (tmp_path / name).exists()
+        for name in ("curves-digits.png", "scores-digits.png", "samples-digits.png")
+        if name in text
     )
 
 
@@ -88,22 +90,22 @@ def test_captions_name_the_protocol(results: Path, tmp_path: Path) -> None:
     said = captions(results, tmp_path, quick=False)
     protocol = "3 seeds (0-2), 400 steps, 360 samples against 360 images of the test split."
     for name in ("scores", "convergence", "progress", "precision_recall", "profile"):
-        assert said[name].endswith(protocol), name
+        assert said[f"{name}-digits"].endswith(protocol), name
     for name in ("curves", "samples", "filmstrip"):
-        assert said[name].endswith("3 seeds (0-2), 400 steps."), name
-    assert said["samples"].startswith("Samples of seed 0, generation")
+        assert said[f"{name}-digits"].endswith("3 seeds (0-2), 400 steps."), name
+    assert said["samples-digits"].startswith("Samples of seed 0, generation")
     text = (tmp_path / "table.md").read_text()
     assert all(f"\n*{caption}*\n" in text for caption in said.values())
 
 
 @pytest.mark.slow
 def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) -> None:
-    assert "interval" not in captions(results, tmp_path / "three")["scores"]
+    assert "interval" not in captions(results, tmp_path / "three")["scores-digits"]
     fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
-    scores = captions(tmp_path / "runs", tmp_path / "six")["scores"]
+    scores = captions(tmp_path / "runs", tmp_path / "six")["scores-digits"]
     assert "95 % t interval over 6 seeds; dashed: real data." in scores
     fake_runs.study(tmp_path / "runs", {"dcgan": 40}, seeds=range(2), images=False)
-    scores = captions(tmp_path / "runs", tmp_path / "two")["scores"]
+    scores = captions(tmp_path / "runs", tmp_path / "two")["scores-digits"]
     assert "interval over 6 seeds, none of fewer than 5;" in scores
 
 
@@ -113,14 +115,14 @@ def test_captions_say_what_columns_of_samples_are(tmp_path: Path) -> None:
     fake_runs.run(tmp_path / "runs", model="vanilla", seed=1)
     fake_runs.run(tmp_path / "runs", model="srgan", task="super-resolution")
     said = captions(tmp_path / "runs", tmp_path)
-    assert said["samples"].startswith(
+    assert said["samples-digits"].startswith(
         "Samples of seeds 1, 2, each model's first, columns of cgan: classes in order, generation"
     )
-    assert said["samples-2"].startswith(
+    assert said["samples-digits-2"].startswith(
         "Samples of seed 0, columns: low res, bicubic, model, original, super"
     )
-    assert "dashed: bicubic" in said["scores-2"]
-    assert "dashed: real data" in said["scores"]
+    assert "dashed: bicubic" in said["scores-digits-2"]
+    assert "dashed: real data" in said["scores-digits"]
 
 
 @pytest.mark.slow
@@ -143,9 +145,9 @@ def test_figures_stand_below_their_tables(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "table.md").read_text()
     order = [
         "## Scores: generation on digits",
-        "(scores.png)",
+        "(scores-digits.png)",
         "## Scores: generation on mnist",
-        "(scores-2.png)",
+        "(scores-mnist.png)",
     ]
     assert [text.index(part) for part in order] == sorted(text.index(part) for part in order)
 
@@ -185,8 +187,13 @@ def test_trace_names_the_records_behind_each_row(
 ) -> None:
     assert main([str(results), "--out", str(tmp_path), "--format", "csv", "--trace"]) == 0
     out = capsys.readouterr().out
+    lines = out.splitlines()
     for path in results.glob("runs/*/*/run.json"):
-        assert f"{path} (finished)" in out
+        at = lines.index(f"      {path} (finished)")
+        record = json.loads(path.read_text())
+        scores = record["metrics"]["classifier"]
+        assert lines[at - 1].startswith(f"    seed {record['seed']}: FID {scores['fid']:.6g}, KID ")
+        assert f"Recall {scores['recall']:.6g}" in lines[at - 1]
     assert out.index("  dcgan") < out.index("  vanilla")
 
 
@@ -200,7 +207,7 @@ def test_searches_beside_runs_are_drawn(tmp_path: Path) -> None:
     (folder / "summary.json").write_text(json.dumps({"request": request}))
     (folder / "expected.csv").write_text("trials,expected,low,high\n1,9,8,10\n2,7,6,9\n")
     build.build([tmp_path], tmp_path / "report", ("html",))
-    assert (tmp_path / "report" / "budget-1.png").exists()
+    assert (tmp_path / "report" / "budget-digits.png").exists()
     assert '<h2 id="searches">' in (tmp_path / "report" / "report.html").read_text()
 
 
@@ -372,5 +379,5 @@ def test_the_closing_of_a_command_loads_the_runs_once(
     load = stored.load
     monkeypatch.setattr(stored, "load", lambda roots: loaded.append(roots) or load(roots))
     assert run._close([], RunContext(results)) == 0
-    assert capsys.readouterr().out == f"report: {results / 'report'}\n"
+    assert capsys.readouterr().out == f"report: {results / 'report' / 'report.html'}\n"
     assert len(loaded) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import fake_runs
 import numpy as np
 import pytest
-from drawn import group_of, panels, styles_of, titles
+from drawn import group_of, panels, styles_of, titles, training_curves
 
 from bench.scoring.scores import FID
 from reports import searches
@@ -18,7 +18,7 @@ from reports.groups import Group
 
 
 def test_curves_name_every_model_and_have_a_line_at_one_half(group: Group) -> None:
-    figure = curves.curves(group, styles_of(group))
+    figure = training_curves(group, styles_of(group))
     assert figure is not None
     assert titles(figure) == list(group.summary["label"])
     accuracies = [ax for ax in figure.axes if ax.get_ylabel() == "accuracy"]
@@ -30,7 +30,7 @@ def test_curves_name_every_model_and_have_a_line_at_one_half(group: Group) -> No
 def test_a_curve_is_the_mean_over_seeds_within_their_range(group: Group) -> None:
     [row] = group.summary[group.summary["model"] == "vanilla"].to_dict("records")
     history = curves.histories(group)[row["id"]]
-    figure = curves.curves(group, styles_of(group))
+    figure = training_curves(group, styles_of(group))
     assert figure is not None
     [ax] = [ax for ax in figure.axes if ax.get_title(loc="left") == "vanilla"]
     [line] = [line for line in ax.get_lines() if line.get_label() == "G loss"]
@@ -43,7 +43,7 @@ def test_a_curve_is_the_mean_over_seeds_within_their_range(group: Group) -> None
 
 
 def test_the_losses_of_a_critic_take_the_place_of_its_accuracy(group: Group, tmp_path: Path) -> None:
-    figure = curves.curves(group, styles_of(group))
+    figure = training_curves(group, styles_of(group))
     assert figure is not None
     canvas.save(figure, tmp_path / "curves")
     wide = {title: ax.get_position().width for ax in figure.axes if (title := ax.get_title(loc="left"))}
@@ -52,7 +52,7 @@ def test_the_losses_of_a_critic_take_the_place_of_its_accuracy(group: Group, tmp
 
 
 def test_a_run_that_ended_early_has_a_cross(group: Group) -> None:
-    figure = curves.curves(group, styles_of(group))
+    figure = training_curves(group, styles_of(group))
     assert figure is not None
     crosses = {
         ax.get_title(loc="left"): [
@@ -73,7 +73,7 @@ def test_broken_histories_are_left_out(tmp_path: Path) -> None:
     [history] = curves.histories(group_of(tmp_path)).values()
     assert set(history["seed"]) == {0}
     (good / "history.csv").unlink()
-    assert curves.curves(group_of(tmp_path), {}) is None
+    assert training_curves(group_of(tmp_path), {}) is None
 
 
 def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) -> None:
@@ -86,6 +86,9 @@ def test_convergence_needs_scores_along_the_way(group: Group, tmp_path: Path) ->
     stacked = fake_runs.run(tmp_path / "stack", n_evals=2, images=False, fields={"cost.stack": 4})
     points = curves.evaluations(group_of(stacked.parents[2]), "classifier", FID)
     assert list(points["device_s"]) == [1.0, 2.0]
+    evals = [{"step": 1, "train_s": 8.0, "compute_s": 3.0, "metrics": {"classifier": {"fid": 5.0}}}]
+    counted = fake_runs.run(tmp_path / "counted", images=False, fields={"evals": evals, "cost.stack": 4})
+    assert list(curves.evaluations(group_of(counted.parents[2]), "classifier", FID)["device_s"]) == [3.0]
     unknown = fake_runs.run(tmp_path / "unknown", n_evals=1, images=False, fields={"cost.stack": {}})
     assert list(curves.evaluations(group_of(unknown.parents[2]), "classifier", FID)["device_s"]) == [8.0]
     fake_runs.run(tmp_path, images=False)

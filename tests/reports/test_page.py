@@ -27,7 +27,7 @@ HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"
 class Outline(HTMLParser):
     """Open and close tags of a page, and all attributes."""
 
-    VOID = frozenset({"meta", "img", "link", "br", "hr", "input"})
+    VOID = frozenset({"meta", "img", "link", "br", "hr", "input", "source"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,8 @@ def outline(text: str) -> Outline:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page on two protocols, a failed run, a hostile name and a broken record."""
     root = tmp_path_factory.mktemp("results")
-    fake_runs.study(root, {"vanilla": 40, "dcgan": 20}, seeds=range(3), n_evals=2)
+    for folder in fake_runs.study(root, {"vanilla": 40, "dcgan": 20}, seeds=range(3), n_evals=2):
+        shutil.copyfile(folder / "samples.png", folder / "neighbours.png")
     fake_runs.run(root, seed=3, status="diverged", fields={"reason": f"{HOSTILE} at step 3"})
     fake_runs.study(root, {"vanilla": 41}, seeds=range(2), fields={"protocol.n_fake": 100}, images=False)
     fake_runs.run(root, model=HOSTILE, hyperparameters={"lr": HOSTILE}, images=False)
@@ -83,6 +84,7 @@ def test_the_page_loads_nothing(report: Path) -> None:
     found = outline(report.read_text())
     sources = [value for _, name, value in found.attributes if name in {"src", "href", "action", "poster"}]
     assert sources
+    sources += [value for _, name, value in found.attributes if name == "srcset"]
     assert all(value and value.startswith(("data:image/png;base64,", "#")) for value in sources)
     assert not {"link", "iframe", "object", "base", "form"} & set(found.tags)
     assert "@import" not in report.read_text()
@@ -334,19 +336,72 @@ def test_marks_do_not_shift_digits(browser: Browser, report: Path) -> None:
     assert browser.js("document.querySelector('.mark').getBoundingClientRect().width") == 0
 
 
-def test_figures_stay_readable_on_a_telephone(browser: Browser, report: Path) -> None:
-    browser.open(report, width=400)
-    wide = "Math.max(...[...document.images].map(image => image.offsetWidth))"
-    assert browser.js(wide) > 600
-    assert browser.js("[...document.querySelectorAll('.picture')].every(box => box.tabIndex === 0)")
+@pytest.mark.parametrize("width", [400, 1300])
+def test_figures_are_as_wide_as_the_column_and_never_cropped(
+    browser: Browser, report: Path, width: int
+) -> None:
+    browser.open(report, width=width)
+    images = "[...document.querySelectorAll('.figures .whole img')]"
+    widths = browser.js(f"{images}.map(image => image.offsetWidth)")
+    column = browser.js("document.querySelector('main').clientWidth")
+    assert widths
+    assert set(widths) == {column}
+    assert column > 0.9 * (width - 20)
+
+
+def test_no_table_is_clipped_on_a_laptop(browser: Browser, report: Path) -> None:
+    browser.open(report, width=1300)
+    browser.js("document.querySelectorAll('details').forEach(d => d.open = true)")
+    clipped = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1)"
+    assert browser.js(f"{clipped}.map(box => box.getAttribute('aria-label'))") == []
+
+
+def test_the_contents_lead_to_every_part(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    hrefs = "[...document.querySelectorAll('nav a')].map(link => link.getAttribute('href'))"
+    links = browser.js(hrefs)
+    assert {"#group-1", "#figures-1", "#neighbours-1", "#cost-1", "#runs-1", "#group-2", "#skipped"} <= {
+        *links
+    }
+    assert browser.js(f"{hrefs}.every(link => document.querySelector(link) !== null)")
+
+
+def test_a_command_is_copied_or_selected(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    command = browser.js("document.querySelector('pre').textContent")
+    browser.js("document.querySelector('pre').closest('details').open = true")
+    clipboard = "{writeText: async text => { window.got = text }}"
+    browser.js(f"Object.defineProperty(navigator, 'clipboard', {{value: {clipboard}}}) && 0")
+    browser.js("document.querySelector('.copy').click()")
+    assert browser.js("window.got") == command
+    assert browser.js("document.querySelector('.copy').textContent") == "Copied"
+    browser.js("navigator.clipboard.writeText = async () => { throw new Error('no') }; 0")
+    browser.js("document.querySelector('.copy').click()")
+    assert browser.js("getSelection().toString()").split() == command.split()
+
+
+def test_the_history_of_a_run_opens_on_click(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    seed = "document.querySelector('.history')"
+    browser.js(f"{seed}.parentElement.open = true")
+    assert browser.js(f"{seed}.querySelector('svg').checkVisibility()") is False
+    browser.js(f"{seed}.querySelector('summary').click()")
+    assert browser.js(f"{seed}.querySelector('svg').checkVisibility()") is True
+    lines = browser.js(f"[...{seed}.querySelectorAll('polyline')].map(line => line.points.numberOfItems)")
+    assert len(lines) == 4  # losses of both networks, accuracy on real and on fake images
+    assert min(lines) > 10
 
 
 def test_dark_and_light(browser: Browser, report: Path) -> None:
-    ground = []
+    ground, images = [], []
     for scheme in ("light", "dark"):
         browser.open(report, scheme=scheme)
         ground.append(browser.js("getComputedStyle(document.body).backgroundColor"))
+        images.append(browser.js("[...document.images].map(image => image.currentSrc.length)"))
     assert ground == ["rgb(255, 255, 255)", "rgb(20, 23, 26)"]
+    assert len(images[0]) == len(images[1])
+    n = browser.js("document.querySelectorAll('.figures img').length")
+    assert sum(a != b for a, b in zip(*images, strict=True)) == n > 0  # each figure has a dark variant
 
 
 def test_the_policy_stops_what_would_be_injected(browser: Browser, report: Path) -> None:

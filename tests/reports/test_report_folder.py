@@ -30,7 +30,13 @@ def test_a_quick_report_renews_all_that_a_full_one_left(tmp_path: Path) -> None:
     assert now.keys() == first.keys()
     same = {name for name in now if now[name] == first[name]}
     # One model has nothing to be compared with; samples are those of the first seed.
-    assert same == {"comparisons.csv", "samples.png", "samples.pdf", "filmstrip.png", "filmstrip.pdf"}
+    assert same == {
+        "comparisons.csv",
+        "samples-digits.png",
+        "samples-digits.pdf",
+        "filmstrip-digits.png",
+        "filmstrip-digits.pdf",
+    }
     assert "over 3 training seeds" in now["table.tex"].decode()
     assert "over 3 training seeds" in now["report.html"].decode()
 
@@ -54,17 +60,25 @@ def test_figures_of_groups_that_are_gone_are_removed(
     fake_runs.run(tmp_path, images=False)
     other = fake_runs.run(tmp_path, dataset="mnist", images=False)
     assert main([str(tmp_path), "--format", "markdown", "latex"]) == 0
-    assert {"scores-2.png", "scores-2.pdf", "curves-2.png"} <= names(out)
+    assert {"scores-mnist.png", "scores-mnist.pdf", "curves-mnist.png"} <= names(out)
     (out / "notes.png").write_text("my own")
-    (out / "curves-2.png").write_text("my own now")
+    (out / "curves-mnist.png").write_text("my own now")
     other.rename(tmp_path / "elsewhere")
     capsys.readouterr()
     assert main([str(tmp_path), "--format", "markdown"]) == 0
     assert names(out) == {
-        *("table.md", "table.tex", "files.json", "scores.png", "scores.pdf", "curves.png", "curves.pdf"),
-        *("precision_recall.png", "precision_recall.pdf", "notes.png", "curves-2.png"),
+        *(
+            "table.md",
+            "table.tex",
+            "files.json",
+            "scores-digits.png",
+            "scores-digits.pdf",
+            "curves-digits.png",
+            "curves-digits.pdf",
+        ),
+        *("precision_recall-digits.png", "precision_recall-digits.pdf", "notes.png", "curves-mnist.png"),
     }
-    assert f"removed {out}/scores-2.png: of an earlier report" in capsys.readouterr().err
+    assert f"removed {out}/scores-mnist.png: of an earlier report" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -72,7 +86,12 @@ def test_what_no_report_wrote_stays(tmp_path: Path) -> None:
     out = tmp_path / "report"
     fake_runs.run(tmp_path, images=False)
     out.mkdir()
-    own = {"table.tex": "my table", "report.html": "my page", "curves.pdf": "mine", "scores-2.png": "mine"}
+    own = {
+        "table.tex": "my table",
+        "report.html": "my page",
+        "curves-digits.pdf": "mine",
+        "scores-mnist.png": "mine",
+    }
     for name, text in own.items():
         (out / name).write_text(text)
     build.build([tmp_path], out, ("markdown", "csv"), quick=True)

@@ -73,3 +73,16 @@ def test_restored_images_have_column_heads(tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.axes[0].texts] == ["low res", "bicubic", "model", "original"]
     height, width = figure.axes[0].images[0].get_size()
     assert height == width  # four of the ten examples
+
+
+def test_real_images_stand_beside_samples_where_a_run_left_them(tmp_path: Path) -> None:
+    folders = [fake_runs.run(tmp_path, model=model) for model in ("vanilla", "dcgan")]
+    real = torch.full((100, 1, 8, 8), 77, dtype=torch.uint8)
+    pictures.write_grid(real, 10, folders[1] / "real.png")
+    group = group_of(tmp_path)
+    figure = grids(group)
+    assert figure is not None
+    assert [ax.get_title() for ax in figure.axes if ax.images] == ["real data", *group.summary["label"]]
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None
+    assert np.median(np.asarray(shown)) == 77

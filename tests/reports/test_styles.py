@@ -8,7 +8,7 @@ from typing import Any
 import fake_runs
 import numpy as np
 import pytest
-from drawn import filmstrip, grids, group_of, legend, styles_of, titles
+from drawn import filmstrip, grids, group_of, legend, styles_of, titles, training_curves
 
 import reports
 from bench.scoring.scores import FID
@@ -29,7 +29,7 @@ def test_no_model_is_lost_behind_a_name_too_long(tmp_path: Path) -> None:
     assert [how[run_id].label for run_id in group.summary["id"]] == names
     assert [how[run_id].whole for run_id in group.summary["id"]] == list(group.summary["label"])
     assert titles(grids(group), "center") == titles(filmstrip(group)) == names
-    assert titles(curves.curves(group, how)) == names
+    assert titles(training_curves(group, how)) == names
     assert legend(curves.convergence(group, "classifier", FID, how)) == names
     assert legend(spread.profiles(group, "classifier", FID, how)) == names
     assert legend(spread.precision_recall(group, "classifier", how)) == [*names, "real data"]

@@ -68,6 +68,20 @@ def test_few_real_images_are_biased_however_many_samples_there_are(tmp_path: Pat
     assert any("360 images in the 512 dimensions" in note for note in tables.scores(group_of(tmp_path)).notes)
 
 
+def test_cost_is_compute_and_time_on_the_wall_is_beside_it(tmp_path: Path) -> None:
+    """Records of earlier versions know the time on the wall alone; their rows stay."""
+    fake_runs.run(tmp_path, model="old", images=False)
+    table = tables.scores(group_of(tmp_path))
+    assert cell(table, "old", "Time").text == "9.5 s"
+    new = {"cost.compute_s": 120.0, "cost.train_compute_s": 90.0}
+    fake_runs.run(tmp_path, model="new", images=False, fields=new)
+    table, second = (make(group_of(tmp_path)) for make in (tables.scores, tables.training))
+    assert (cell(table, "new", "Cost").text, cell(table, "old", "Cost").text) == ("2.0 min", "—")
+    assert "Time" not in {column.label for column in table.columns}
+    shown = [cell(second, "new", label).value for label in ("compute (s)", "of it training (s)", "wall (s)")]
+    assert shown == [120.0, 90.0, 9.5]
+
+
 def test_separated_models_are_not_marked(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"a": 20, "b": 80}, spread=1.0, images=False)
     assert not cell(tables.scores(group_of(tmp_path)), "b", "FID").tied

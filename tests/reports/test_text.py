@@ -11,7 +11,7 @@ from drawn import group_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.tables import tables
+from reports.tables import tables, terminal
 from reports.tables import text as to_text
 from reports.tables.text import Table
 
@@ -111,7 +111,7 @@ def test_escaped_latex_holds_no_active_character(text: str) -> None:
 
 def test_plain_text_is_aligned(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, images=False)
-    title, _, *verdict, _, head, real, first, second, _, legend = tables.plain(
+    title, _, *verdict, _, head, real, first, second, _, legend = to_text.plain(
         tables.scores(group_of(tmp_path))
     ).splitlines()[:10]
     assert title == "Scores: generation on digits"
@@ -122,3 +122,25 @@ def test_plain_text_is_aligned(tmp_path: Path) -> None:
     assert len({row.index("±") for row in rows[1:3]}) == 1
     assert rows[1].split()[3].endswith("*")
     assert legend == "*: best; +: second."
+
+
+def test_a_terminal_shows_the_columns_that_it_has_room_for(tmp_path: Path) -> None:
+    """The first score, failures and cost always; what is left out is named, and notes are wrapped."""
+    fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
+    fake_runs.study(tmp_path, {"vanilla": 20}, seeds=range(2), images=False, hyperparameters={"lr": 0.1})
+    fake_runs.run(tmp_path, model="a_model_with_a_long_name" * 3, status="diverged", images=False)
+    table = tables.scores(group_of(tmp_path))
+    for width, encoding in ((80, "utf-8"), (80, "ascii"), (100, "utf-8"), (60, "utf-8")):
+        shown = terminal.shown(table, width, encoding)
+        assert max(map(len, shown.splitlines())) <= width
+        head = shown.splitlines()[2]
+        assert {"FID", "Failures", "Time"} <= {*head.split()}
+        assert head.index("FID") < head.index("Failures")
+        missing = [column.label for column in table.columns if f" {column.label}" not in to_utf8(head)]
+        assert "Recall" in missing
+        assert f"More columns are in the report: {', '.join(missing)}." in " ".join(to_utf8(shown).split())
+    assert "More columns" not in terminal.shown(table, 500)
+
+
+def to_utf8(text: str) -> str:
+    return text.replace("x10^3", "×10³").replace("1/2", "½")

@@ -303,7 +303,7 @@ def numbers(run_folder: Path) -> dict[str, Any]:
     record = read_record(run_folder)
     assert record is not None, f"{run_folder} has no record"
     kept = {k: v for k, v in record.items() if k not in {"cost", "environment", "checksum"}}
-    kept["evals"] = [{k: v for k, v in entry.items() if k != "train_s"} for entry in record["evals"]]
+    kept["evals"] = [{k: v for k, v in entry.items() if k[-2:] != "_s"} for entry in record["evals"]]
     pictures = sorted(path.name for path in run_folder.glob("*.png"))
     weights = torch.load(run_folder / "checkpoint.pt", weights_only=True)["weights"]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 import reports
 from reports import groups
-from reports.figures import samples
+from reports.figures import curves, samples
 from reports.figures.styles import Style, styles
 from reports.groups import Group
 from reports.tables.text import Cell, Table
@@ -26,6 +27,10 @@ def styles_of(group: Group) -> dict[str, Style]:
 
 def grids(group: Group) -> Figure | None:
     return samples.grids(group, samples.first_grids(group), styles_of(group))
+
+
+def training_curves(group: Group, styles: Mapping[str, Style]) -> Figure | None:
+    return curves.curves(group, styles, curves.histories(group))
 
 
 def filmstrip(group: Group) -> Figure | None:

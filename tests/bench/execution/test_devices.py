@@ -115,6 +115,7 @@ def test_stacks_are_shared_out_among_the_gpus(
             ("--executor", "slurm", "--device", "cuda:1"),
             "--device: 'cuda:1' is not allowed with --executor slurm",
         ),
+        (("--executor", "slurm", "--device", "gpu"), "--device: 'gpu' .*; did you mean 'cuda'"),
         (("--executor", "ray", "--workers", "0"), "--workers: 0 runs in this process"),
     ],
 )
@@ -141,9 +142,9 @@ def test_options_of_sbatch_come_from_flags_or_a_file(tmp_path: Path) -> None:
         (
             "slurm",
             "submitit",
-            r"--executor slurm: submitit is not installed; pip install 'gan-bench\[slurm\]'",
+            r"--executor slurm: submitit is not installed; in the checkout: pip install '\.\[slurm\]'",
         ),
-        ("ray", "ray", r"--executor ray: ray is not installed; pip install 'gan-bench\[ray\]'"),
+        ("ray", "ray", r"--executor ray: ray is not installed; in the checkout: pip install '\.\[ray\]'"),
     ],
 )
 def test_a_missing_package_is_named(

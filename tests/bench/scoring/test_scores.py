@@ -48,7 +48,9 @@ def test_whatever_the_metrics_compute_is_declared() -> None:
 
 
 def test_costs_and_accuracies_are_declared() -> None:
-    cost = records.describe_cost(1.0, 1.0, steps=1, stack=1, peak_mb=1.0, energy_j=None)
+    cost = records.describe_cost(
+        1.0, 1.0, steps=1, stack=1, peak_mb=1.0, energy_j=None, compute={"train": 1.0, "eval": 1.0}
+    )
     assert set(cost) - {"stack"} == {score.name for score in scores.COSTS}
     judged = criterion.judge({"d_acc_real": [0.5], "d_acc_fake": [0.5]})
     assert list(judged["train"]) == [score.name for score in scores.TRAIN_ACCURACY]

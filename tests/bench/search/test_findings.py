@@ -20,6 +20,7 @@ from PIL import Image
 from bench import run
 from bench.search import findings
 from bench.search.study import Slot
+from reports.figures import canvas
 
 finite = st.floats(-1e6, 1e6)
 
@@ -168,7 +169,7 @@ def optimised(folder: Path, n_objectives: int, n_trials: int) -> optuna.Study:
 @pytest.mark.parametrize("objectives", [["fid"], ["fid", "train_s"], ["fid", "train_s", "mode_kl"]])
 def test_plots_are_drawn(tmp_path: Path, objectives: list[str]) -> None:
     before = plt_settings()
-    assert findings.draw(optimised(tmp_path, len(objectives), 8), tmp_path, objectives[:3]) == []
+    assert findings.draw(optimised(tmp_path, len(objectives), 8), tmp_path, objectives, canvas.adopt) == []
     expected = {"history", "importances", "parallel", "slice", "edf"}
     if len(objectives) > 1:
         expected.add("pareto")
@@ -187,7 +188,7 @@ def plt_settings() -> dict[str, Any]:
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
-    left_out = findings.draw(optimised(tmp_path, 1, 1), tmp_path, ["fid"])
+    left_out = findings.draw(optimised(tmp_path, 1, 1), tmp_path, ["fid"], canvas.adopt)
     assert left_out == ["plots: they need two complete trials, and there are 1"]
     assert not list(tmp_path.iterdir())
 
@@ -200,5 +201,5 @@ def test_a_plot_that_fails_does_not_take_the_others_along(
         raise ValueError("no")
 
     monkeypatch.setattr(optuna.visualization.matplotlib, "plot_edf", fails)
-    assert findings.draw(optimised(tmp_path, 1, 3), tmp_path, ["fid"]) == ["edf.png: no"]
+    assert findings.draw(optimised(tmp_path, 1, 3), tmp_path, ["fid"], canvas.adopt) == ["edf.png: no"]
     assert len(list(tmp_path.glob("*.png"))) == 4
