@@ -145,7 +145,7 @@ class _Judge:
         )
 
     def _pairs(self) -> str:
-        return f"{self.tests.pairs} pair{'s' * (self.tests.pairs > 1)}"
+        return f"{self.tests.pairs:,} pair{'s' * (self.tests.pairs > 1)}"
 
     def _numbers(self, run_id: str) -> str:
         n = self.tests.outcomes[run_id].size

@@ -29,7 +29,7 @@ def notes(group: Group, rows: Sequence[Row], tests: Sequence[Tests]) -> list[str
     if tests and tests[0].smallest > LEVEL:
         n = tests[0].pairs
         found.append(
-            f"With so few seeds no p, corrected for {n} pair{'s' * (n > 1)}, can be below "
+            f"With so few seeds no p, corrected for {n:,} pair{'s' * (n > 1)}, can be below "
             f"{min(1.0, tests[0].smallest):.2g}: whatever the scores, no model is told apart from another. "
             f"That takes {stats.fewest_seeds(n, LEVEL)} seeds per model."
         )

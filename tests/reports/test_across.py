@@ -29,9 +29,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for dataset, by in (("digits", 1.0), ("mnist", 2.0)):
         for model, mean in {"vanilla": 40.0, "dcgan": 20.0, "lsgan": 22.0}.items():
             for seed in range(5):
-                fake_runs.run(root, model=model, seed=seed, dataset=dataset, fid=mean * by + seed)
-    fake_runs.run(root, model="lsgan", seed=5, dataset="mnist", status="diverged")
-    fake_runs.study(root, {"lone": 10}, dataset="digits")
+                fake_runs.run(
+                    root, model=model, seed=seed, dataset=dataset, fid=mean * by + seed, images=False
+                )
+    fake_runs.run(root, model="lsgan", seed=5, dataset="mnist", status="diverged", images=False)
+    fake_runs.study(root, {"lone": 10}, dataset="digits", images=False)
     return root
 
 
