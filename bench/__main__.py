@@ -19,7 +19,7 @@ COMMANDS = {
     "pack": ("reports.pack", "one file with all that a paper's appendix needs"),
     "verify": ("bench.verify", "recompute runs from their records, and compare"),
     "speed": ("bench.speed", "measure this machine"),
-    "features": ("bench.features", "train the classifiers that are shipped"),
+    "features": ("bench.features", "train the classifiers, or measure what their scores see"),
     "conformance": ("baselines.conformance", "check that a model keeps the interface's promises"),
 }
 """Name -> module, and what it does."""

@@ -134,7 +134,7 @@ def table(group: Group, found: Reached) -> Table:
         Column("", "Device seconds", "lower"),
     )
     caption = (
-        f"Steps and device seconds of training until the first evaluation with {found.goal} "
+        f"Steps and seconds of training (processor or GPU) until the first evaluation with {found.goal} "
         f"({found.extractor}; {found.whose}): median (range) over seeds. A run that failed or did not get "
         f"there counts as never: {group.title}."
     )

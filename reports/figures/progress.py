@@ -18,7 +18,7 @@ from reports.groups import Group
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AXES = {"device_s": "device seconds of training, per seed", "step": "steps of a seed"}
+AXES = {"device_s": "seconds of training, per seed (processor or GPU)", "step": "steps of a seed"}
 
 
 def best_so_far(group: Group, extractor: str, score: Score, styles: Mapping[str, Style]) -> Figure | None:

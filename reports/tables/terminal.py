@@ -34,7 +34,9 @@ def shown(table: Table, width: int, encoding: str = "utf-8") -> str:
     )
     part = replace(_part(table, kept), notes=(*table.notes, *more))
     grid = set(_grid(part, encoding))
-    lines = plain(part, encoding=encoding).splitlines()
+    lines = plain(replace(part, verdict=""), encoding=encoding).splitlines()
+    if table.verdict:
+        lines[1:1] = ["", *plain(Table(table.verdict, "", (), ()), encoding=encoding).splitlines()[:1]]
     wrapped = [each for line in lines for each in ([line] if line in grid else _wrapped(line, width))]
     return "\n".join(wrapped) + "\n"
 

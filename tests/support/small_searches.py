@@ -43,8 +43,8 @@ def cheaper(patch: pytest.MonkeyPatch, *, plots: bool) -> None:
     """Leave out what takes most of a short search's time."""
     quick_scores(patch)
     if not plots:
-        patch.setattr(findings, "draw", lambda study, folder, objectives: [])
-        patch.setattr(findings, "draw_budget", lambda curve, objective, path, sampler: None)
+        patch.setattr(findings, "draw", lambda *arguments: [])
+        patch.setattr(findings, "draw_budget", lambda *arguments, **options: None)
 
 
 def start(folder: Path, *words: str, to: str = "printed", plots: bool = False) -> Command:
