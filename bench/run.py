@@ -100,7 +100,11 @@ def _add_scoring(p: Parser) -> None:
         help=f"a paper's nets, z, batch, optimizer, steps and features: {', '.join(PROTOCOLS)}",
     )  # fmt: skip
     how.add_argument(
-        "--save-samples", type=number(int, 0, MOST), default=0, metavar="N", help="as samples.npz"
+        "--save-samples",
+        type=number(int, 0, MOST),
+        default=0,
+        metavar="N",
+        help="of each run, as samples.npz; finished runs are sampled from their weights",
     )
     how.add_argument(
         "--draws", type=number(int, 1, 1000), default=3, metavar="N",

@@ -25,6 +25,7 @@ def names(root: Path) -> set[str]:
     return set(reports.summarise(reports.load(root))["label"])
 
 
+@pytest.mark.slow
 def test_a_label_is_the_name_in_every_format(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40, "dcgan": 20}, seeds=range(2), images=False)
     command(tmp_path, vanilla="baseline & co")
@@ -75,6 +76,7 @@ def test_labels_that_are_refused(words: list[str], said: str) -> None:
         run.main(["--models", "vanilla", "dcgan", "--label", *words])
 
 
+@pytest.mark.slow
 def test_a_label_is_given_to_runs_that_are_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
