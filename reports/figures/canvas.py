@@ -166,24 +166,26 @@ def _darkened(color: Any) -> NDArray[np.float64]:
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches, and its panels, row by row."""
-    from reports.figures.shown import ShownFigure
-
-    figure = ShownFigure(STYLE, figsize=(width, height), dpi=DOTS_PER_INCH)
+    figure = _empty(width, height)
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [list(row) for row in axes]
 
 
 def rows(width: float, height: float, sizes: Sequence[int]) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches, and its rows of panels: each row is as wide as the figure."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    figure = _empty(width, height)
     parts = math.lcm(*sizes)
     grid = figure.add_gridspec(len(sizes), parts)
     return figure, [
         [figure.add_subplot(grid[k, j * parts // n : (j + 1) * parts // n]) for j in range(n)]
         for k, n in enumerate(sizes)
     ]
+
+
+def _empty(width: float, height: float) -> Figure:
+    from reports.figures.shown import ShownFigure
+
+    return ShownFigure(STYLE, figsize=(width, height), dpi=DOTS_PER_INCH)
 
 
 def title(figure: Figure, text: str) -> None:
