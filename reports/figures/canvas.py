@@ -175,9 +175,9 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
 
 def rows(width: float, height: float, sizes: Sequence[int]) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches, and its rows of panels: each row is as wide as the figure."""
-    from matplotlib.figure import Figure
+    from reports.figures.shown import ShownFigure
 
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    figure = ShownFigure(STYLE, figsize=(width, height), dpi=DOTS_PER_INCH)
     parts = math.lcm(*sizes)
     grid = figure.add_gridspec(len(sizes), parts)
     return figure, [
