@@ -67,6 +67,7 @@ def evals(runs: pd.DataFrame) -> pd.DataFrame:
     - ``step``: iterations done;
     - ``scored_on``: ``test``, or ``val`` where a choice was made along the way;
     - ``train_s``: seconds on the wall of training so far, of the whole stack that the run trained in;
+    - ``compute_s``: seconds of processor, or of GPU, that the run's training took so far; not in old records;
     - ``metrics.<extractor>.<score>``: as recorded, so KID is not times 1,000; ``docs/reports.md`` lists them;
     - ``d_accuracy.real``, ``.fake``, ``.balanced``: of the discriminator, on held-out images and on samples,
       0 to 1.

@@ -77,7 +77,7 @@ def test_figures_are_shown_and_saved(
     figure = getattr(reports.plot, name)(runs, **options)
     figure.savefig(tmp_path / "figure.png", dpi=30)
     assert (tmp_path / "figure.png").stat().st_size > 1000
-    if name == "scores":
+    if name in ("scores", "profile"):
         assert figure._repr_png_().startswith(b"\x89PNG")
 
 
