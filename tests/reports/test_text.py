@@ -133,6 +133,7 @@ def test_a_terminal_shows_the_columns_that_it_has_room_for(tmp_path: Path) -> No
     for width, encoding in ((80, "utf-8"), (80, "ascii"), (100, "utf-8"), (60, "utf-8")):
         shown = terminal.shown(table, width, encoding)
         assert max(map(len, shown.splitlines())) <= width
+        assert " ".join(to_utf8(shown).split()).startswith(f"{table.title} {to_utf8(table.verdict)}"[:60])
         head = next(line for line in shown.splitlines() if " Failures" in line)
         assert {"FID", "Failures", "Time"} <= {*head.split()}
         assert head.index("FID") < head.index("Failures")
