@@ -129,7 +129,7 @@ def test_each_run_has_its_own_compute_across_a_stop(
     slower(Trainer, "advance", 30.0)
     slower(training.Stack, "evaluated", 5.0)
     slower(Evaluator, "real_data_baseline", 1000.0)
-    context = RunContext(tmp_path, offline=True, draws=1)
+    context = RunContext(tmp_path, offline=True)
     compute(jobs, context, stop=lambda: clock > 1000.0)
     trained, clock = (clock - 1000.0) // 30, 5000.0
     compute(jobs, context)
