@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def named() -> list[tuple[str, str]]:
-    """File and part of a test's name, of each test in the second column: ``leases: two_commands, of_many``."""
+    """File and part of a test's name, of each test in the second column: ``leases: two_commands``."""
     found = []
     for line in (ROOT / "docs/reliability.md").read_text(encoding="utf-8").splitlines():
         cells = line.split("|")
