@@ -17,6 +17,8 @@ COMMANDS = {
     "tune": ("bench.tune", "search a model's hyperparameters"),
     "report": ("reports.build", "tables, figures and a page from run folders"),
     "pack": ("reports.pack", "one file with all that a paper's appendix needs"),
+    "sample": ("bench.sample", "samples of a finished run's generator"),
+    "export": ("reports.export", "runs for TensorBoard, Weights & Biases or Trackio"),
     "verify": ("bench.verify", "recompute runs from their records, and compare"),
     "speed": ("bench.speed", "measure this machine"),
     "features": ("bench.features", "train the classifiers, or measure what their scores see"),
