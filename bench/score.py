@@ -258,15 +258,15 @@ def _infinity(record: records.Record, extractor: str, curve: Mapping[str, Any]) 
 def _close(out: Path, ids: set[str]) -> None:
     """Print the table that the samples stand in, and write the report on all runs in ``out``."""
     from reports import build, groups, load
-    from reports.tables import tables
+    from reports.tables import tables, terminal
 
     runs = load(out)
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = shutil.get_terminal_size().columns  # 80 where there is no terminal
     for group in groups.groups(runs):
         if ids & set(group.summary["id"]):
-            print(tables.plain(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
-    build.build([out], out / "report", ("markdown", "csv"), runs=runs, quick=True)
-    print(f"report: {printable(out / 'report')}")
+            print(terminal.shown(tables.scores(group), width, sys.stdout.encoding or "utf-8"))
+    build.build([out], out / "report", ("markdown", "csv", "html"), runs=runs, quick=True)
+    print(f"report: {printable(out / 'report' / 'report.html')}")
 
 
 if __name__ == "__main__":

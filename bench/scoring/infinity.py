@@ -2,8 +2,8 @@
 
 The expected FID of N samples is the FID of infinitely many plus a term in 1/N that depends on the generator
 (Chong & Forsyth 2020, arXiv:1911.07023). So FIDs of different N must not be compared. FID∞ is where a
-straight line through FIDs at several N, against 1/N, meets 1/N = 0. The real side stays as large as it is, and
-its own part of the bias stays, too. KID has no such bias, so it should not move with N.
+straight line through FIDs at several N, against 1/N, meets 1/N = 0. The real side stays as large as it is,
+and its own part of the bias stays, too. KID has no such bias, so it should not move with N.
 
 Letters beside tensors: N images, D features.
 """

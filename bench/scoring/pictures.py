@@ -95,9 +95,9 @@ def nearest(samples: Tensor, images: Tensor) -> Tensor:
 
 
 def given_grid(images: Tensor, labels: Tensor | None, evaluator: Evaluator, folder: Path) -> None:
-    """Write ``samples.png`` of samples (N, C, H, W), uint8, that were made elsewhere, and :func:`real_beside`.
+    """Write ``samples.png`` of samples (N, C, H, W), uint8, that were made elsewhere.
 
-    With labels (N,) each column is of one class.
+    With labels (N,) each column is of one class. Beside it lie the pictures of :func:`real_beside`.
     """
     if labels is not None:
         rows = grid_examples(labels, len(images))
