@@ -212,7 +212,7 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
 
 
 def _samples_rescored(folder: Path, record: records.Record, context: RunContext) -> Verdict:
-    """Compare the scores of samples from elsewhere with those of the same files, if they are where they were."""
+    """Compare the scores of samples from elsewhere with those of the same files, where they still are."""
     from bench.data import datasets
     from bench.data.samples import read_samples
     from bench.execution import elsewhere
@@ -224,8 +224,12 @@ def _samples_rescored(folder: Path, record: records.Record, context: RunContext)
     _bring_classifiers(folder, context)
     kept = {name: record["protocol"][name] for name in ("eval_every",) if name in record["protocol"]}
     try:
-        where = {"data_root": context.data_root, "offline": context.offline}
-        dataset = datasets.load(request.datasets[0], **where, holdout=request.holdout)
+        dataset = datasets.load(
+            request.datasets[0],
+            data_root=context.data_root,
+            offline=context.offline,
+            holdout=request.holdout,
+        )
         protocol = build_protocol(request, dataset, context) | kept
         if apart := ", ".join(differences(record["protocol"], protocol)):
             return Verdict("cannot", f"data, weights or protocol changed: {apart}")
