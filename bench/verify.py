@@ -244,7 +244,8 @@ def _samples_rescored(folder: Path, record: records.Record, context: RunContext)
     evaluator = elsewhere.evaluator_of(dataset, protocol, context)
     again = elsewhere.describe_scores(evaluator, read, job, with_infinity="infinity" in record)
     again.pop("infinity", None)  # the curve behind a score that is compared
-    return compare_scores(record, again | describe_baseline(evaluator) | {"d_accuracy": None})
+    again |= describe_baseline(evaluator) | {"d_accuracy": None}
+    return compare_scores(record, again, "the same samples")
 
 
 # ------------------------------------------------------------------ from a record to a job

@@ -100,6 +100,14 @@ def cautions(group: Group) -> list[str]:
     asked = f"{COND_ACCURACY.column('classifier')}.mean"
     if asked in group.summary:
         conditional = group.summary[asked].notna()
+        if brought := group.summary[conditional & group.summary["id"].isin(group.elsewhere)][
+            "label"
+        ].tolist():
+            found.append(
+                f"{', '.join(brought)}: the labels beside the samples are taken as the classes that were "
+                "asked for."
+            )
+        conditional &= ~group.summary["id"].isin(group.elsewhere)
         if conditional.any() and not conditional.all():
             labels = ", ".join(group.summary.loc[conditional, "label"])
             found.append(
