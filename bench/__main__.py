@@ -15,6 +15,7 @@ from bench.errors import UsageError, nearest
 COMMANDS = {
     "run": ("bench.run", "train models over seeds, score them, and say which is better"),
     "tune": ("bench.tune", "search a model's hyperparameters"),
+    "score": ("bench.score", "score images that were made elsewhere, in the same tables"),
     "report": ("reports.build", "tables, figures and a page from run folders"),
     "pack": ("reports.pack", "one file with all that a paper's appendix needs"),
     "sample": ("bench.sample", "samples of a finished run's generator"),

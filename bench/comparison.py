@@ -68,8 +68,8 @@ def compare(folder: Path, record: Record, here: Path, again: Record, *, weights:
     return Verdict("rounding", f"{'; '.join(environments)}; {first}; {_first_scores(record, again)}")
 
 
-def compare_scores(record: Record, again: Mapping[str, Any]) -> Verdict:
-    """Compare the scores of a record with those of its stored weights.
+def compare_scores(record: Record, again: Mapping[str, Any], whose: str = "the stored weights") -> Verdict:
+    """Compare the scores of a record with those of its stored weights, or of what else has them.
 
     ``again`` holds ``d_accuracy`` (held out), and of :data:`SCORED` what the record has.
     """
@@ -77,10 +77,10 @@ def compare_scores(record: Record, again: Mapping[str, Any]) -> Verdict:
     a["d_accuracy"] = record["d_accuracy"].get("heldout")
     apart = list(differences(a, again))
     if not apart:
-        return Verdict("identical", "scores of the stored weights")
+        return Verdict("identical", f"scores of {whose}")
     far = [name for name in apart if not _is_close(_at(a, name), _at(again, name))]
     name = (far or apart)[0]
-    what = f"{name} is {_at(a, name)} on record, {_at(again, name)} from the stored weights"
+    what = f"{name} is {_at(a, name)} on record, {_at(again, name)} from {whose}"
     return Verdict("different" if far else "rounding", what)
 
 

@@ -75,6 +75,9 @@ def _record(folder: Path) -> Record:
         raise UsageError(f"{folder}: {_why_none(folder)}")
     if record["status"] != "finished":
         raise UsageError(f"{folder}: the run {record['status']}: {record['reason']}")
+    if record.get("samples"):
+        file = record["samples"].get("file")
+        raise UsageError(f"{folder}: samples that were made elsewhere ({file}): there is no generator here")
     if "code" not in record:
         raise UsageError(f"{folder}: its record does not name the code that computed it")
     return record

@@ -33,8 +33,8 @@ from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
-from bench.identity.fingerprint import code_of, differing, differing_files
-from bench.plan import RunContext, Spec, plan
+from bench.identity.fingerprint import code_of, differing, differing_files, scoring_code
+from bench.plan import RunContext, Spec, build_protocol, plan
 from bench.store import archive, files, records
 from bench.store.jobs import Job
 
@@ -211,6 +211,43 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
     return compare_scores(record, again)
 
 
+def _samples_rescored(folder: Path, record: records.Record, context: RunContext) -> Verdict:
+    """Compare the scores of samples from elsewhere with those of the same files, where they still are."""
+    from bench.data import datasets
+    from bench.data.samples import read_samples
+    from bench.execution import elsewhere
+    from bench.execution.recording import describe_baseline
+
+    samples, request = record["samples"], _request(record)
+    if changed := differing(record["code"]["scoring"], scoring_code()):
+        return Verdict("cannot", f"code changed: {', '.join(changed)}")
+    _bring_classifiers(folder, context)
+    kept = {name: record["protocol"][name] for name in ("eval_every",) if name in record["protocol"]}
+    try:
+        dataset = datasets.load(
+            request.datasets[0],
+            data_root=context.data_root,
+            offline=context.offline,
+            holdout=request.holdout,
+        )
+        protocol = build_protocol(request, dataset, context) | kept
+        if apart := ", ".join(differences(record["protocol"], protocol)):
+            return Verdict("cannot", f"data, weights or protocol changed: {apart}")
+        read = read_samples(Path(samples["path"]), elsewhere.reading_of(samples), dataset, samples["n"])
+    except UsageError as error:
+        return Verdict("cannot", " ".join(str(error).split()))
+    if elsewhere.content_sha256(read) != samples["sha256"]:
+        return Verdict("cannot", f"{samples['path']} holds other samples now than those that were scored")
+    job = elsewhere.job_of(record["model"], record["seed"], dataset, "", protocol)
+    if job.run_id != record["id"]:
+        return Verdict("different", "its id does not follow from its content")
+    evaluator = elsewhere.evaluator_of(dataset, protocol, context)
+    again = elsewhere.describe_scores(evaluator, read, job, with_infinity="infinity" in record)
+    again.pop("infinity", None)  # the curve behind a score that is compared
+    again |= describe_baseline(evaluator) | {"d_accuracy": None}
+    return compare_scores(record, again, "the same samples")
+
+
 # ------------------------------------------------------------------ from a record to a job
 
 
@@ -226,6 +263,8 @@ def _planned(folder: Path, context: RunContext, *, scores_only: bool) -> tuple[r
         return Verdict("cannot", "its record does not name the code that computed it")
     if record["status"] == "failed":
         return Verdict("cannot", f"it failed: {record['reason']}")
+    if record.get("samples"):
+        return _samples_rescored(folder, record, context)
     model = record["model"]
     try:
         here = code_of(model)

@@ -24,8 +24,8 @@ def protocol(group: Group) -> str:
     each = group.summary["n"]
     trained = (
         f"Mean ± standard deviation over {span(each)} training seed{'s' * (max(each) > 1)} "
-        f"({ranges(numbers)}), trained for {span(group.runs['steps'])} generator updates on "
-        f"{group.dataset}{rounded} (data {short(p.get('dataset.sha256', 'unknown'))})."
+        f"({ranges(numbers)}), {_trained(group)} {group.dataset}{rounded} (data "
+        f"{short(p.get('dataset.sha256', 'unknown'))})."
     )
     n_fake, n_real = (_count(p.get(name)) for name in ("n_fake", "n_real"))
     split = p.get("scored_on", "unknown")
@@ -44,6 +44,13 @@ def protocol(group: Group) -> str:
     )
 
 
+def _trained(group: Group) -> str:
+    """For how long models were trained, where they were trained here."""
+    if not group.steps:
+        return "trained elsewhere on"
+    return f"trained for {group.steps} generator updates{' (here)' if group.elsewhere else ''} on"
+
+
 def _real_data(group: Group) -> str:
     """What the deviation in the row of real data is, where it has one."""
     if not any(str(name).startswith("floor_std.") for name in group.runs):
@@ -59,7 +66,8 @@ def training(group: Group) -> str:
     """How many seeds were trained, for how long."""
     each = group.summary["n"]
     numbers = ranges(set(group.runs["seed"]))
-    return f"{span(each)} seed{'s' * (max(each) > 1)} ({numbers}), {span(group.runs['steps'])} steps"
+    steps = f", {group.steps} steps" if group.steps else ""
+    return f"{span(each)} seed{'s' * (max(each) > 1)} ({numbers}){steps}"
 
 
 def scoring(group: Group) -> str:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from bench.scoring.scores import SCORES, Score
 from bench.store.rows import flat
-from reports import versions
+from reports import elsewhere, versions
 from reports.summary import summarise
-from reports.words import short
+from reports.words import short, span
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Group:
     """The fields in which other groups of the same task and dataset differ, with this group's values."""
     remarks: tuple[str, ...] = ()
     """The files in which the scoring code of those other groups differs."""
+
+    @cached_property
+    def elsewhere(self) -> frozenset[str]:
+        """The configurations (id) that are samples from elsewhere: no model was trained here."""
+        return frozenset(self.runs.loc[elsewhere.is_elsewhere(self.runs), "id"])
+
+    @property
+    def steps(self) -> str:
+        """For how many steps models were trained here: ``200 to 1,000``; nothing where none was."""
+        each = elsewhere.trained(self.runs)["steps"]
+        return span(each) if len(each) else ""
 
     @property
     def extractors(self) -> list[str]:

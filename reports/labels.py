@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.store.rows import flat
-from reports import versions
+from reports import elsewhere, versions
 from reports.words import shown
 
 PREFIX = "hyperparameters."
@@ -23,12 +23,12 @@ def labels(runs: pd.DataFrame) -> dict[str, str]:
     It is the label that ``bench.run --label`` gave it, or else the model. The model is followed by the
     hyperparameters that differ between a group's configurations of it, the number of steps where that differs
     within the group, and the version of the code where there are several; a label only where a group has it
-    twice.
+    twice. Samples that were made elsewhere have a mark behind their name.
     """
     settings = [name for name in map(str, runs.columns) if name.startswith(PREFIX)]
     found: dict[str, str] = {}
     for _, group in runs.groupby(["task", "protocol"]):
-        lengths = group["steps"].nunique() > 1
+        lengths = elsewhere.trained(group)["steps"].nunique() > 1
         models: dict[str, str] = {}
         apart: dict[str, str] = {}
         for model, part in group.groupby("model"):
@@ -43,6 +43,8 @@ def labels(runs: pd.DataFrame) -> dict[str, str]:
                 models[run_id] = str(model)
                 apart[run_id] = text if texts.count(text) == 1 else ", ".join(filter(None, [text, run_id]))
         found |= _named(models, apart, _given(group))
+        for run_id in dict.fromkeys(group.loc[elsewhere.is_elsewhere(group), "id"]):
+            found[run_id] += f" {elsewhere.MARK}"
     return found
 
 
@@ -72,6 +74,7 @@ def _parts(configurations: pd.DataFrame, settings: list[str], lengths: bool) -> 
     rows = [flat(record.get("hyperparameters") or {}, PREFIX) for record in configurations["record"]]
     texts = {name: _brief([row.get(name, ABSENT) for row in rows]) for name in settings}
     differing = {name: column for name, column in texts.items() if len(set(column)) > 1}
+    lengths = lengths and not elsewhere.is_elsewhere(configurations).any()
     steps = {"steps": _brief(configurations["steps"].tolist())} if lengths else {}
     return [
         [

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.errors import printable
+from bench.scoring.scores import FID_INFINITY
 from bench.store.rows import flat
 from bench.version import VERSION
 from reports import histories, versions
@@ -186,6 +187,8 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
     model, dataset = str(first["model"]), str(first["dataset"])
     if dataset.startswith("folder-"):  # where it lies is for the reader to say
         dataset = "folder:PATH"
+    if run_id in group.elsewhere:
+        return hide.paths(printable(shlex.join(_scored(group, mine, model, dataset))))
     words = ["python", "-m", "bench.run", "--models", model, "--dataset", dataset]
     words += ["--seed-list", *(str(seed) for seed in mine["seed"])]
     words += ["--steps", str(first["steps"])]
@@ -201,6 +204,23 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
     if settings := first["record"].get("hyperparameters"):
         words += ["--set", *(f"{model}.{name}={_flag(value)}" for name, value in settings.items())]
     return hide.paths(printable(shlex.join(words)))
+
+
+def _scored(group: Group, mine: pd.DataFrame, model: str, dataset: str) -> list[str]:
+    """The command that scores samples from elsewhere once more."""
+    samples = [record["samples"] for record in mine["record"]]
+    words = ["python", "-m", "bench.score", *(shown(each.get("file")) for each in samples)]
+    words += ["--name", model, "--dataset", dataset, "--seeds", *(str(seed) for seed in mine["seed"])]
+    words += ["--features", *group.extractors, "--draws", shown(group.protocol.get("draws"))]
+    how = flat({"reading": samples[0].get("reading") or {}})
+    for name in ("key", "labels_key", "layout"):
+        if (value := how.get(f"reading.{name}")) is not None:
+            words += [f"--{name.replace('_', '-')}", shown(value)]
+    if isinstance(limits := how.get("reading.value_range"), list):
+        words += ["--range", *map(shown, limits)]
+    words += ["--unlabelled"] if how.get("reading.unlabelled") else []
+    with_infinity = any(group.has(FID_INFINITY.column(extractor)) for extractor in group.extractors)
+    return words + (["--infinity"] if with_infinity else [])
 
 
 def _first_step(runs: pd.DataFrame) -> int | None:

@@ -108,7 +108,7 @@ def _first(group: Group, points: pd.DataFrame, score: Score, value: float) -> pd
     first = {(row["id"], row["seed"]): row for row in reversed(good.sort_values("step").to_dict("records"))}
     labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
     rows = []
-    for run_id in group.summary["id"]:
+    for run_id in (each for each in group.summary["id"] if each not in group.elsewhere):
         for run in group.of(run_id).to_dict("records"):
             at = first.get((run_id, run["seed"])) if run["status"] == "finished" else None
             steps, seconds = (at["step"], at["device_s"]) if at else (math.inf, math.inf)
@@ -119,7 +119,7 @@ def _first(group: Group, points: pd.DataFrame, score: Score, value: float) -> pd
 def table(group: Group, found: Reached) -> Table:
     """One row per model: how many seeds reached the target, and after how many steps and seconds."""
     rows = []
-    for run_id in group.summary["id"]:
+    for run_id in found.runs["id"].unique():
         mine = found.runs[found.runs["id"] == run_id]
         count = int(np.isfinite(mine["steps"]).sum())
         cells = (

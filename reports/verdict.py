@@ -12,7 +12,7 @@ from reports.compare import LEVEL
 from reports.groups import Group
 from reports.stats import fewest_seeds
 from reports.tables import cells
-from reports.words import listed, span
+from reports.words import listed
 
 MOST = 5
 """Models that a sentence names; of more it gives the number."""
@@ -33,7 +33,7 @@ def verdict(group: Group) -> Verdict:
     By the first score of the first extractor, at a level of 5 % for all pairs together: of equal models one
     is named the winner in at most 5 % of studies. Failed runs and models with one seed are named.
     """
-    where = f"On {group.dataset} after {span(group.summary['steps'])} steps"
+    where = f"On {group.dataset}" + (f" after {group.steps} steps" if group.steps else "")
     for extractor in group.extractors:
         for score in group.scores(extractor)[:1]:
             return _Judge(group, extractor, score).verdict(where)

@@ -62,12 +62,18 @@ def real_beside(gan: Gan, nets: Nets, evaluator: Evaluator, folder: Path) -> Non
     if gan.low_resolution is not None:
         return
     rows = grid_examples(evaluator.labels, len(evaluator))
-    columns = rows.shape[1]
-    write_grid(evaluator.images.cpu()[rows.flatten()], columns, folder / "real.png")
     batch = DataBatch(evaluator.images, evaluator.labels, rows.flatten().to(evaluator.device))
-    samples = to_uint8(_samples(gan, nets, evaluator, batch, rows.numel())).cpu()[:columns]
+    samples = to_uint8(_samples(gan, nets, evaluator, batch, rows.numel())).cpu()
+    _real_grids(samples[: rows.shape[1]], evaluator, folder)
+
+
+def _real_grids(first_row: Tensor, evaluator: Evaluator, folder: Path) -> None:
+    """The pictures of :func:`real_beside`, of the first row of a grid of samples (N, C, H, W), uint8."""
+    rows = grid_examples(evaluator.labels, len(evaluator))
+    write_grid(evaluator.images.cpu()[rows.flatten()], rows.shape[1], folder / "real.png")
     train = torch.from_numpy(evaluator.dataset.train.images)
-    write_grid(torch.cat([samples, train[nearest(samples, train)]]), columns, folder / "neighbours.png")
+    pairs = torch.cat([first_row, train[nearest(first_row, train)]])
+    write_grid(pairs, len(first_row), folder / "neighbours.png")
 
 
 def nearest(samples: Tensor, images: Tensor) -> Tensor:
@@ -86,6 +92,20 @@ def nearest(samples: Tensor, images: Tensor) -> Tensor:
         index = torch.where(squares < best, start + at, index)
         best = torch.minimum(squares, best)
     return index
+
+
+def given_grid(images: Tensor, labels: Tensor | None, evaluator: Evaluator, folder: Path) -> None:
+    """Write ``samples.png`` of samples (N, C, H, W), uint8, that were made elsewhere.
+
+    With labels (N,) each column is of one class. Beside it lie the pictures of :func:`real_beside`.
+    """
+    if labels is not None:
+        rows = grid_examples(labels, len(images))
+    else:
+        columns = min(COLUMNS, evaluator.dataset.n_classes or COLUMNS, len(images))
+        rows = torch.arange(min(len(images) // columns, ROWS) * columns).reshape(-1, columns)
+    write_grid(images[rows.flatten()], rows.shape[1], folder / "samples.png")
+    _real_grids(images[rows[0]], evaluator, folder)
 
 
 def grid_examples(labels: Tensor | None, n: int) -> Tensor:

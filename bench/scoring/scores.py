@@ -12,9 +12,10 @@ from typing import Literal
 
 Better = Literal["lower", "higher"]
 
-Need = Literal["classes", "label", "super-resolution"]
+Need = Literal["classes", "label", "super-resolution", "--infinity"]
 """``classes``: a data set with classes, and its own classifier as extractor. ``label``: classes, and a model
-that is given labels. ``super-resolution``: a model of that task."""
+that is given labels. ``super-resolution``: a model of that task. ``--infinity``: samples
+from elsewhere, scored with this flag."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ RECALL = Score("recall", "Recall", "higher")
 MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
 MODE_KL_KNN = Score("mode_kl_knn", "kNN mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
+FID_INFINITY = Score("fid_infinity", "FID∞", needs="--infinity")
 PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
 
 SCORES = (
@@ -89,6 +91,7 @@ UNRANKED = (
     Score("kid_std", "KID, std over subsets"),
     Score("psnr_bicubic", "PSNR of bicubic (dB)", needs="super-resolution"),
     Score("ssim_bicubic", "SSIM of bicubic", needs="super-resolution"),
+    FID_INFINITY,
 )
 """Recorded beside those, without a column in the main table; CSV files have them."""
 
@@ -134,6 +137,7 @@ def needed(score: Score) -> str:
         "classes": "a data set with classes, and its classifier as extractor",
         "label": "the same, and a model that is given labels",
         "super-resolution": "a super-resolution model",
+        "--infinity": "samples scored by `bench.score --infinity`",
     }
     return words[score.needs]
 

@@ -48,15 +48,20 @@ HISTORY_ROWS = 1000
 # ------------------------------------------------------------------ writing
 
 
-def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> Record:
-    """A record with all its keys and no result yet: as it stays where a run failed."""
-    from baselines import registry  # late: it imports PyTorch
+def blank(job: Job, *, status: str, reason: str | None, attempts: int, task: str | None = None) -> Record:
+    """A record with all its keys and no result yet: as it stays where a run failed.
 
+    ``task``: of a model that is none of ours, so that no card of it says it.
+    """
+    if task is None:
+        from baselines import registry  # late: it imports PyTorch
+
+        task = registry.card(registry.get(job.model)).task
     return {
         "schema": SCHEMA,
         "id": job.run_id,
         "model": job.model,
-        "task": registry.card(registry.get(job.model)).task,
+        "task": task,
         "dataset": job.dataset,
         "seed": job.seed,
         "steps": job.steps,

@@ -34,7 +34,7 @@ CALIBRATED = "calibrated"
 
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
-    *("metrics", "floor", "floor_std", "d_accuracy"),
+    *("metrics", "floor", "floor_std", "d_accuracy", "samples", "infinity"),
 )
 """Keys that hold objects, where they hold anything."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from bench.scoring.scores import COND_ACCURACY, MODE_KL, NEAR_HALF
+from bench.scoring.scores import COND_ACCURACY, FID_INFINITY, MODE_KL, NEAR_HALF
 from bench.store.rows import CALIBRATED, THRESHOLD
 from reports import stats
 from reports.compare import LEVEL, Tests
+from reports.elsewhere import MARK
 from reports.groups import Group
 from reports.tables.text import NOT_SEPARATED, Row
 from reports.words import seeds, span
@@ -35,7 +36,22 @@ def notes(group: Group, rows: Sequence[Row], tests: Sequence[Tests]) -> list[str
         )
     elif len({c for row in rows for c, cell in enumerate(row.cells) if cell.rank}) < len(tests):
         found.append("A column without marks: its best is told apart from no other model.")
-    return [*found, *_few(group), *_failures(group), *_missing(group)]
+    return [*found, *_elsewhere(group), *_few(group), *_failures(group), *_missing(group)]
+
+
+def _elsewhere(group: Group) -> list[str]:
+    """Notes on samples that were made elsewhere."""
+    if not group.elsewhere:
+        return []
+    without = "there is no D accuracy, no cost and no count of failed runs"
+    found = [f"{MARK}: samples that were made elsewhere, scored here as all others are; {without}."]
+    for extractor in group.extractors:
+        name = FID_INFINITY.column(extractor)
+        if group.has(name):
+            known = group.summary[group.summary[f"{name}.mean"].notna()]
+            each = [f"{row['label']} {row[f'{name}.mean']:.4g}" for row in known.to_dict("records")]
+            found.append(f"{FID_INFINITY.label} ({extractor}), for comparing across N: {', '.join(each)}.")
+    return found
 
 
 def _few(group: Group) -> list[str]:
@@ -84,6 +100,14 @@ def cautions(group: Group) -> list[str]:
     asked = f"{COND_ACCURACY.column('classifier')}.mean"
     if asked in group.summary:
         conditional = group.summary[asked].notna()
+        if brought := group.summary[conditional & group.summary["id"].isin(group.elsewhere)][
+            "label"
+        ].tolist():
+            found.append(
+                f"{', '.join(brought)}: the labels beside the samples are taken as the classes that were "
+                "asked for."
+            )
+        conditional &= ~group.summary["id"].isin(group.elsewhere)
         if conditional.any() and not conditional.all():
             labels = ", ".join(group.summary.loc[conditional, "label"])
             found.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,7 @@ def scores(group: Group) -> Table:
 def training(group: Group) -> Table:
     """The second table: the discriminator's accuracy, steps and cost."""
     columns: Columns = [
-        (Column("", "Steps"), [cells.whole(n) for n in group.summary["steps"]]),
+        (Column("", "Steps"), _of_trained(group, [cells.whole(n) for n in group.summary["steps"]])),
         (Column("", "Trainable"), [cells.whole(n) for n in group.summary["parameters"]]),
     ]
     for head, several in (
@@ -235,7 +235,8 @@ def _outcome(group: Group) -> Columns:
     if NEAR_HALF.column() in group.runs:
         near = cells.ratios(summary["near_half"], summary["n"])
         columns.append((Column("", NEAR_HALF.label), _without_critics(group, near)))
-    columns.append((Column("", "Failures"), cells.ratios(summary["failures"], summary["n"])))
+    failures = cells.ratios(summary["failures"], summary["n"])
+    columns.append((Column("", "Failures"), _of_trained(group, failures)))
     for score, head in ((COMPUTE_S, "Cost"), (DEVICE_S, "Time")):
         if group.has(score.column()):
             columns.append((Column("", head), cells.durations(summary[f"{score.column()}.mean"])))
@@ -245,9 +246,18 @@ def _outcome(group: Group) -> Columns:
 
 def _without_critics(group: Group, column: Sequence[Cell]) -> list[Cell]:
     """A column of the criterion. Critics are judged in another way, which a note says."""
-    others = {row["id"] for row in notes.critics(group)}
+    return _without(group, {row["id"] for row in notes.critics(group)}, _of_trained(group, column))
+
+
+def _of_trained(group: Group, column: Sequence[Cell]) -> list[Cell]:
+    """A column without its cells of samples from elsewhere: of their models' training nothing is known."""
+    return _without(group, group.elsewhere, column)
+
+
+def _without(group: Group, ids: Collection[Hashable], column: Sequence[Cell]) -> list[Cell]:
+    """A column without the cells of these configurations."""
     return [
-        Cell(NOTHING) if run_id in others else cell
+        Cell(NOTHING) if run_id in ids else cell
         for run_id, cell in zip(group.summary["id"], column, strict=True)
     ]
 

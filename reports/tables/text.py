@@ -11,6 +11,7 @@ from itertools import groupby
 
 from bench.scoring.scores import Better
 from bench.store.jobs import slug
+from reports.elsewhere import MARK
 
 NOT_SEPARATED = "†"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
@@ -124,6 +125,8 @@ ASCII = str.maketrans(
         "↓": "v",
         "↑": "^",
         NOT_SEPARATED: "#",
+        MARK: "##",
+        "∞": "inf",
         NOTHING: "-",
         "…": "...",
         "≤": "<=",
@@ -283,6 +286,8 @@ LATEX = {
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
     "†": r"$^\dagger$",
+    MARK: r"$^\ddagger$",
+    "∞": r"$\infty$",
     "—": "---",
     "*": "{*}",  # after a line's end these three would be arguments of it
     "[": "{[}",
