@@ -73,6 +73,8 @@ def blank(job: Job, *, status: str, reason: str | None, attempts: int) -> Record
         "metrics": {},
         "floor": {},
         "floor_std": {},
+        "halves": {},
+        "halves_std": {},
         "best": None,
         "evals": [],
         "d_accuracy": {},
