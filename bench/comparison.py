@@ -22,8 +22,8 @@ amplified: the first window of the history, and scores of the same weights."""
 ENVIRONMENT = ("torch", "numpy", "torch_fidelity", "cpu", "cpu_capability", "matmul", "threads", "device")
 """The fields of a record's environment that rounding depends on."""
 
-SCORED = ("metrics", "draws", "floor", "floor_std")
-"""The fields of a record that hold scores of its final weights, and of real data."""
+SCORED = ("metrics", "draws", "floor", "floor_std", "halves", "halves_std")
+"""The fields of a record that hold scores of its final weights, and of real images."""
 
 COMPARED = ("status", "reason", "parameters", *SCORED, "best", "d_accuracy", "evals")
 """The fields of a record that hold the run's outcome."""

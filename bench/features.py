@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from bench.cli import Parser, chosen, run_main
 from bench.data.datasets import Dataset
 from bench.errors import UsageError
-from bench.scoring.scores import SCORES
+from bench.scoring.scores import MEMORISATION, SCORES
 
 
 def parser() -> Parser:
@@ -62,26 +62,31 @@ def _train(dataset: Dataset, out: Path) -> None:
 
 
 def _sensitivity(dataset: Dataset, cache: Path) -> None:
-    """Print the scores of changed training images against the test split, as a markdown table."""
+    """Print the scores of changed real images against the test split, as a markdown table."""
     import torch
 
     from bench.scoring.evaluator import CLASSIFIER, Evaluator
     from bench.scoring.extractors import load_extractor
-    from bench.scoring.sensitivity import changes
+    from bench.scoring.sensitivity import changes, divided
 
     extractor = load_extractor(CLASSIFIER, dataset, cache=cache)
-    evaluator = Evaluator(dataset, "test", {CLASSIFIER: extractor}, cache, torch.device("cpu"))
-    shown = [score for score in SCORES if score.needs in (None, "classes")]
+    trained, fresh = divided(dataset)
+    evaluator = Evaluator(trained, "test", {CLASSIFIER: extractor}, cache, torch.device("cpu"))
+    shown = [*(score for score in SCORES if score.needs in (None, "classes")), *MEMORISATION]
     n = evaluator.n_fake
     print(
-        f"{n:,} training images of {dataset.name}, changed, against the {len(dataset.test):,} test images:\n"
+        f"{n:,} images of {dataset.name}, changed, against the {len(dataset.test):,} test images. They are "
+        f"from one half of the training split; the other half, {len(trained.train):,} images, is what scores "
+        "of memorisation compare with.\n"
     )
     print(f"| {' | '.join(['change', *(score.label for score in shown)])} |")
     print(f"|---|{'---:|' * len(shown)}")
-    for change, pixels in changes(dataset, n):
+    for change, pixels in changes(trained, fresh, n):
         print(f"scoring: {change}", file=sys.stderr)
         images = torch.from_numpy(pixels)
-        found = evaluator.scores(CLASSIFIER, images, extractor(images), seed=0)
+        features = extractor(images)
+        found = evaluator.scores(CLASSIFIER, images, features, seed=0)
+        found |= evaluator.memorisation(CLASSIFIER, features)
         values = [found[score.name] * score.factor for score in shown]
         print(f"| {' | '.join([change, *map(_rounded, values)])} |", flush=True)
 

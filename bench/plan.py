@@ -228,7 +228,7 @@ def build_protocol(
     spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
 ) -> dict[str, Any]:
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
-    from bench.scoring import metrics
+    from bench.scoring import memorisation, metrics
     from bench.scoring.extractors import describe
 
     reference = dataset.val if spec.scored_on == "val" else dataset.test
@@ -244,6 +244,7 @@ def build_protocol(
             for name in spec.features
         },
         **metrics.protocol(len(reference)),
+        **memorisation.protocol(len(dataset.train)),
         "d_acc_tolerance": spec.d_acc_tolerance,
         "code": fingerprint.short(fingerprint.scoring_code()),
     }

@@ -1,4 +1,4 @@
-"""Models across data sets: mean ranks, scores relative to real data, probability of improvement, wins.
+"""Models across data sets: mean ranks, scores relative to training images, probability of improvement, wins.
 
 By the first score (FID, or PSNR) of each data set's largest group. Configurations with the same label are
 taken for the same.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.scoring.scores import Better, Score
 from reports import aggregate, compare
-from reports.groups import Group
+from reports.groups import TRAINING, Group
 from reports.stats import Interval
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
 from reports.words import listed
@@ -37,7 +37,7 @@ class Setting:
     ids: Mapping[str, str]
     """Label -> id of the models that have a score."""
     reference: float
-    """The score of real data (or bicubic interpolation), in the score's unit; NaN where unknown."""
+    """The score of training images (or bicubic interpolation), in the score's unit; NaN where unknown."""
 
     @property
     def dataset(self) -> str:
@@ -57,7 +57,7 @@ class Standing:
     rank: float
     """Mean over data sets of its rank among the models that all of them have; 1 is best."""
     iqm: float
-    """Interquartile mean of its scores relative to real data."""
+    """Interquartile mean of its scores relative to training images."""
     iqm_interval: Interval
     improvement: float
     """Probability that one of its runs beats one of another model, any other and any data set."""
@@ -88,7 +88,7 @@ class Across:
 
     @property
     def relative(self) -> bool:
-        """Whether scores are relative to real data."""
+        """Whether scores are relative to training images."""
         return not any(math.isnan(s.reference) for s in self.settings)
 
     @property
@@ -271,7 +271,7 @@ def caption(found: Across) -> str:
     score = found.settings[0].score
     unit = (
         f"Mean {score.short} of each data set, divided by that of "
-        f"{'bicubic interpolation' if found.task == 'super-resolution' else 'real data'}"
+        f"{'bicubic interpolation' if found.task == 'super-resolution' else TRAINING}"
         if found.relative
         else f"Mean {score.short} of each data set"
     )

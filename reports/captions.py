@@ -9,7 +9,7 @@ from bench.scoring.scores import COND_ACCURACY
 from reports.across import Across
 from reports.figures.canvas import MOST_BANDS
 from reports.figures.samples import HEADS
-from reports.groups import Group
+from reports.groups import HALVES, Group
 from reports.searches import Search
 from reports.stats import FEWEST_FOR_INTERVAL
 from reports.words import listed, ranges, seeds, short, span
@@ -40,7 +40,7 @@ def protocol(group: Group) -> str:
     best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
     return (
         f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
-        f"features of {features or 'no extractor'}, at the final step{best}.{_real_data(group)}"
+        f"features of {features or 'no extractor'}, at the final step{best}.{_real_images(group)}"
     )
 
 
@@ -51,11 +51,37 @@ def _trained(group: Group) -> str:
     return f"trained for {group.steps} generator updates{' (here)' if group.elsewhere else ''} on"
 
 
-def _real_data(group: Group) -> str:
-    """What the deviation in the row of real data is, where it has one."""
-    if not any(str(name).startswith("floor_std.") for name in group.runs):
-        return ""
-    return " Real data: as many training images, mean ± standard deviation over draws."
+def _real_images(group: Group) -> str:
+    """What the rows of real images are, where their deviations are known."""
+    found = ""
+    if any(str(name).startswith("floor_std.") for name in group.runs):
+        found = " Training images: as many in place of samples, mean ± standard deviation over draws."
+    shown = [(extractor, score) for extractor in group.extractors for score in group.scores(extractor)]
+    if any(HALVES in group.reference_rows(*each) for each in shown):
+        found += f" {_halves(group)}"
+    return found
+
+
+def _halves(group: Group) -> str:
+    """What the row of halves is."""
+    n = group.protocol.get("n_real")
+    each = f"{n // 2:,}" if isinstance(n, int) else "an unknown number of"
+    return (
+        f"Held-out halves: one half of the {group.protocol.get('scored_on', 'unknown')} split against the "
+        f"other, {each} images each, over draws."
+    )
+
+
+def memorisation(group: Group) -> str:
+    """What the table of memorisation shows."""
+    p = group.protocol
+    found = (
+        f"Whether models copy, mean ± standard deviation over training seeds: {group.title}. "
+        f"{_count(p.get('n_fake'))} samples per run against all {_count(p.get('n_train'))} training images. "
+        "AuthPct (%) near 0 and C_T far below 0 are those of copies, as the row of training images shows."
+    )
+    known = any(str(name).startswith("halves_std.") for name in group.runs)
+    return f"{found} {_halves(group)} A model that does not copy has values near theirs." if known else found
 
 
 def _count(n: Any) -> str:

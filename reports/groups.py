@@ -16,11 +16,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.scoring.scores import SCORES, Score
+from bench.scoring.scores import MEMORISATION, SCORES, Score
 from bench.store.rows import flat
 from reports import elsewhere, versions
 from reports.summary import summarise
 from reports.words import short, span
+
+TRAINING = "training images"
+"""The reference of training images in place of samples."""
+
+HALVES = "held-out halves"
+"""That of one half of the split against the other."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +79,35 @@ class Group:
         """The scores of the main table that any of the group's runs has under this extractor."""
         return [score for score in SCORES if self.has(score.column(extractor))]
 
+    def memorisation(self, extractor: str) -> list[Score]:
+        """The scores of memorisation that any of the group's runs has under this extractor."""
+        return [score for score in MEMORISATION if self.has(score.column(extractor))]
+
     def has(self, name: str) -> bool:
         """Whether any configuration has a mean in this column."""
         mean = f"{name}.mean"
         return mean in self.summary and bool(self.summary[mean].notna().any())
 
     def references(self, extractor: str, score: Score) -> dict[str, float]:
-        """What a score is read against, "real data" or "bicubic" -> its value there, in the score's unit."""
-        names = {"real data": score.baseline(extractor), "bicubic": score.bicubic(extractor)}
-        found = {who: self._mean(f"{name}.mean") * score.factor for who, name in names.items()}
-        return {who: value for who, value in found.items() if not math.isnan(value)}
+        """What figures show beside a score, training images or "bicubic" -> its value there, in its unit."""
+        known = self.reference_rows(extractor, score)
+        return {who: value for who, (value, _) in known.items() if who != HALVES}
 
-    def baseline_std(self, extractor: str, score: Score) -> float:
-        """The deviation of a score of real data over its draws, in the score's unit; NaN if not recorded."""
-        return self._mean(f"{score.baseline_std(extractor)}.mean") * score.factor
+    def reference_rows(self, extractor: str, score: Score) -> dict[str, tuple[float, float]]:
+        """What a table shows above a score -> its value there and the deviation over draws, in its unit.
+
+        The deviation is NaN where it is not recorded; a reference without a value is left out.
+        """
+        names = {
+            TRAINING: (score.baseline(extractor), score.baseline_std(extractor)),
+            HALVES: (score.halves(extractor), score.halves_std(extractor)),
+            "bicubic": (score.bicubic(extractor), ""),
+        }
+        found = {
+            who: (self._mean(f"{name}.mean") * score.factor, self._mean(f"{std}.mean") * score.factor)
+            for who, (name, std) in names.items()
+        }
+        return {who: pair for who, pair in found.items() if not math.isnan(pair[0])}
 
     def _mean(self, name: str) -> float:
         """The mean over configurations of what should be the same for all of them; NaN where none has it."""

@@ -130,6 +130,7 @@ def _section(section: Section, pictures: Sequence[Picture], beside: Beside, hide
     return {
         "group": group,
         "scores": section.scores,
+        "memorisation": section.memorisation,
         "training": section.training,
         "sources": section.sources,
         "against": section.against,

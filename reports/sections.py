@@ -21,6 +21,7 @@ class Section:
     compared: pd.DataFrame
     """See :func:`reports.compare.comparisons`."""
     scores: Table
+    memorisation: Table | None
     training: Table
     sources: Table | None
     against: Table | None
@@ -36,7 +37,7 @@ class Section:
     @property
     def tables(self) -> list[Table]:
         """The tables that every format has."""
-        several = (self.scores, self.training, self.sources, self.against, self.reach)
+        several = (self.scores, self.memorisation, self.training, self.sources, self.against, self.reach)
         return [table for table in several if table is not None]
 
 
@@ -48,6 +49,7 @@ def section(group: Group, baseline: str, wanted: Target | None = None) -> Sectio
         group,
         compared,
         tables.scores(group),
+        tables.memorisation(group),
         tables.training(group),
         tables.sources(group),
         tables.pairs(group, compared, baseline=True),

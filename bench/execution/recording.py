@@ -15,6 +15,7 @@ from bench.execution import checkpoints, environment
 from bench.execution.training import Lane, Stack, copied
 from bench.scoring import criterion, pictures
 from bench.scoring.evaluator import Draws, Evaluation, Evaluator
+from bench.scoring.references import halves
 from bench.store import records
 from bench.store.records import Record
 from bench.store.rows import CALIBRATED
@@ -92,16 +93,22 @@ def describe_scores(
     """
     n = stack.job.protocol["draws"]
     if not lane.gan.noise or n == 1:
-        return {"metrics": first.metrics}
+        return {"metrics": evaluator.with_memorisation(first.metrics, first.features)}
     conditional = "label" in stack.card.needs
     draws = evaluator.draws(lane.gan, nets, lane.job.seed, first, n, conditional=conditional)
     return {"metrics": first.metrics | _each(mean, draws), "draws": draws}
 
 
 def describe_baseline(evaluator: Evaluator) -> dict[str, Any]:
-    """The scores of real data for a record: means over draws as ``floor``, deviations as ``floor_std``."""
-    draws = evaluator.real_data_baseline()
-    return {"floor": _each(mean, draws), "floor_std": _each(stdev, draws)}
+    """The scores of real images for a record: means over draws, and their deviations.
+
+    ``floor``, ``floor_std``: training images in place of samples. ``halves``, ``halves_std``: one half of the
+    split against the other.
+    """
+    found: dict[str, Any] = {}
+    for name, draws in {"floor": evaluator.real_data_baseline(), "halves": halves(evaluator)}.items():
+        found |= {name: _each(mean, draws), f"{name}_std": _each(stdev, draws)}
+    return found
 
 
 def _each(statistic: Callable[[list[float]], float], draws: Draws) -> dict[str, dict[str, float]]:

@@ -44,8 +44,10 @@ SCORING = (
     "bench.scoring.features",
     "bench.scoring.fidelity",
     "bench.scoring.inception",
+    "bench.scoring.memorisation",
     "bench.scoring.metrics",
     "bench.scoring.neighbours",
+    "bench.scoring.references",
     "bench.scoring.superresolution",
 )
 """These modules, and every module of ``baselines`` that they import."""

@@ -24,7 +24,7 @@ from baselines.probe import wrong_output
 from baselines.training.step import DataBatch, to_uint8
 from baselines.training.streams import derive, draw
 from bench.data.datasets import Dataset, Images
-from bench.scoring import criterion, metrics
+from bench.scoring import criterion, memorisation, metrics
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.neighbours import Neighbours
@@ -48,10 +48,16 @@ class Evaluation:
     """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes. ``None``: no discriminator."""
     images: Tensor
     """The fakes (M, C, H, W), uint8."""
+    features: Mapping[str, Features]
+    """Extractor -> their features, from which :meth:`Evaluator.memorisation` goes on."""
 
 
 Draws = dict[str, dict[str, list[float]]]
 """Extractor -> score -> its values in several draws of samples."""
+
+
+Training = tuple[Features, Mapping[str, Tensor]]
+"""Features of all training images, and what :func:`memorisation.prepare` makes of them."""
 
 
 class NonFiniteSamplesError(Exception):
@@ -92,6 +98,7 @@ class Evaluator:
     images: Tensor = field(init=False)
     labels: Tensor | None = field(init=False)
     neighbours: Neighbours | None = field(init=False, default=None)
+    trained: dict[str, Training] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reference = self.dataset.test if self.split == "test" else _held_out(self.dataset)
@@ -120,20 +127,43 @@ class Evaluator:
 
     def _baseline(self, extractor: Extractor) -> dict[str, list[float]]:
         def compute() -> entries.Entry:
-            draws = [self._real_draw(k) for k in range(BASELINE_DRAWS)]
-            used, index = np.unique(np.concatenate(draws), return_inverse=True)
-            images = torch.from_numpy(self.dataset.train.images[used])
-            every = extractor(images)
-            scores = [
-                self.scores(extractor.name, images[k], Features(every.features[k], every.logits[k]), seed=0)
-                for k in np.split(index, BASELINE_DRAWS)
-            ]
-            return {}, {"scores": {name: [one[name] for one in scores] for name in scores[0]}}
+            every, found = self.training(extractor.name)[0], []
+            for k in map(self._real_draw, range(BASELINE_DRAWS)):
+                images, features = torch.from_numpy(self.dataset.train.images[k]), every[k]
+                scores = self.scores(extractor.name, images, features, seed=0)
+                found.append(scores | self.memorisation(extractor.name, features))
+            return {}, {"scores": {name: [one[name] for one in found] for name in found[0]}}
 
-        key = hashlib.sha256(f"{cache_key(extractor)} {self.dataset.sha256} {self.split}".encode())
-        _, record = entries.cached(self.cache / "baselines" / key.hexdigest(), compute)
+        _, record = entries.cached(self.kept("baselines", extractor), compute)
         scores: dict[str, list[float]] = record["scores"]
         return scores
+
+    def kept(self, what: str, extractor: Extractor) -> Path:
+        """The folder of the cache for results of this kind on this split."""
+        key = hashlib.sha256(f"{cache_key(extractor)} {self.dataset.sha256} {self.split}".encode())
+        return self.cache / what / key.hexdigest()
+
+    def training(self, extractor: str) -> Training:
+        """What scores of memorisation need of all training images, computed once and kept in the cache."""
+        if extractor not in self.trained:
+            its = self.extractors[extractor]
+            every = real_features(its, torch.from_numpy(self.dataset.train.images), self.cache)
+
+            def compute() -> entries.Entry:
+                return memorisation.prepare(every.features, self.real[extractor].features), {}
+
+            self.trained[extractor] = every, entries.cached(self.kept("training", its), compute)[0]
+        return self.trained[extractor]
+
+    def memorisation(
+        self, extractor: str, fake: Features, held_out: Tensor | None = None
+    ) -> dict[str, float]:
+        """Scores of samples with these features against all training images, which take a while.
+
+        ``held_out``: the numbers of the images of the split that count as held out; by default all.
+        """
+        every, prepared = self.training(extractor)
+        return memorisation.scores(every.features, prepared, fake.features, held_out)
 
     def _real_draw(self, k: int) -> NDArray[np.intp]:
         """M training examples (M,): blocks of N, each drawn without replacement.
@@ -159,28 +189,35 @@ class Evaluator:
             asked = self._asked(gan, seed)
             fakes = self._sample(gan, nets, asked, seed)
             images = to_uint8(fakes).cpu()
-            scores = self._score(images, seed, asked.labels if conditional else None)
+            features = {name: extractor(images) for name, extractor in self.extractors.items()}
+            scores = self._score(images, features, seed, asked.labels if conditional else None)
             if gan.low_resolution is not None:
                 scores["super-resolution"] = self._restoration(gan, images)
-            return Evaluation(scores, self._d_accuracy(gan, nets, asked, fakes), images)
+            return Evaluation(scores, self._d_accuracy(gan, nets, asked, fakes), images, features)
 
     def draws(
         self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int, *, conditional: bool = False
     ) -> Draws:
-        """The scores of ``n`` draws of samples. ``first`` is the first draw."""
-        more = []
+        """The scores of ``n`` draws of samples, those of memorisation too. ``first`` is the first draw."""
+        more = [self.with_memorisation(first.metrics, first.features)]
         with torch.inference_mode():
             for k in range(1, n):
                 asked = self._asked(gan, seed, k)
                 images = to_uint8(self._sample(gan, nets, asked, seed, k)).cpu()
-                more.append(self._score(images, seed, asked.labels if conditional else None))
+                features = {name: extractor(images) for name, extractor in self.extractors.items()}
+                scores = self._score(images, features, seed, asked.labels if conditional else None)
+                more.append(self.with_memorisation(scores, features))
         return {
-            extractor: {
-                name: [first.metrics[extractor][name], *(m[extractor][name] for m in more)] for name in scores
-            }
-            for extractor, scores in first.metrics.items()
-            if extractor in self.extractors
+            extractor: {name: [scores[extractor][name] for scores in more] for name in more[0][extractor]}
+            for extractor in self.extractors
         }
+
+    def with_memorisation(
+        self, scores: Mapping[str, Mapping[str, float]], features: Mapping[str, Features]
+    ) -> dict[str, dict[str, float]]:
+        """Scores of samples with these features, by extractor, and those of memorisation beside them."""
+        known = {name: self.memorisation(name, its) for name, its in features.items()}
+        return {name: {**its, **known.get(name, {})} for name, its in scores.items()}
 
     def samples(self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int) -> Tensor:
         """``n`` fakes (n, C, H, W), uint8: first those that were scored, then those of further draws.
@@ -236,14 +273,15 @@ class Evaluator:
             raise NonFiniteSamplesError("the generator's samples are not finite")
         return fakes
 
-    def _score(self, images: Tensor, seed: int, asked: Tensor | None) -> dict[str, dict[str, float]]:
+    def _score(
+        self, images: Tensor, features: Mapping[str, Features], seed: int, asked: Tensor | None
+    ) -> dict[str, dict[str, float]]:
         """``asked``: the labels (M,) that a conditional model was given."""
         scores = {}
-        for name, extractor in self.extractors.items():
-            features = extractor(images)
-            scores[name] = self.scores(name, images, features, seed)
+        for name, its in features.items():
+            scores[name] = self.scores(name, images, its, seed)
             if asked is not None and self.labels is not None and name == CLASSIFIER:
-                scores[name] |= conditional_scores(self.real[name], self.labels, features, asked)
+                scores[name] |= conditional_scores(self.real[name], self.labels, its, asked)
         return scores
 
     def scores(self, extractor: str, images: Tensor, fake: Features, seed: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.identity import fingerprint
@@ -29,6 +30,10 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.features)
+
+    def __getitem__(self, chosen: Tensor | NDArray[np.intp]) -> Features:
+        """Those of some of the images."""
+        return Features(self.features[chosen], self.logits[chosen])
 
 
 @dataclass(frozen=True, eq=False)

@@ -139,12 +139,25 @@ def _subset_size(n: int) -> int:
 
 
 def _check(side: str, given: Features) -> None:
-    if len(given) < ISC_SPLITS:
-        raise ScoreError(f"{len(given)} {side} images cannot be scored: at least {ISC_SPLITS} are needed")
-    for what, values in (("features", given.features), ("logits", given.logits)):
-        n_bad = int((~values.isfinite()).any(dim=1).sum())
-        if n_bad:
-            raise ScoreError(f"the {what} of {n_bad} of {len(given)} {side} images are not finite")
+    check_features(side, given.features)
+    _refuse_infinite(side, "logits", given.logits)
+
+
+def check_features(side: str, features: Tensor) -> None:
+    """Refuse features (N, D) of one side, named for the message, that cannot be scored.
+
+    Raises:
+        ScoreError: there are fewer than 10, or some are not finite.
+    """
+    if len(features) < ISC_SPLITS:
+        raise ScoreError(f"{len(features)} {side} images cannot be scored: at least {ISC_SPLITS} are needed")
+    _refuse_infinite(side, "features", features)
+
+
+def _refuse_infinite(side: str, what: str, values: Tensor) -> None:
+    n_bad = int((~values.isfinite()).any(dim=1).sum())
+    if n_bad:
+        raise ScoreError(f"the {what} of {n_bad} of {len(values)} {side} images are not finite")
 
 
 @lru_cache(maxsize=4)

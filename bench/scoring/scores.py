@@ -53,6 +53,14 @@ class Score:
         """The column of that score's deviation over draws of real data."""
         return f"floor_std.{extractor}.{self.name}"
 
+    def halves(self, extractor: str) -> str:
+        """The column of the same score of one half of the split against the other."""
+        return f"halves.{extractor}.{self.name}"
+
+    def halves_std(self, extractor: str) -> str:
+        """The column of that score's deviation over draws of halves."""
+        return f"halves_std.{extractor}.{self.name}"
+
     def bicubic(self, extractor: str) -> str:
         """The column of the same score of bicubic interpolation."""
         return f"{self.column(extractor)}_bicubic"
@@ -85,6 +93,18 @@ SCORES = (
     Score("ssim", "SSIM", "higher", needs="super-resolution"),
 )
 """Scores of images, in the order of the main table's columns."""
+
+MEMORISATION = (
+    Score("density", "Density"),
+    Score("coverage", "Coverage"),
+    Score("authpct", "AuthPct"),
+    Score("c_t", "C_T"),
+)
+"""Scores of images against all training images, of the final weights alone, in the order of their table.
+
+None has a direction: a copier has the best coverage, and noise the best AuthPct. They are read against what
+held-out images get.
+"""
 
 UNRANKED = (
     Score("isc_std", "IS, std over splits"),

@@ -1,11 +1,15 @@
 """What each score sees and misses: the scores of real images that were changed in known ways.
 
+The training split is divided at random. One half is what a model is taken to be trained on. The other half is
+fresh: unchanged, it is what a perfect model would make.
+
 Letters beside arrays: N images, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +30,21 @@ DROPPED = (1, 3)
 """Classes."""
 
 
-def changes(dataset: Dataset, n: int) -> Iterator[Change]:
-    """What was changed, and ``n`` training images (N, C, H, W) with that change; first those without any.
+def divided(dataset: Dataset) -> tuple[Dataset, Images]:
+    """The data set with one half of its training split, and the fresh other half."""
+    order = np.random.RandomState(0).permutation(len(dataset.train))
+    half = len(order) // 2
+    return replace(dataset, train=dataset.train[order[half:]]), dataset.train[order[:half]]
 
-    They are the same images each time, but for those that take the place of dropped classes. Where there are
-    fewer than ``n``, they are used again in the same order, so that none comes twice in a block of the size
-    of the test split, in which precision and recall are computed.
+
+def changes(trained: Dataset, fresh: Images, n: int) -> Iterator[Change]:
+    """What was changed, and ``n`` fresh images (N, C, H, W) with that change; first those without any.
+
+    They are the same images each time, but for those that take the place of dropped classes, and for copies
+    of what was trained on. Where there are fewer than ``n``, they are used again in the same order, so that
+    none comes twice in a block of the size of the test split, in which precision and recall are computed.
     """
-    everything = dataset.train[np.random.RandomState(0).permutation(len(dataset.train))]
-    images = first(everything.images, n)
+    images = first(fresh.images, n)
     yield "nothing", images
     for deviation in NOISE:
         yield f"noise, σ = {deviation}", noisy(images, deviation)
@@ -45,10 +55,17 @@ def changes(dataset: Dataset, n: int) -> Iterator[Change]:
     for shift in sorted({max(1, round(each)) for each in pixels_of(SHIFT, images)}):
         yield f"shift, {shift} pixel{'s' * (shift > 1)}", shifted(images, shift)
     for k in DROPPED:
-        if k < dataset.n_classes:
+        if k < trained.n_classes:
             name = "class 0" if k == 1 else f"classes 0 to {k - 1}"
-            yield f"without {name}", first(without(everything, range(k)), n)
+            yield f"without {name}", first(without(fresh, range(k)), n)
     yield f"{REPEATED} images, repeated", first(images[:REPEATED], n)
+    copies = first(trained.train.images, n)
+    # Each copy stands in the place of a fresh image, so that no image comes twice in a block.
+    yield (
+        "50 % copies of training images",
+        np.where((np.arange(n) % 2 == 0)[:, None, None, None], copies, images),
+    )
+    yield "all copies of training images", copies
 
 
 def first(images: Pixels, n: int) -> Pixels:

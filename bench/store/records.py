@@ -78,6 +78,8 @@ def blank(job: Job, *, status: str, reason: str | None, attempts: int, task: str
         "metrics": {},
         "floor": {},
         "floor_std": {},
+        "halves": {},
+        "halves_std": {},
         "best": None,
         "evals": [],
         "d_accuracy": {},

@@ -18,7 +18,7 @@ NEEDED: Mapping[str, type] = {**records.NEEDED, "task": str, "steps": int}
 STATUSES = ("finished", "diverged", "failed")
 
 MEASURED = (
-    *("metrics.", "floor.", "floor_std."),
+    *("metrics.", "floor.", "floor_std.", "halves.", "halves_std."),
     *("best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost."),
 )
 """Columns that hold a run's results start so."""
@@ -34,7 +34,7 @@ CALIBRATED = "calibrated"
 
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
-    *("metrics", "floor", "floor_std", "d_accuracy", "samples", "infinity"),
+    *("metrics", "floor", "floor_std", "halves", "halves_std", "d_accuracy", "samples", "infinity"),
 )
 """Keys that hold objects, where they hold anything."""
 

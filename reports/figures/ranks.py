@@ -1,4 +1,4 @@
-"""The figure of several data sets: a critical-difference diagram above scores relative to real data."""
+"""The figure of several data sets: a critical-difference diagram above scores relative to training images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reports import aggregate
 from reports.across import Across
 from reports.figures import canvas
 from reports.figures.styles import Style
+from reports.groups import TRAINING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +89,6 @@ def _means(ax: Axes, found: Across, styles: Mapping[str, Style]) -> None:
     ax.set_ylim(len(found.standings) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     score = found.settings[0].score
-    against = "bicubic" if found.task == "super-resolution" else "real data"
+    against = "bicubic" if found.task == "super-resolution" else TRAINING
     unit = f"{score.short} / {score.short} of {against}" if found.relative else score.short
     ax.set_xlabel(f"IQM of {unit}")

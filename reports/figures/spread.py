@@ -16,7 +16,7 @@ from bench.scoring.scores import PRECISION, RECALL, Score
 from reports import stats
 from reports.figures import canvas
 from reports.figures.styles import Style
-from reports.groups import Group
+from reports.groups import TRAINING, Group
 from reports.tables.text import ARROWS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TITLE = 0.2
 
 
 def strip(group: Group, extractor: str, styles: Mapping[str, Style]) -> Figure | None:
-    """Every seed's score as a dot, with the mean and its 95 % interval; real data, or bicubic, as a line."""
+    """Every seed's score as a dot, with the mean and its 95 % interval; references as lines."""
     known = group.scores(extractor)
     if not known:
         return None
@@ -83,7 +83,7 @@ def _dots(ax: Axes, group: Group, extractor: str, score: Score, styles: Mapping[
     known = np.concatenate(several)
     wide = canvas.wide(known, score)
     for line in group.references(extractor, score).values():
-        if line > 0 or not wide:  # real data's KID may be below zero
+        if line > 0 or not wide:  # KID of real images may be below zero
             ax.axvline(line, color="0.3", linewidth=0.9, linestyle=(0, (3, 2)), zorder=0.8)
     if wide:
         ax.set_xscale("log")
@@ -106,9 +106,9 @@ def precision_recall(group: Group, extractor: str, styles: Mapping[str, Style]) 
             if part.empty:
                 continue
             ax.scatter(part[names[0]], part[names[1]], s=16, label=how.label, **how.dots)
-        x, y = (group.references(extractor, score).get("real data") for score in (RECALL, PRECISION))
+        x, y = (group.references(extractor, score).get(TRAINING) for score in (RECALL, PRECISION))
         if x is not None and y is not None:
-            ax.scatter([x], [y], s=40, marker="+", color="0.1", label="real data")
+            ax.scatter([x], [y], s=40, marker="+", color="0.1", label=TRAINING)
         ax.set(
             xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="recall (diversity)", ylabel="precision (fidelity)"
         )

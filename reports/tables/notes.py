@@ -12,7 +12,7 @@ from reports.compare import LEVEL, Tests
 from reports.elsewhere import MARK
 from reports.groups import Group
 from reports.tables.text import NOT_SEPARATED, Row
-from reports.words import seeds, span
+from reports.words import listed, seeds, span
 
 
 def notes(group: Group, rows: Sequence[Row], tests: Sequence[Tests]) -> list[str]:
@@ -127,6 +127,21 @@ def cautions(group: Group) -> list[str]:
         if isinstance(n, int) and isinstance(dim, int) and n < 2 * dim:
             found.append(
                 f"FID of {n:,} images in the {dim:,} dimensions of {extractor} is mostly bias; KID is not."
+            )
+    return found
+
+
+def memorisation(group: Group, reference: str) -> list[str]:
+    """What to know before reading the table of memorisation; ``reference``: the row of held-out images."""
+    found = ["No column is ranked: noise has the highest AuthPct, and a copier the highest coverage."]
+    for extractor in group.extractors:
+        its = group.memorisation(extractor)
+        lacking = [score.label for score in its if reference not in group.reference_rows(extractor, score)]
+        if its and len(lacking) == len(its):
+            found.append(f"{reference}: none with {extractor}, since the split is too small.")
+        elif lacking:
+            found.append(
+                f"{reference}: no {listed(lacking)}, which depends on the number of samples; a half is fewer."
             )
     return found
 

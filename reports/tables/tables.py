@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from bench.scoring.scores import (
     NEAR_HALF_SINCE,
     TRAIN_ACCURACY,
     TRAIN_S,
+    Score,
 )
-from reports import environments, published, versions
+from reports import captions, environments, published, versions
 from reports.captions import protocol
 from reports.compare import LEVEL, MOST_PAIRS, Tests
-from reports.groups import Group
+from reports.groups import HALVES, TRAINING, Group
 from reports.tables import cells, notes
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
 from reports.verdict import verdict
@@ -35,9 +36,9 @@ Columns = list[tuple[Column, list[Cell]]]
 
 
 def scores(group: Group) -> Table:
-    """The main table: every score as mean ± std over seeds, beside what real data gets."""
+    """The main table: every score as mean ± std over seeds, beside what real images get."""
     columns: Columns = []
-    references: dict[str, list[Cell]] = {"real data": [], "bicubic": []}
+    references: dict[str, list[Cell]] = {TRAINING: [], HALVES: [], "bicubic": []}
     tests: list[Tests] = []
     for extractor in group.extractors:
         for score in group.scores(extractor):
@@ -45,26 +46,17 @@ def scores(group: Group) -> Table:
             ranked, tested = cells.ranked(group, name, score)
             columns.append((Column(extractor, score.label, score.better), ranked))
             tests += [tested] if tested else []
-            known = group.references(extractor, score)
-            decimals = cells.decimals_of(group, name, score)
-            std = group.baseline_std(extractor, score)
-            for who, its in references.items():
-                spread = std if who == "real data" else math.nan
-                its.append(cells.reference(known.get(who), decimals, spread))
+            _refer(group, extractor, score, references)
             best = f"best.{name}"
             if score == FID and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
                 ranked, tested = cells.ranked(group, best, score)
                 columns.append((head, ranked))
                 tests += [tested] if tested else []
-                references["real data"].append(references["real data"][-1])
-                references["bicubic"].append(Cell(NOTHING))
+                for who, its in references.items():
+                    its.append(Cell(NOTHING) if who == "bicubic" else its[-1])
     extra = _outcome(group)
-    rows = [
-        Row(who, "reference", (*its, *[Cell("")] * len(extra)))
-        for who, its in references.items()
-        if any(not math.isnan(cell.value) for cell in its)
-    ]
+    rows = _reference_rows(references, len(extra))
     columns += extra
     papers, remarks = _published(group, [head for head, _ in columns])
     rows += papers + _rows(group, columns)
@@ -80,6 +72,40 @@ def scores(group: Group) -> Table:
     caption = protocol(group) + environments.caption(mixed)
     table = _table(f"Scores: {group.title}", caption, columns, rows, below)
     return replace(table, verdict=verdict(group).text)
+
+
+def memorisation(group: Group) -> Table | None:
+    """Whether models copy their training images; None where no record says."""
+    columns: Columns = []
+    references: dict[str, list[Cell]] = {TRAINING: [], HALVES: []}
+    for extractor in group.extractors:
+        for score in group.memorisation(extractor):
+            column = cells.mean_std(group, score.column(extractor), score)
+            columns.append((Column(extractor, score.label), column))
+            _refer(group, extractor, score, references)
+    if not columns:
+        return None
+    rows = [*_reference_rows(references), *_rows(group, columns)]
+    title = f"Memorisation: {group.title}"
+    return _table(title, captions.memorisation(group), columns, rows, notes.memorisation(group, HALVES))
+
+
+def _refer(group: Group, extractor: str, score: Score, references: Mapping[str, list[Cell]]) -> None:
+    """Add a score's cell to each row of references."""
+    known = group.reference_rows(extractor, score)
+    decimals = cells.decimals_of(group, score.column(extractor), score)
+    for who, its in references.items():
+        value, std = known.get(who, (None, math.nan))
+        its.append(cells.reference(value, decimals, std))
+
+
+def _reference_rows(references: Mapping[str, list[Cell]], n_empty: int = 0) -> list[Row]:
+    """The rows of those references that have any value, with empty cells at their end."""
+    return [
+        Row(who, "reference", (*its, *[Cell("")] * n_empty))
+        for who, its in references.items()
+        if any(not math.isnan(cell.value) for cell in its)
+    ]
 
 
 def training(group: Group) -> Table:

@@ -41,7 +41,8 @@ def test_the_table_of_what_the_scores_see(
     monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # time
     assert features.main(["sensitivity", "--dataset", "digits"]) == 0
     head, empty, *table = capsys.readouterr().out.splitlines()
-    assert head == "3,600 training images of digits, changed, against the 360 test images:"
+    assert head.startswith("3,600 images of digits, changed, against the 360 test images.")
+    assert "the other half, 719 images" in head
     assert not empty
     columns = table[0].strip("| ").split(" | ")
     assert columns[:2] == ["change", "FID"]
@@ -51,6 +52,12 @@ def test_the_table_of_what_the_scores_see(
     for name, modes in (("nothing", "10"), ("noise, σ = 32", "10"), ("without class 0", "9")):
         assert rows[name][columns.index("Modes")] == rows[name][columns.index("kNN modes")] == modes
     assert all(len(row) == len(columns) for row in rows.values())
+    fresh, half, copies = (
+        {column: float(rows[name][columns.index(column)]) for column in ("AuthPct", "C_T")}
+        for name in ("nothing", "50 % copies of training images", "all copies of training images")
+    )
+    assert copies["AuthPct"] == 0 < half["AuthPct"] < fresh["AuthPct"]
+    assert copies["C_T"] < half["C_T"] < fresh["C_T"]
 
 
 @pytest.mark.parametrize(

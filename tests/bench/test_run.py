@@ -136,7 +136,7 @@ def test_a_run_is_scored_on_several_sample_draws(three: tuple[Path, str]) -> Non
 @pytest.mark.slow
 def test_the_table_and_the_report(three: tuple[Path, str]) -> None:
     folder, printed = three
-    assert "real data" in printed
+    assert "training images" in printed
     assert printed.splitlines()[-1] == f"report: {folder / 'results' / 'report' / 'report.html'}"
     table = printed[printed.index("Scores: ") :].splitlines()
     assert max(map(len, table[:-1])) <= 80

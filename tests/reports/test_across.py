@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_by_hand(study: Path) -> None:
     found = found_in(study)
     table = across.table(found)
-    # On mnist lsgan has a failed run and is the third, behind vanilla; real data's FID is 2.
+    # On mnist lsgan has a failed run and is the third, behind vanilla; that of training images is 2.
     assert [(s.label, s.rank) for s in found.standings] == [("dcgan", 1), ("lsgan", 2.5), ("vanilla", 2.5)]
     assert [cell(table, "dcgan", name).text for name in ("digits", "mnist")] == ["11", "21"]
     assert cell(table, "lsgan", "mnist").text == "23 (1/6 failed)"

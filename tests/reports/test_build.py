@@ -103,7 +103,7 @@ def test_intervals_are_named_where_there_are_any(results: Path, tmp_path: Path) 
     assert "interval" not in captions(results, tmp_path / "three")["scores-digits"]
     fake_runs.study(tmp_path / "runs", {"vanilla": 40}, seeds=range(6), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "six")["scores-digits"]
-    assert "95 % t interval over 6 seeds; dashed: real data." in scores
+    assert "95 % t interval over 6 seeds; dashed: training images." in scores
     fake_runs.study(tmp_path / "runs", {"dcgan": 40}, seeds=range(2), images=False)
     scores = captions(tmp_path / "runs", tmp_path / "two")["scores-digits"]
     assert "interval over 6 seeds, none of fewer than 5;" in scores
@@ -122,7 +122,7 @@ def test_captions_say_what_columns_of_samples_are(tmp_path: Path) -> None:
         "Samples of seed 0, columns: low res, bicubic, model, original, super"
     )
     assert "dashed: bicubic" in said["scores-digits-2"]
-    assert "dashed: real data" in said["scores-digits"]
+    assert "dashed: training images" in said["scores-digits"]
 
 
 @pytest.mark.slow

@@ -290,7 +290,7 @@ def test_the_page_opens_without_a_complaint(browser: Browser, report: Path) -> N
 def test_heads_sort_and_say_so(browser: Browser, report: Path) -> None:
     browser.open(report)
     before = browser.js(NAMES)
-    assert before[0] == "real data"
+    assert before[0] == "training images"
     fid = "document.querySelectorAll('table')[0].querySelectorAll('thead tr:last-child th')[1]"
     assert browser.js(f"{fid}.textContent") == "FID ↓"
     browser.js(f"{fid}.querySelector('button').click()")
@@ -299,7 +299,7 @@ def test_heads_sort_and_say_so(browser: Browser, report: Path) -> None:
     browser.js(f"{fid}.querySelector('button').click()")
     assert browser.js(f"{fid}.getAttribute('aria-sort')") == "descending"
     down = browser.js(NAMES)
-    assert up[0] == down[0] == "real data"  # references stay on top
+    assert up[0] == down[0] == "training images"  # references stay on top
     assert up[1:] == down[:0:-1] == before[1:]
     browser.js("document.querySelectorAll('table')[0].querySelector('thead tr:last-child button').click()")
     assert browser.js(f"{fid}.getAttribute('aria-sort')") == "none"

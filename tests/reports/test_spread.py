@@ -23,7 +23,7 @@ def test_every_seed_has_a_dot_in_the_strip(group: Group) -> None:
     assert sorted(dots) == pytest.approx(sorted(fids))
 
 
-def test_the_strip_shows_real_data(group: Group) -> None:
+def test_the_strip_shows_training_images(group: Group) -> None:
     figure = spread.strip(group, "classifier", styles_of(group))
     assert figure is not None
     floor = fake_runs.FLOOR_FID["classifier"]
@@ -33,7 +33,12 @@ def test_the_strip_shows_real_data(group: Group) -> None:
 def test_precision_and_recall_have_a_mark_per_seed(group: Group) -> None:
     figure = spread.precision_recall(group, "classifier", styles_of(group))
     assert figure is not None
-    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [3, 3, 3, 1]  # the last: real data
+    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [
+        3,
+        3,
+        3,
+        1,
+    ]  # the last: real
 
 
 def test_profiles_count_the_diverged_run(group: Group) -> None:
@@ -44,7 +49,7 @@ def test_profiles_count_the_diverged_run(group: Group) -> None:
 
 
 def test_each_score_is_read_against_what_there_is(group: Group, tmp_path: Path) -> None:
-    assert list(group.references("classifier", FID)) == ["real data"]
+    assert list(group.references("classifier", FID)) == ["training images"]
     fake_runs.run(tmp_path, model="srgan", task="super-resolution", images=False)
     psnr = next(score for score in SCORES if score.name == "psnr")
     assert group_of(tmp_path).references("super-resolution", psnr) == {"bicubic": 24.1}

@@ -32,7 +32,7 @@ def test_no_model_is_lost_behind_a_name_too_long(tmp_path: Path) -> None:
     assert titles(training_curves(group, how)) == names
     assert legend(curves.convergence(group, "classifier", FID, how)) == names
     assert legend(spread.profiles(group, "classifier", FID, how)) == names
-    assert legend(spread.precision_recall(group, "classifier", how)) == [*names, "real data"]
+    assert legend(spread.precision_recall(group, "classifier", how)) == [*names, "training images"]
 
 
 @pytest.mark.parametrize("models", [("生成", "对抗"), ("package.a:" + "x" * 99, "package.a:" + "x" * 98)])

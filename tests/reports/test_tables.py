@@ -22,7 +22,7 @@ def test_cells_and_marks_by_hand(tmp_path: Path) -> None:
         for seed, fid in enumerate(fids):
             fake_runs.run(tmp_path, model=model, seed=seed, fid=float(fid), images=False)
     table = tables.scores(group_of(tmp_path))
-    assert [row.name for row in table.rows] == ["real data", "a", "b", "c"]
+    assert [row.name for row in table.rows] == ["training images", "a", "b", "c"]
     assert cell(table, "a", "FID").text == "13.0 ± 2.6"
     # 2/70 = 0.029 is 0.086 over three pairs: with four seeds nothing can pass, so nothing is marked.
     assert not any(c.rank or c.tied for row in table.rows for c in row.cells)
@@ -44,7 +44,11 @@ def test_a_model_whose_runs_fail_is_not_the_best(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"shaky": 20}, seeds=range(3, 6), images=False, status="diverged")
     group = group_of(tmp_path)
     table = tables.scores(group)
-    assert [row.name for row in table.rows] == ["real data", "solid", "shaky"]  # though its mean is better
+    assert [row.name for row in table.rows] == [
+        "training images",
+        "solid",
+        "shaky",
+    ]  # though its mean is better
     assert cell(table, "shaky", "FID").rank == 0
     assert any("shaky" in note and "not ranked" in note for note in table.notes)
     (pair,) = compare.comparisons(group, "solid").query("baseline").to_dict("records")
@@ -142,22 +146,59 @@ def test_equal_models_are_not_ranked(tmp_path: Path) -> None:
     assert cell(table, "a", "Modes").rank == cell(table, "b", "Modes").rank == 0
 
 
-def test_real_data_stands_above_the_models(tmp_path: Path) -> None:
+def test_training_images_stand_above_the_models(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
     real = tables.scores(group_of(tmp_path)).rows[0]
-    assert (real.name, real.kind) == ("real data", "reference")
+    assert (real.name, real.kind) == ("training images", "reference")
     assert real.cells[0].value == fake_runs.FLOOR_FID["classifier"]
-    assert real.cells[0].text == "2.00", "records from before real data was scored in several draws"
+    assert real.cells[0].text == "2.00", "records from before they were scored in several draws"
 
 
-def test_real_data_has_a_spread_where_it_was_scored_in_several_draws(tmp_path: Path) -> None:
+def test_training_images_have_a_spread_where_they_were_scored_in_several_draws(tmp_path: Path) -> None:
     std = {"floor_std": {"classifier": {"fid": 0.021, "modes": 0.0}}}
     fake_runs.study(tmp_path, {"vanilla": 40}, images=False, fields=std)
     table = tables.scores(group_of(tmp_path))
-    assert cell(table, "real data", "FID").text == "2.000 ± 0.021"
+    assert cell(table, "training images", "FID").text == "2.000 ± 0.021"
     assert "deviation over draws" in table.caption
-    assert cell(table, "real data", "Modes").text == "10 ± 0"
-    assert "±" not in cell(table, "real data", "IS").text
+    assert cell(table, "training images", "Modes").text == "10 ± 0"
+    assert "±" not in cell(table, "training images", "IS").text
+
+
+def test_memorisation_has_a_table_of_its_own_beside_copies_and_held_out_images(tmp_path: Path) -> None:
+    fields = {
+        "metrics.classifier.authpct": 61.5,
+        "metrics.classifier.coverage": 0.7,
+        "metrics.classifier.c_t": -0.25,
+        "floor": {"classifier": {"fid": 2.0, "authpct": 0.0, "coverage": 0.9, "c_t": -60.0}},
+        "floor_std": {"classifier": {"fid": 0.1, "authpct": 0.0, "coverage": 0.01, "c_t": 1.0}},
+        "halves": {"classifier": {"fid": 3.0, "authpct": 62.0, "c_t": 0.3}},
+        "halves_std": {"classifier": {"fid": 0.2, "authpct": 1.0, "c_t": 0.5}},
+        "protocol.n_real": 360,
+        "protocol.n_train": 1437,
+    }
+    fake_runs.study(tmp_path, {"a": 20, "b": 30}, images=False, fields=fields)
+    group = group_of(tmp_path)
+    table = tables.memorisation(group)
+    assert table is not None
+    assert [row.name for row in table.rows] == ["training images", "held-out halves", "a", "b"]
+    assert [column.head for column in table.columns] == ["Coverage", "AuthPct", "C_T"]
+    assert cell(table, "training images", "AuthPct").value == 0
+    assert cell(table, "held-out halves", "C_T").text.startswith("0.30")
+    assert cell(table, "held-out halves", "Coverage").text == "—"
+    assert not any(each.rank for row in table.rows for each in row.cells), "no column is ranked"
+    assert "all 1,437 training images" in table.caption
+    assert "against the other, 180 images each" in table.caption
+    assert any("no Coverage, which depends on the number of samples" in note for note in table.notes)
+    main = tables.scores(group)
+    assert "AuthPct" not in [column.label for column in main.columns]
+    assert [row.name for row in main.rows[:2]] == ["training images", "held-out halves"]
+    assert cell(main, "held-out halves", "FID").value == 3
+    assert all(len(line) <= 80 for line in to_text.plain(table, 80).splitlines() if "  " in line)
+
+
+def test_records_without_memorisation_have_no_table_of_it(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"a": 20}, images=False)
+    assert tables.memorisation(group_of(tmp_path)) is None
 
 
 def test_critics_do_not_stand_in_the_column_of_the_criterion(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_plain_text_is_aligned(tmp_path: Path) -> None:
     assert " ".join(verdict).startswith("On digits after 400 steps dcgan has the lowest FID (")
     rows = [real, first, second]
     assert head.split()[:2] == ["FID", "↓"]
-    assert [row.split()[0] for row in rows[:3]] == ["real", "dcgan", "vanilla"]
+    assert [row.split()[0] for row in rows[:3]] == ["training", "dcgan", "vanilla"]
     assert len({row.index("±") for row in rows[1:3]}) == 1
     assert rows[1].split()[3].endswith("*")
     assert legend == "*: best; +: second."

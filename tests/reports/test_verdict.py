@@ -58,7 +58,7 @@ def test_one_seed_each_one_model_and_no_score(tmp_path: Path) -> None:
     assert "nothing can be told by FID: that takes two seeds of two models." in found.text
     found = verdict(fids(tmp_path / "model", a=[10, 12]))
     assert found.text == (
-        "On digits after 400 steps a has FID 11.0 ± 1.4 (2 seeds), real data 2. "
+        "On digits after 400 steps a has FID 11.0 ± 1.4 (2 seeds), training images 2. "
         "There is no model to compare it with."
     )
     fake_runs.study(tmp_path / "none", {"a": 10}, seeds=range(2), status="failed", images=False)

@@ -27,7 +27,7 @@ from baselines.training.step import DataBatch
 from baselines.training.streams import draw
 from baselines.training.trainer import Trainer
 from bench.data.datasets import Dataset, Images
-from bench.scoring import metrics
+from bench.scoring import memorisation, metrics
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.extractors import load_extractor
 from bench.scoring.features import Features
@@ -98,6 +98,7 @@ def scores() -> dict[str, float]:
     return {
         **metrics.score(real, fake, seed=0),
         **metrics.mode_coverage(fake.logits.argmax(1), np.arange(N) % K, K),
+        **memorisation.scores(a, memorisation.prepare(a, b + 0.1), fake.features),
         **conditional_scores(real, labels, fake, labels),
         **{f"small {k}": v for k, v in restoration_scores(small // 2, small // 3, small).items()},
         **{f"large {k}": v for k, v in restoration_scores(large // 2, large // 3, large).items()},

@@ -15,7 +15,7 @@ from baselines.srgan import srgan
 from baselines.vanilla import vanilla
 from bench.data import datasets
 from bench.data.datasets import Dataset, Images
-from bench.scoring import metrics
+from bench.scoring import metrics, references
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.extractors import load_extractor
@@ -162,3 +162,36 @@ def test_real_data_is_scored_in_several_draws_of_as_many_images(evaluator: Evalu
     assert len(chosen) == evaluator.n_fake
     for block in np.split(chosen, 10):
         assert len(np.unique(block)) == 360, "no image twice in a block of precision and recall"
+
+
+def test_memorisation_is_of_all_training_images(evaluator: Evaluator, digits: Dataset) -> None:
+    """A copier of any part of them is found out. Scores along the way do not have it."""
+    found = evaluator.evaluate(Copier(digits).gan, {}, seed=0)
+    assert "authpct" not in found.metrics["classifier"]
+    draws = evaluator.draws(Copier(digits).gan, {}, 0, found, 2)["classifier"]
+    assert draws["authpct"] == [0, 0]
+    assert max(draws["c_t"]) < -10
+    assert max(draws["coverage"]) < 0.05, "it shows ten images"
+    copies = evaluator.real_data_baseline()["classifier"]
+    assert set(copies["authpct"]) == {0}
+
+
+def test_halves_of_the_split_are_what_a_perfect_model_gets(evaluator: Evaluator, digits: Dataset) -> None:
+    halves = references.halves(evaluator)["classifier"]
+    assert {len(values) for values in halves.values()} == {5}
+    assert len(set(halves["authpct"])) == 5
+    assert min(halves["authpct"]) > 30
+    assert np.abs(np.mean(halves["c_t"])) < 1.5
+    assert np.mean(halves["density"]) == pytest.approx(1, abs=0.15)
+    assert set(halves) == {"authpct", "c_t", "density"}, "others depend on the number of samples"
+    assert references.halves(evaluator)["classifier"] == halves, "from the cache"
+
+
+def test_halves_have_scores_of_fidelity_where_they_are_large_enough(
+    evaluator: Evaluator, digits: Dataset, tmp_path: Path
+) -> None:
+    large = replace(digits, test=digits.train[np.arange(1280)], train=digits.test)
+    halves = references.halves(Evaluator(large, "test", evaluator.extractors, tmp_path, CPU))["classifier"]
+    assert max(halves["fid"]) < 2
+    assert min(halves["modes"]) == min(halves["modes_knn"]) >= 9
+    assert "coverage" not in halves

@@ -144,6 +144,7 @@ def test_real_images_are_scored_once_and_the_scores_are_kept_to_the_bit(
         expected = metrics.score(evaluator.real["classifier"], features, seed=0)
         for judge, classes in {"": features.logits.argmax(1), "_knn": neighbours(images)}.items():
             expected |= metrics.mode_coverage(classes, digits.test.labels, 10, judge)
+        expected |= evaluator.memorisation("classifier", features)
         assert {name: values[k] for name, values in first["classifier"].items()} == expected
     assert json.dumps(first) == json.dumps(again), "values and their order"
 
@@ -171,7 +172,8 @@ def test_another_instruction_set_or_library_has_results_of_its_own(
     monkeypatch.setattr(torch, "__version__", "9.9")
     of_classifier(digits, tmp_path).real_data_baseline()
     assert len(scored) == 3 * 5
-    assert len([*(tmp_path / "features").iterdir()]) == 3
+    assert len([*(tmp_path / "features").iterdir()]) == 2 * 3, "those of the split, and of training images"
+    assert len([*(tmp_path / "training").iterdir()]) == 3
 
 
 def test_results_of_another_gpu_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ import torch
 import bench
 from baselines.gan import Card
 from bench.errors import UsageError
-from bench.scoring import criterion, metrics, scores, superresolution
+from bench.scoring import criterion, memorisation, metrics, scores, superresolution
 from bench.scoring.conditional import conditional_scores
-from bench.scoring.scores import OBJECTIVES, SCORES, UNRANKED, Score
+from bench.scoring.scores import MEMORISATION, OBJECTIVES, SCORES, UNRANKED, Score
 from bench.search import objectives
 from bench.store import records
 
@@ -25,7 +25,8 @@ ROOT = Path(bench.__file__).parents[1]
 SOURCES = [path for name in ("baselines", "bench", "reports") for path in (ROOT / name).rglob("*.py")]
 DECLARED = ROOT / "bench" / "scoring" / "scores.py"
 COMPUTED = {
-    ROOT / "bench" / "scoring" / f"{name}.py" for name in ("metrics", "conditional", "superresolution")
+    ROOT / "bench" / "scoring" / f"{name}.py"
+    for name in ("metrics", "conditional", "memorisation", "superresolution")
 }
 
 
@@ -44,7 +45,9 @@ def test_whatever_the_metrics_compute_is_declared() -> None:
     found |= conditional_scores(sides[0], labels, sides[1], labels)
     pixels = rng.integers(0, 256, (2, 1, 12, 12), dtype=np.uint8)
     found |= superresolution.restoration_scores(pixels, pixels, pixels)
-    assert set(found) == {score.name for score in (*SCORES, *UNRANKED)}
+    a, b = (side.features for side in sides)
+    found |= memorisation.scores(a, memorisation.prepare(a, b), b)
+    assert set(found) == {score.name for score in (*SCORES, *MEMORISATION, *UNRANKED)}
 
 
 def test_costs_and_accuracies_are_declared() -> None:
@@ -99,8 +102,9 @@ def collections(tree: ast.AST) -> Iterator[list[str]]:
 @pytest.mark.slow
 def test_no_other_file_lists_scores_or_names_them() -> None:
     """A second list of scores, directions or labels would sooner or later say something else."""
-    names = {score.name for score in SCORES}
-    labels = {score.label for score in SCORES if score.label != score.short or " " in score.label}
+    declared = (*SCORES, *MEMORISATION)
+    names = {score.name for score in declared}
+    labels = {score.label for score in declared if score.label != score.short or " " in score.label}
     for path in SOURCES:
         if path == DECLARED:
             continue

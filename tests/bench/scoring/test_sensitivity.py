@@ -14,7 +14,7 @@ from bench.data.datasets import Dataset
 from bench.scoring import fidelity, metrics
 from bench.scoring.extractors import load_extractor
 from bench.scoring.neighbours import Neighbours
-from bench.scoring.sensitivity import changes
+from bench.scoring.sensitivity import changes, divided
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -31,7 +31,7 @@ def measured(dataset: Dataset, n: int, n_real: int) -> dict[str, dict[str, float
     def fid_of(features: torch.Tensor) -> float:
         return fidelity.fid(fidelity.moments(features), fidelity.moments(real.features))
 
-    for change, pixels in changes(dataset, n):
+    for change, pixels in changes(*divided(dataset), n):
         images = torch.from_numpy(pixels)
         fake = extractor(images)
         balls = metrics._real_radii(real)
@@ -95,9 +95,15 @@ def test_shifts_lost_classes_and_repeated_images_are_seen(found: Scores) -> None
 
 def test_changes_are_of_the_same_images() -> None:
     dataset = datasets.load("digits", data_root=Path("unused"))
-    made = dict(changes(dataset, 20))
+    trained, fresh = divided(dataset)
+    made = dict(changes(trained, fresh, 20))
     nothing = made["nothing"].astype(int)
-    assert len(made) == 12
+    assert len(made) == 14
+    assert len(trained.train) + len(fresh) == len(dataset.train)
+    held = {image.tobytes() for image in trained.train.images}
+    shares = {"nothing": 0.0, "50 % copies of training images": 0.5, "all copies of training images": 1.0}
+    for change, share in shares.items():
+        assert np.mean([image.tobytes() in held for image in made[change]]) == share
     assert all(pixels.shape == (20, 1, 8, 8) and pixels.dtype == np.uint8 for pixels in made.values())
     assert 5 < np.abs(made["noise, σ = 32"] - nothing).mean() < 30
     assert np.abs(made["darker, × 0.75"] - 0.75 * nothing).max() <= 0.5
