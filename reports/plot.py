@@ -35,7 +35,7 @@ __all__ = ["convergence", "curves", "filmstrip", "precision_recall", "profile", 
 
 
 def scores(runs: pd.DataFrame, extractor: str | None = None) -> Figure:
-    """Every score of every seed as a dot, with mean and interval; a dashed line: real data, or bicubic.
+    """Every score of every seed as a dot, with mean and interval; a dashed line: training images, or bicubic.
 
     Below the dots: the mean over seeds, and its interval as :func:`reports.summarise` gives it.
     """
@@ -65,7 +65,7 @@ def convergence(runs: pd.DataFrame, score: str = "fid", extractor: str | None = 
 
 
 def precision_recall(runs: pd.DataFrame, extractor: str | None = None) -> Figure:
-    """Precision (fidelity) against recall (diversity), 0 to 1, a mark per seed; a cross: real data."""
+    """Precision (fidelity) against recall (diversity), 0 to 1, a mark per seed; a cross: training images."""
     group, how = _group(runs)
     return _drawn(
         _spread.precision_recall(group, _extractor(group, extractor), how), "no precision and recall"

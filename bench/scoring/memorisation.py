@@ -18,7 +18,7 @@ about 1 - (N / (N + M))^k for N training images and M samples, 0.54 for 60,000 a
 is no such number. So tables show what held-out images get.
 
 The scores are defined on degenerate input, too. Where training images are equal, their ball has no inside:
-it counts for nothing, as in the paper's strict inequality, and of two images that are equal neither is
+it counts for nothing, as in the paper's strict inequality, and only exact copies of such an image are not
 authentic. Where no cell of C_T has enough samples, all cells are taken together. A split of fewer than ten
 images has no scores.
 

@@ -46,11 +46,11 @@ class Score:
         return ".".join(filter(None, [self.section, extractor, self.name]))
 
     def baseline(self, extractor: str) -> str:
-        """The column of the same score of real data."""
+        """The column of the same score of training images."""
         return f"floor.{extractor}.{self.name}"
 
     def baseline_std(self, extractor: str) -> str:
-        """The column of that score's deviation over draws of real data."""
+        """The column of that score's deviation over draws of training images."""
         return f"floor_std.{extractor}.{self.name}"
 
     def halves(self, extractor: str) -> str:
@@ -97,8 +97,8 @@ SCORES = (
 MEMORISATION = (
     Score("density", "Density"),
     Score("coverage", "Coverage"),
-    Score("authpct", "AuthPct"),
-    Score("c_t", "C_T"),
+    Score("authpct", "AuthPct", decimals=1),
+    Score("c_t", "C_T", decimals=2),
 )
 """Scores of images against all training images, of the final weights alone, in the order of their table.
 
