@@ -25,7 +25,6 @@ from bench.scoring import infinity, pictures
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.evaluator import CLASSIFIER, Evaluator
 from bench.scoring.extractors import load_extractor
-from bench.scoring.features import Features
 from bench.store import records
 from bench.store.jobs import Job
 
@@ -107,12 +106,13 @@ def describe_scores(evaluator: Evaluator, read: Read, job: Job, *, with_infinity
         features = extractor(images)
         found = []
         for part in parts:
-            its = Features(features.features[part], features.logits[part])
-            scores = evaluator.scores(name, images[part], its, job.seed)
+            its = features[part]
+            scores = evaluator.scores(name, images[part], its, job.seed) | evaluator.memorisation(name, its)
             if asked is not None and evaluator.labels is not None and name == CLASSIFIER:
                 scores |= conditional_scores(evaluator.real[name], evaluator.labels, its, asked[part])
             found.append(scores)
-        draws[name] = {score: [scores[score] for scores in found] for score in found[0]}
+        shared = [score for score in found[0] if all(score in scores for scores in found)]
+        draws[name] = {score: [scores[score] for scores in found] for score in shared}
         if with_infinity:
             curves[name] = infinity.extrapolate(
                 evaluator.real[name].features, features.features, seed=job.seed

@@ -77,6 +77,7 @@ def record(out: Path, seed: int = 3, name: str = "VAE-co") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_an_outsider_stands_beside_our_models_in_every_format(table: Path) -> None:
     report = build.build([table], table.parent / "report", quick=True)
     (group,) = report.groups
@@ -100,6 +101,7 @@ def test_an_outsider_stands_beside_our_models_in_every_format(table: Path) -> No
     assert "On digits after 400 steps" in text["table.md"]
 
 
+@pytest.mark.slow
 def test_what_was_not_trained_here_has_no_cost_and_no_accuracy(table: Path) -> None:
     report = build.build([table], table.parent / "csv", ("csv",))
     (section,) = [table for table in report.tables if table.title.startswith("Scores")]
@@ -112,6 +114,7 @@ def test_what_was_not_trained_here_has_no_cost_and_no_accuracy(table: Path) -> N
     assert record(table)["d_accuracy"] == {}
 
 
+@pytest.mark.slow
 def test_the_record_says_which_samples_were_scored(table: Path, files_of_seeds: list[Path]) -> None:
     found = record(table)
     assert found["status"] == "finished"
@@ -129,6 +132,7 @@ def test_the_record_says_which_samples_were_scored(table: Path, files_of_seeds: 
         assert grid.size == (582, 582)  # ten by ten, a class per column
 
 
+@pytest.mark.slow
 def test_samples_are_scored_as_real_data_is(tmp_path: Path) -> None:
     """Training images as samples have the scores of the baseline's draws, up to the draw."""
     data = datasets.load("digits", data_root=tmp_path, offline=True)
@@ -141,6 +145,7 @@ def test_samples_are_scored_as_real_data_is(tmp_path: Path) -> None:
     assert "cond_accuracy" not in found["metrics"]["classifier"]
 
 
+@pytest.mark.slow
 def test_the_same_samples_are_reused_and_others_never_replace_them(
     results: Path, files_of_seeds: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +164,7 @@ def test_the_same_samples_are_reused_and_others_never_replace_them(
     assert json.loads(old.read_text()) == before
 
 
+@pytest.mark.slow
 def test_infinity_is_recorded_and_shown(
     results: Path, files_of_seeds: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +181,7 @@ def test_infinity_is_recorded_and_shown(
     assert "--infinity" in page.command(group, found["id"])
 
 
+@pytest.mark.slow
 def test_verify_scores_the_files_again(
     results: Path, files_of_seeds: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,12 +204,14 @@ def test_verify_scores_the_files_again(
     assert "cannot be recomputed here: /nowhere/gone.npz: there is no such file" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_generator_cannot_be_loaded(table: Path) -> None:
     (folder,) = table.glob("runs/VAE-co-*/seed-3")
     with pytest.raises(UsageError, match=r"samples that were made elsewhere \(seed-3.npz\)"):
         loading.load(folder)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_command(table: Path) -> None:
     (group,) = groups.groups(reports.load(table))
     words = page.command(group, record(table)["id"])
@@ -284,6 +293,7 @@ def test_the_first_images_of_a_folder_are_of_all_classes(tmp_path: Path) -> None
     assert found.n_held == 12
 
 
+@pytest.mark.slow
 def test_another_protocol_is_said(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     context = RunContext(out=results, offline=True)
     joined = rivals.find("digits", None, None, context)
