@@ -9,6 +9,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from baselines.gan import Card, Gan
 from baselines.training import settings
@@ -48,7 +49,11 @@ def get(name: str) -> Callable[..., Gan]:
     Raises:
         LookupError: there is no such model, or importing it fails. The message says why.
     """
-    return _load(location(name))
+    path = location(name)
+    factory: Callable[..., Gan] = load(path)
+    if not isinstance(getattr(factory, "card", None), Card):
+        raise LookupError(f"{path!r} is not a model: decorate its factory with @baselines.gan.card(...)")
+    return factory
 
 
 def location(name: str) -> str:
@@ -84,13 +89,18 @@ def hint(name: str) -> str:
     return f"; did you mean {folded[match[0]]!r}?" if match else ""
 
 
-def _load(path: str) -> Callable[..., Gan]:
+def load(path: str) -> Any:
+    """What ``module:function`` names. Process-wide settings that the import changes are put back.
+
+    Raises:
+        LookupError: importing it fails. The message says why.
+    """
     module_name, _, attribute = path.partition(":")
     try:
         if module_name not in sys.modules:
             with settings.isolated() as _changed[module_name]:
                 importlib.import_module(module_name)
-        factory = getattr(importlib.import_module(module_name), attribute)
+        return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
         raise LookupError(f"{path!r}: cannot import {module_name!r} ({error})") from error
     except AttributeError as error:
@@ -99,10 +109,6 @@ def _load(path: str) -> Callable[..., Gan]:
         raise LookupError(_failed(path, error)) from error
     except (Exception, SystemExit) as error:  # a module may raise anything
         raise LookupError(_failed(path, error)) from error
-    if not isinstance(getattr(factory, "card", None), Card):
-        raise LookupError(f"{path!r} is not a model: decorate its factory with @baselines.gan.card(...)")
-    found: Callable[..., Gan] = factory
-    return found
 
 
 def _failed(path: str, error: BaseException) -> str:

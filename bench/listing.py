@@ -5,7 +5,8 @@ from __future__ import annotations
 from baselines import registry
 from baselines.hyperparameters import declared
 from bench.data import datasets
-from bench.scoring.extractors import NAMES
+from bench.identity import outside
+from bench.scoring.extractors import NAMES, USUAL_NAMES
 
 
 def print_list() -> None:
@@ -19,6 +20,10 @@ def print_list() -> None:
         for parameter in declared(factory).values():
             print(f"      {parameter.describe()}")
     print("data sets")
-    print(f"  auto  {'  '.join(datasets.NAMES)}  folder:PATH")
+    print(
+        f"  auto  {'  '.join((*datasets.NAMES, *outside.names('--dataset')))}  folder:PATH  module:function"
+    )
     print("features")
-    print(f"  {'  '.join(NAMES)}")
+    print(f"  {'  '.join((*NAMES, *outside.names('--features')))}  module:function")
+    for usual, name in USUAL_NAMES.items():
+        print(f"  {usual}: FID on {name}")

@@ -31,6 +31,8 @@ class RunContext:
     """Seconds."""
     save_samples: int = 0
     inception_weights: Path | None = None
+    weights: tuple[tuple[str, Path], ...] = ()
+    """Files of weights, with the names of their extractors."""
     cache_root: Path | None = None
     """The folder that holds the cache, if not ``out``."""
 
@@ -45,6 +47,7 @@ class RunContext:
             "cache": self.cache,
             "device": device,
             "inception_weights": self.inception_weights,
+            "weights": dict(self.weights),
             "offline": self.offline,
         }
 
@@ -61,6 +64,8 @@ class Spec:
     """Model -> its number of steps, if ``steps`` does not give one for all."""
     eval_every: int | None = None
     features: Sequence[str] = ("classifier",)
+    scores: Sequence[str] = ()
+    """A user's own, beside those of this harness."""
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Model -> name -> value, as text or plain values."""
     batch_size: int | None = None
@@ -230,7 +235,9 @@ def build_protocol(
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
     from bench.scoring import memorisation, metrics
     from bench.scoring.extractors import describe
+    from bench.scoring.own_scores import load_all
 
+    own = {score.score.name: score.describe() for score in load_all(spec.scores)}
     reference = dataset.val if spec.scored_on == "val" else dataset.test
     assert reference is not None
     return {
@@ -243,6 +250,7 @@ def build_protocol(
             name: describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))
             for name in spec.features
         },
+        **({"scores": own} if own else {}),
         **metrics.protocol(len(reference)),
         **memorisation.protocol(len(dataset.train)),
         "d_acc_tolerance": spec.d_acc_tolerance,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data import datasets
+from bench.identity import outside
 from bench.identity.fingerprint import differing_files
 from bench.store import records
 from bench.store.jobs import Job, digest, slug
@@ -37,7 +38,12 @@ def _what_changed(job: Job, out: Path) -> str | None:
             return f"{job.model}: data set {job.data} changed {since}"
         then, now = (held["extractors"] for held in (record["protocol"], job.protocol))
         if changed := [name for name in now if now[name] != then.get(name)]:
-            return f"{job.model}: the weights of {', '.join(changed)} changed {since}"
+            own = [name for name in changed if outside.location("--features", name)]
+            what = "the weights or the code" if own else "the weights"
+            return f"{job.model}: {what} of {', '.join(changed)} changed {since}"
+        then, now = (held.get("scores", {}) for held in (record["protocol"], job.protocol))
+        if changed := [name for name in now if now[name] != then[name]]:
+            return f"{job.model}: the code of {', '.join(changed)} changed {since}"
     return None
 
 
@@ -58,7 +64,8 @@ def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
 def _asked(run: Mapping[str, Any], data: str) -> str:
     """The request, without code, data and weights, which may have changed."""
     protocol = {key: run["protocol"][key] for key in ASKED} | {
-        "extractors": sorted(run["protocol"]["extractors"])
+        "extractors": sorted(run["protocol"]["extractors"]),
+        "scores": sorted(run["protocol"].get("scores", ())),
     }
     numbers = [run[key] for key in ("model", "hyperparameters", "steps", "eval_every")]
     return digest([data, protocol, numbers])

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import where
-from bench.cli import Parser, chosen, label, number, run_main, setting
+from bench.cli import Parser, chosen, label, number, run_main, setting, word
 from bench.errors import UsageError, nearest, printable
 from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
@@ -28,7 +28,7 @@ from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
-from bench.scoring.extractors import NAMES as FEATURES
+from bench.scoring.extractors import named
 from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
 from bench.store.jobs import Job
@@ -59,7 +59,7 @@ def _add_training(p: Parser) -> None:
     )
     what.add_argument(
         "--dataset", nargs="+", default=["auto"], metavar="NAME",
-        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10 or folder:PATH",
+        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10, folder:PATH or module:function",
     )  # fmt: skip
     what.add_argument(
         "--steps", type=number(int, 1, MOST), metavar="N", help="iterations; default by data set"
@@ -85,8 +85,13 @@ def _add_scoring(p: Parser) -> None:
         "--eval-every", type=number(int, 1, MOST), metavar="N", help="iterations; default a tenth"
     )
     how.add_argument(
-        "--features", type=chosen(FEATURES), nargs="+", metavar="NAME", help=" (default), ".join(FEATURES)
-    )
+        "--features", type=named, nargs="+", metavar="NAME",
+        help="classifier (default), inception-v3-compat, others (see --list), or module:function",
+    )  # fmt: skip
+    how.add_argument(
+        "--scores", type=word, nargs="+", default=[], metavar="NAME",
+        help="your own, beside those of this harness: module:function",
+    )  # fmt: skip
     how.add_argument(
         "--select", type=chosen(("final", "best")), default="final", metavar="STEP",
         help="final (default), or best: hold out a validation split and score its best step too",
@@ -214,6 +219,7 @@ def _spec(args: Namespace) -> Spec:
         steps_of=steps_of,
         eval_every=args.eval_every,
         features=features,
+        scores=args.scores,
         hyperparameters=settings,
         batch_size=args.batch_size,
         select=args.select,

@@ -23,7 +23,7 @@ from bench.data.arrays import LAYOUTS, Read, Reading
 from bench.errors import UsageError, printable
 from bench.execution.devices import devices
 from bench.plan import RunContext
-from bench.scoring.extractors import NAMES as FEATURES
+from bench.scoring.extractors import named, weights
 from bench.store import records, results
 from bench.store.jobs import Job
 
@@ -69,7 +69,7 @@ def parser() -> Parser:
     read.add_argument("--unlabelled", action="store_true", help="leave labels and sub-folders out")
     how = p.add_argument_group("how they are scored")
     how.add_argument(
-        "--features", type=chosen(FEATURES), nargs="+", metavar="NAME",
+        "--features", type=named, nargs="+", metavar="NAME",
         help="default: those of the other runs in --out, or else classifier",
     )  # fmt: skip
     how.add_argument(
@@ -85,6 +85,10 @@ def parser() -> Parser:
     at.add_argument("--data-root", type=path, default=Path("data"), metavar="DIR", help="of data sets")
     at.add_argument("--offline", action="store_true", help="never touch the network")
     at.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    at.add_argument(
+        "--weights", type=weights, nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="of extractors, instead of a download",
+    )  # fmt: skip
     at.add_argument(
         "--fresh", action="store_true", help="score again what is on record; the old record is kept"
     )
@@ -115,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         offline=args.offline,
         device=devices(args.device)[0],
         inception_weights=args.inception_weights,
+        weights=tuple((name, file.absolute()) for name, file in args.weights),
     )
     from bench.execution import elsewhere, rivals
     from bench.scoring.metrics import ScoreError

@@ -22,7 +22,7 @@ from bench.errors import UsageError, printable
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import trials_per_worker
 from bench.plan import PRECISIONS, RunContext
-from bench.scoring.extractors import NAMES as FEATURES
+from bench.scoring.extractors import named
 from bench.search import FIRST_SEED, PRUNERS, SAMPLERS, addresses
 from bench.search.objectives import DIRECTIONS
 from bench.store.leases import STALE_S
@@ -70,7 +70,7 @@ def _add_space(p: Parser) -> None:
         "--objective", type=chosen(tuple(DIRECTIONS)), nargs="+", default=["fid"], metavar="NAME",
         help=f"mean over seeds, on validation: {', '.join(DIRECTIONS)}; several give a Pareto front",
     )  # fmt: skip
-    what.add_argument("--features", type=chosen(FEATURES), nargs="+", default=["classifier"], metavar="NAME")
+    what.add_argument("--features", type=named, nargs="+", default=["classifier"], metavar="NAME")
     what.add_argument(
         "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME", help="as for bench.run"
     )

@@ -35,6 +35,8 @@ from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.identity.fingerprint import code_of, differing, differing_files, scoring_code
 from bench.plan import RunContext, Spec, build_protocol, plan
+from bench.scoring.extractors import weights
+from bench.scoring.own_scores import sources
 from bench.store import archive, files, records
 from bench.store.jobs import Job
 
@@ -58,6 +60,10 @@ def parser() -> Parser:
     p.add_argument("--data-root", type=path, default=Path("data"), metavar="DIR", help="of data sets")
     p.add_argument("--offline", action="store_true", help="never use the network")
     p.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    p.add_argument(
+        "--weights", type=weights, nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="of extractors, instead of a download",
+    )  # fmt: skip
     return p
 
 
@@ -84,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             offline=args.offline,
             device=devices(args.device)[0],
             inception_weights=args.inception_weights,
+            weights=tuple((name, file.absolute()) for name, file in args.weights),
         )
         found = _verify(args, folders, context, interrupt)
         counts: Counter[Finding] = Counter()
@@ -293,6 +300,7 @@ def _request(record: records.Record) -> Spec:
         steps=record["steps"],
         eval_every=record["eval_every"],
         features=list(protocol["extractors"]),
+        scores=sources(protocol),
         hyperparameters={record["model"]: record["hyperparameters"]},
         select=protocol["select"],
         scored_on=protocol["scored_on"],

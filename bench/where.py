@@ -19,13 +19,14 @@ from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import Source, work
 from bench.plan import RunContext
+from bench.scoring.extractors import weights
 from bench.store.leases import holder
 
 EXECUTORS = ("local", "slurm", "ray")
 
 WORDS = (
     *("out", "data_root", "device", "workers"),
-    *("run_timeout", "checkpoint_every", "inception_weights", "offline"),
+    *("run_timeout", "checkpoint_every", "inception_weights", "weights", "offline"),
 )
 """Flags that another command of this harness is given, too: with those of the engines."""
 
@@ -54,6 +55,10 @@ def add_flags(parser: Parser, *, stack: str, retries: tuple[int, str]) -> None:
     )
     where.add_argument("--offline", action="store_true", help="never touch the network")
     where.add_argument("--inception-weights", type=path, metavar="FILE", help="instead of a download")
+    where.add_argument(
+        "--weights", type=weights, nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="of extractors, instead of a download",
+    )  # fmt: skip
     where.add_argument(
         "--checkpoint-every", type=number(float, 0), default=60.0, metavar="SECONDS", help="default 60"
     )
@@ -88,6 +93,8 @@ def words(args: Namespace) -> list[str]:
         found.append(f"--{name.replace('_', '-')}")
         if name == "slurm":
             found += [key if given is True else f"{key}={given}" for key, given in value]
+        elif name == "weights":
+            found += [f"{extractor}={file}" for extractor, file in value]
         elif value is not True:
             found.append(str(value))
     return found
@@ -136,6 +143,7 @@ def context_of(args: Namespace, **more: Any) -> tuple[RunContext, list[str]]:
         device=here[0],
         checkpoint_every=args.checkpoint_every,
         inception_weights=args.inception_weights,
+        weights=tuple((name, file.absolute()) for name, file in args.weights),
         **more,
     )
     return context, [here[k % len(here)] for k in range(max(1, n))]

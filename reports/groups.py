@@ -59,8 +59,10 @@ class Group:
     @property
     def extractors(self) -> list[str]:
         """The extractors of the scores, in the order of the records; super-resolution's own scores first."""
-        names = [str(name).split(".") for name in self.runs.columns]
-        found = dict.fromkeys(name[1] for name in names if name[0] == "metrics" and len(name) == 3)
+        names = [
+            str(name).removeprefix("metrics.") for name in self.runs.columns if str(name)[:8] == "metrics."
+        ]
+        found = dict.fromkeys(name.rpartition(".")[0] for name in names if "." in name)
         return sorted(found, key=lambda name: name != self.task)
 
     @property
@@ -77,7 +79,15 @@ class Group:
 
     def scores(self, extractor: str) -> list[Score]:
         """The scores of the main table that any of the group's runs has under this extractor."""
-        return [score for score in SCORES if self.has(score.column(extractor))]
+        return [score for score in (*SCORES, *self.own_scores) if self.has(score.column(extractor))]
+
+    @property
+    def own_scores(self) -> list[Score]:
+        """The user's own scores, as the protocol describes them."""
+        found = [name.split(".") for name in self.protocol if name.startswith("scores.")]
+        names = dict.fromkeys(name for _, name, _ in found)
+        said = {n: (self.protocol[f"scores.{n}.label"], self.protocol[f"scores.{n}.better"]) for n in names}
+        return [Score(name, label, better) for name, (label, better) in said.items()]
 
     def memorisation(self, extractor: str) -> list[Score]:
         """The scores of memorisation that any of the group's runs has under this extractor."""

@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.folder import read_folder
+from bench.data.own_dataset import read_own
 from bench.data.torchvision_sets import CLASSES, provide, read_torchvision
 from bench.errors import UsageError, nearest
+from bench.identity import outside
 
 if TYPE_CHECKING:
     from baselines.gan import DataSpec
@@ -59,7 +61,8 @@ class Dataset:
 
     name: str
     """One of :data:`NAMES`; or, for a folder, ``folder-`` and eight digits of a hash of its images and
-    labels, so that the same images are the same data set in any folder."""
+    labels, so that the same images are the same data set in any folder; or, for a user's own, its
+    ``module:function`` or the name of its entry point."""
     train: Images
     val: Images | None
     test: Images
@@ -123,12 +126,11 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
         path = name.removeprefix("folder:")
         usable = path and "\0" not in path  # other paths are refused when they are read
         return f"folder:{os.path.realpath(path)}" if usable else name, None
-    if name not in NAMES:
-        options = ("auto", *NAMES)
+    if name not in NAMES and outside.location("--dataset", name) is None:
+        options = ("auto", *NAMES, *outside.names("--dataset"))
         hint = "; a folder is named by its path" if name.startswith(FOLDER) else nearest(name, options)
-        raise UsageError(
-            f"--dataset: {name!r} is not a data set; use {', '.join(options)} or folder:PATH{hint}"
-        )
+        others = "folder:PATH or module:function"
+        raise UsageError(f"--dataset: {name!r} is not a data set; use {', '.join(options)}, {others}{hint}")
     return name, None
 
 
@@ -162,6 +164,11 @@ def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Imag
         return asked, Images(*train), Images(*test)
     if asked == "digits":
         name, everything = asked, _digits()
+    elif not asked.startswith("folder:"):
+        parts = [Images(*part) for part in read_own(asked, data_root)]
+        if len(parts) == 2:
+            return asked, parts[0], parts[1]
+        name, everything = asked, parts[0]
     else:
         everything = Images(*read_folder(asked.removeprefix("folder:")))
         name = f"{FOLDER}{_sha256(all=everything)[:8]}"

@@ -25,6 +25,7 @@ from bench.scoring import infinity, pictures
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.evaluator import CLASSIFIER, Evaluator
 from bench.scoring.extractors import load_extractor
+from bench.scoring.own_scores import load_all, sources
 from bench.store import records
 from bench.store.jobs import Job
 
@@ -83,7 +84,8 @@ def evaluator_of(dataset: Dataset, protocol: Mapping[str, Any], context: RunCont
         for name in protocol["extractors"]
     }
     split = protocol["scored_on"]
-    return Evaluator(dataset, split, extractors, context.cache, torch.device(context.device))
+    device, own = torch.device(context.device), load_all(sources(protocol))
+    return Evaluator(dataset, split, extractors, context.cache, device, own)
 
 
 def describe_scores(evaluator: Evaluator, read: Read, job: Job, *, with_infinity: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from bench.data import datasets
 from bench.data.datasets import Dataset
 from bench.plan import RunContext, Spec, build_protocol
+from bench.scoring.own_scores import sources
 from bench.store import results
 from bench.store.jobs import digest
 from bench.store.records import Record
@@ -93,6 +94,7 @@ def _spec(protocol: Mapping[str, Any], asked: str, features: Sequence[str] | Non
         datasets=[asked],
         seeds=[],
         features=list(features or protocol.get("extractors", fallback.features)),
+        scores=sources(protocol),
         select=protocol.get("select", fallback.select),
         scored_on=protocol.get("scored_on", fallback.scored_on),
         d_acc_tolerance=protocol.get("d_acc_tolerance", fallback.d_acc_tolerance),

@@ -35,6 +35,7 @@ from bench.plan import RunContext
 from bench.scoring import pictures
 from bench.scoring.evaluator import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.scoring.extractors import load_extractor
+from bench.scoring.own_scores import load_all, sources
 from bench.store import files
 from bench.store.jobs import Job
 
@@ -107,10 +108,13 @@ class Stack:
             ChangedError: an extractor's weights are not those that the run was planned with.
         """
         planned = self.job.protocol["extractors"]
-        found = _evaluator(self.dataset, split, tuple(planned), self.context)
+        scores = self.job.protocol.get("scores", {})
+        found = _evaluator(self.dataset, split, tuple(planned), sources(self.job.protocol), self.context)
         for name, extractor in found.extractors.items():
             if extractor.sha256 != planned[name]["sha256"]:
                 raise ChangedError(f"the weights of extractor {name} changed since this run was planned")
+        if {own.score.name: own.describe() for own in found.own} != scores:
+            raise ChangedError(f"the code of {', '.join(scores)} changed since this run was planned")
         return found
 
     def check(self) -> None:
@@ -350,16 +354,21 @@ def _dataset(name: str, data_root: Path, offline: bool, holdout: bool) -> datase
     return datasets.load(name, data_root=data_root, offline=offline, holdout=holdout)
 
 
-_evaluators: dict[tuple[str, str, tuple[str, ...], RunContext], Evaluator] = {}
+_evaluators: dict[tuple[str, str, tuple[str, ...], tuple[str, ...], RunContext], Evaluator] = {}
 
 
 def _evaluator(
-    dataset: datasets.Dataset, split: str, names: tuple[str, ...], context: RunContext
+    dataset: datasets.Dataset,
+    split: str,
+    names: tuple[str, ...],
+    scores: tuple[str, ...],
+    context: RunContext,
 ) -> Evaluator:
-    key = (dataset.sha256, split, names, context)
+    key = (dataset.sha256, split, names, scores, context)
     if key not in _evaluators:
         extractors = {
             name: load_extractor(name, dataset, **context.for_extractors(context.device)) for name in names
         }
-        _evaluators[key] = Evaluator(dataset, split, extractors, context.cache, torch.device(context.device))
+        device, own = torch.device(context.device), load_all(scores)
+        _evaluators[key] = Evaluator(dataset, split, extractors, context.cache, device, own)
     return _evaluators[key]

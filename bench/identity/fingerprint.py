@@ -36,6 +36,7 @@ TRAINING = (
 
 SCORING = (
     "bench.scoring.determinism",
+    "bench.scoring.dinov2",
     "bench.scoring.classifier",
     "bench.scoring.conditional",
     "bench.scoring.criterion",
@@ -47,6 +48,9 @@ SCORING = (
     "bench.scoring.memorisation",
     "bench.scoring.metrics",
     "bench.scoring.neighbours",
+    "bench.scoring.own_features",
+    "bench.scoring.own_scores",
+    "bench.scoring.pretrained",
     "bench.scoring.references",
     "bench.scoring.superresolution",
 )
@@ -59,6 +63,7 @@ NEUTRAL = (
     "bench.data",
     "bench.data.datasets",  # the data has a hash of its own in the run's identity
     "bench.data.folder",
+    "bench.data.own_dataset",
     "bench.data.torchvision_sets",
     "bench.errors",
     "bench.execution",
@@ -67,9 +72,11 @@ NEUTRAL = (
     "bench.identity.bytecode",
     "bench.identity.fingerprint",
     "bench.identity.modules",
+    "bench.identity.outside",
     "bench.plan",
     "bench.scoring",
     "bench.scoring.pictures",
+    "bench.scoring.scores",
     "bench.store",
     "bench.store.cache",
     "bench.store.files",

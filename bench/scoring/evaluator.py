@@ -28,6 +28,7 @@ from bench.scoring import criterion, memorisation, metrics
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.neighbours import Neighbours
+from bench.scoring.own_scores import OwnScore
 from bench.scoring.superresolution import bicubic, restoration_scores
 from bench.store import cache as entries
 
@@ -93,6 +94,8 @@ class Evaluator:
     extractors: Mapping[str, Extractor]
     cache: Path
     device: torch.device
+    own: tuple[OwnScore, ...] = ()
+    """A user's own scores."""
     reference: Images = field(init=False)
     real: dict[str, Features] = field(init=False)
     images: Tensor = field(init=False)
@@ -141,6 +144,7 @@ class Evaluator:
     def kept(self, what: str, extractor: Extractor) -> Path:
         """The folder of the cache for results of this kind on this split."""
         key = hashlib.sha256(f"{cache_key(extractor)} {self.dataset.sha256} {self.split}".encode())
+        key.update("".join(f" {own.source} {own.sha256}" for own in self.own).encode())
         return self.cache / what / key.hexdigest()
 
     def training(self, extractor: str) -> Training:
@@ -289,9 +293,10 @@ class Evaluator:
         scores = metrics.score(self.real[extractor], fake, seed=seed)
         labels, n_classes = self.reference.labels, self.dataset.n_classes
         if extractor == CLASSIFIER and self.neighbours is not None and labels is not None:
+            assert fake.logits is not None
             scores |= metrics.mode_coverage(fake.logits.argmax(dim=1), labels, n_classes)
             scores |= metrics.mode_coverage(self.neighbours(images), labels, n_classes, "_knn")
-        return scores
+        return scores | {own.score.name: own(self.real[extractor], fake) for own in self.own}
 
     def _restoration(self, gan: Gan, images: Tensor) -> dict[str, float]:
         assert gan.low_resolution is not None

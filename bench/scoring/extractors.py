@@ -1,15 +1,20 @@
 """The extractors by name. Scores are computed on the features that they give.
 
 ``classifier`` (:mod:`bench.scoring.classifier`) knows the data's own classes; ``inception-v3-compat``
-(:mod:`bench.scoring.inception`) gives the features of published FIDs.
+(:mod:`bench.scoring.inception`) gives the features of published FIDs; the others that torch-fidelity
+registers (:mod:`bench.scoring.pretrained`) have no classes. A user's own is ``module:function``, or a name
+that an installed package registers (:mod:`bench.scoring.own_features`).
 """
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, nearest
+from bench.identity import outside
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +22,44 @@ if TYPE_CHECKING:
     from bench.data.datasets import Dataset
     from bench.scoring.features import Extractor
 
-NAMES = ("classifier", "inception-v3-compat")
+INCEPTION = "inception-v3-compat"
+PRETRAINED = (
+    "vgg16",
+    *("clip-rn50", "clip-rn101", "clip-rn50x4", "clip-rn50x16", "clip-rn50x64"),
+    *("clip-vit-b-32", "clip-vit-b-16", "clip-vit-l-14", "clip-vit-l-14-336px"),
+    *("dinov2-vit-s-14", "dinov2-vit-b-14", "dinov2-vit-l-14", "dinov2-vit-g-14"),
+)
+"""With :data:`INCEPTION`, what torch-fidelity registers. To ask it would import PyTorch; a test does."""
+
+NAMES = ("classifier", INCEPTION, *PRETRAINED)
+USUAL_NAMES: Mapping[str, str] = {"fd-dinov2": "dinov2-vit-l-14"}
+"""What the literature calls FID on an extractor -> the extractor."""
+
 TO_BE_TRAINED = "to be trained"
 """In a dry run, in place of a hash: the weights of a classifier that does not exist yet."""
+
+
+def named(text: str) -> str:
+    """An argument type: the name of an extractor."""
+    options = (*NAMES, *USUAL_NAMES, *outside.names("--features"))
+    if text not in options and outside.location("--features", text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not allowed; one of {', '.join(options)} or module:function{nearest(text, options)}"
+        )
+    return USUAL_NAMES.get(text, text)
+
+
+def weights(text: str) -> tuple[str, Path]:
+    """An argument type: ``NAME=FILE``, weights of an extractor that torch-fidelity registers."""
+    name, _, file = text.partition("=")
+    options = (INCEPTION, *PRETRAINED, *USUAL_NAMES)
+    if not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; write NAME=FILE")
+    if name not in options:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is not allowed; one of {', '.join(options)}{nearest(name, options)}"
+        )
+    return USUAL_NAMES.get(name, name), Path(file)
 
 
 def load_extractor(
@@ -29,9 +69,12 @@ def load_extractor(
     cache: Path,
     device: str | torch.device = "cpu",
     inception_weights: Path | None = None,
+    weights: Mapping[str, Path] | None = None,
     offline: bool = False,
 ) -> Extractor:
     """The extractor of this name for a data set. It takes minutes where a classifier must be trained first.
+
+    ``weights``: files by the name of the extractor, to be used instead of a download.
 
     Raises:
         UsageError: there is no such extractor, it does not take these images, or its weights are
@@ -41,23 +84,34 @@ def load_extractor(
 
     from bench.scoring.determinism import scoring
 
+    given, on = (weights or {}).get(name), torch.device(device)
     with scoring():  # building a network draws from the global random stream
         if name == "classifier":
             from bench.scoring import classifier
 
-            return classifier.extractor(dataset, cache, torch.device(device))
-        if name == "inception-v3-compat":
+            return classifier.extractor(dataset, cache, on)
+        if name == INCEPTION:
             from bench.scoring import inception
 
-            return inception.extractor(dataset, torch.device(device), inception_weights, offline)
+            if given is not None:
+                return inception.extractor(dataset, on, given, offline, f"--weights {name}")
+            return inception.extractor(dataset, on, inception_weights, offline)
+        if name in PRETRAINED:
+            from bench.scoring import pretrained
+
+            return pretrained.extractor(name, dataset, on, given, offline)
+        if outside.location("--features", name) is not None:
+            from bench.scoring import own_features
+
+            return own_features.extractor(name, dataset, on)
     raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
 
 
 def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:
     """What a protocol says of an extractor: the hash of its weights, and the number of features.
 
-    The extractor is loaded, so a classifier that does not exist yet is trained here. Without ``train``
-    it is not, and its hash is :data:`TO_BE_TRAINED`.
+    ``logits`` is there, and false, where it has none. The extractor is loaded, so a classifier that does not
+    exist yet is trained here. Without ``train`` it is not, and its hash is :data:`TO_BE_TRAINED`.
 
     Raises:
         UsageError: as for :func:`load_extractor`.
@@ -68,5 +122,5 @@ def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options
         if not classifier.is_ready(dataset, cache):
             return {"sha256": TO_BE_TRAINED, "feature_dim": classifier.FEATURE_DIM}
     extractor = load_extractor(name, dataset, cache=cache, **options)
-    info = {key: extractor.info[key] for key in ("feature_dim", "official") if key in extractor.info}
-    return {"sha256": extractor.sha256, **info}
+    said = ("feature_dim", "official", "logits")
+    return {"sha256": extractor.sha256} | {key: extractor.info[key] for key in said if key in extractor.info}

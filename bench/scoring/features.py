@@ -23,17 +23,20 @@ from bench.store import cache as entries
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes."""
+    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes.
+
+    ``logits`` is None where an extractor knows no classes. Scores that need them are then absent.
+    """
 
     features: Tensor
-    logits: Tensor
+    logits: Tensor | None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def __getitem__(self, chosen: Tensor | NDArray[np.intp]) -> Features:
         """Those of some of the images."""
-        return Features(self.features[chosen], self.logits[chosen])
+        return Features(self.features[chosen], None if self.logits is None else self.logits[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,11 @@ class Extractor:
 
     name: str
     sha256: str
-    """Of the file of weights."""
+    """Of the file of weights. Of a user's own extractor: of its code and its numbers."""
     info: Mapping[str, Any]
     """For the record."""
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
-    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K)."""
+    forward: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K) or None."""
     device: torch.device
     batch_size: int
 
@@ -63,8 +66,9 @@ class Extractor:
                 self.forward(batch.to(self.device))
                 for batch in torch.split(images, batch_size or self.batch_size)
             ]
-            features, logits = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
-        return Features(features, logits)
+            features = torch.cat([each for each, _ in parts]).float().cpu()
+            logits = [each for _, each in parts if each is not None]
+            return Features(features, torch.cat(logits).float().cpu() if logits else None)
 
 
 def cache_key(extractor: Extractor) -> str:
@@ -84,7 +88,8 @@ def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features
 
     def compute() -> entries.Entry:
         computed = extractor(images)
-        return {"features": computed.features, "logits": computed.logits}, {}
+        tensors = {"features": computed.features}
+        return tensors if computed.logits is None else {**tensors, "logits": computed.logits}, {}
 
     tensors, _ = entries.cached(cache / "features" / key.hexdigest(), compute)
-    return Features(tensors["features"], tensors["logits"])
+    return Features(tensors["features"], tensors.get("logits"))

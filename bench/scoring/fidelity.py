@@ -1,21 +1,23 @@
-"""FID, IS and KID of features, by torch-fidelity (https://github.com/toshas/torch-fidelity).
+"""FID, IS and KID of features, and networks of features, by torch-fidelity
+(https://github.com/toshas/torch-fidelity).
 
 This is the one file that uses parts of torch-fidelity that it does not document: the functions that turn
-features into scores. Where a version of it lacks one, the documented ``calculate_metrics`` gives the same
-numbers, only slower. ``pyproject.toml`` bounds the version, and ``tests/support/golden.json`` holds the
-numbers.
+features into scores, and how its networks are filled with weights. Where a version of it lacks one of those
+functions, the documented ``calculate_metrics`` gives the same numbers, only slower. ``pyproject.toml`` bounds
+the version, and ``tests/support/golden.json`` holds the numbers.
 
 Letters beside tensors: N and M images, D features, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 PASS_THROUGH = "gan-bench-pass-through"
@@ -122,3 +124,67 @@ def _pass_through() -> str:
 
     register_feature_extractor(PASS_THROUGH, PassThrough)
     return PASS_THROUGH
+
+
+# ------------------------------------------------------------------ networks of features
+
+
+def published(name: str) -> tuple[str, str]:
+    """Where torch-fidelity gets a network's weights, and the first digits, or all, of their SHA-256.
+
+    Nobody has published the hashes of DINOv2: they are empty.
+    """
+    if name == "vgg16":
+        from torchvision.models import VGG16_Weights
+
+        url = VGG16_Weights.IMAGENET1K_V1.url
+        return url, url.rpartition("-")[2].removesuffix(".pth")
+    if name.startswith("clip-"):
+        source = import_module("torch_fidelity.feature_extractor_clip")
+        return source.MODEL_URLS[name], source.MODEL_METADATA[name]["hash"]
+    file = name.removeprefix("dinov2-").replace("-", "")
+    return f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{file}/dinov2_{file}_pretrain.pth", ""
+
+
+def network(name: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """A network that torch-fidelity registers: uint8 images (B, 3, H, W) -> a tuple of features (B, D).
+
+    ``vgg16``, ``clip-*`` and ``dinov2-*``, with the features on which torch-fidelity computes FID. Its own
+    way to load weights is not used: it unpickles files of VGG16, takes those of CLIP as TorchScript alone,
+    and none of DINOv2. What it does with images before its network is its own.
+
+    Raises:
+        ValueError, KeyError, RuntimeError: the weights are not those of this network.
+    """
+    from torch_fidelity import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    kind = FEATURE_EXTRACTORS_REGISTRY[name]
+    net: Any = kind.__new__(kind)
+    FeatureExtractorBase.__init__(net, name, [kind.get_default_feature_layer_for_metric("fid")])
+    net.feature_extractor_internal_dtype = torch.float32  # the only one: its "float64" is float32, too
+    if name == "vgg16":
+        net.model = _vgg16(state)
+    elif name.startswith("clip-"):
+        # It takes keys out of what it is given.
+        net.model = import_module("torch_fidelity.feature_extractor_clip").build_model(
+            dict(state), torch.float32
+        )
+        net.resolution = net.model.visual.input_resolution
+    else:
+        from bench.scoring import dinov2
+
+        net.model = dinov2.network(name, state)
+    found: nn.Module = net.float().eval().requires_grad_(False)
+    return found
+
+
+def _vgg16(state: Mapping[str, Tensor]) -> nn.Module:
+    """Without its last ReLU, dropout and classes."""
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):  # the weights are assigned
+        net: nn.Module = vgg16()
+    net.load_state_dict(state, assign=True)
+    net.classifier = nn.Sequential(*list(net.get_submodule("classifier").children())[:4])
+    return net

@@ -31,12 +31,18 @@ NETWORK_S = 15.0
 FLAG = "--features inception-v3-compat"
 
 
-def extractor(dataset: Dataset, device: torch.device, given: Path | None, offline: bool) -> Extractor:
+def extractor(
+    dataset: Dataset,
+    device: torch.device,
+    given: Path | None,
+    offline: bool,
+    flag: str = "--inception-weights",
+) -> Extractor:
     """2048 pooled features, and 1008 logits without bias.
 
     The weights are the ``given`` file, or else the official ones, which are downloaded if need be. Other
     weights than the official ones are used if they fit, and the record says so. Grey images become three
-    equal channels.
+    equal channels. ``flag`` is what named the file.
 
     Raises:
         UsageError: the images have neither 1 nor 3 channels, or there are no weights to use.
@@ -46,7 +52,7 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
         raise UsageError(
             f"{FLAG}: takes images of 1 or 3 channels; those of {dataset.name!r} have {channels}"
         )
-    data = _official(offline) if given is None else _given(given)
+    data = _official(offline) if given is None else _given(given, flag)
     try:
         # torch-fidelity unpickles any file, which can execute code. So check first that it holds only
         # tensors.
@@ -58,8 +64,7 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
         )
     except Exception as error:  # a file of another kind can fail in any way
         raise UsageError(
-            f"--inception-weights: {given} does not hold torch-fidelity's Inception v3 "
-            f"({type(error).__name__})"
+            f"{flag}: {given} does not hold torch-fidelity's Inception v3 ({type(error).__name__})"
         ) from error
     net.to(device, memory_format=torch.channels_last)  # on a CPU it takes a third less time
 
@@ -74,11 +79,11 @@ def extractor(dataset: Dataset, device: torch.device, given: Path | None, offlin
         info={"official": sha256 == OFFICIAL, "feature_dim": 2048},
         forward=forward,
         device=device,
-        batch_size=_batch_size(device),
+        batch_size=batch_size(device),
     )
 
 
-def _batch_size(device: torch.device) -> int:
+def batch_size(device: torch.device) -> int:
     """How many images fit into a quarter of the GPU's memory, at 32 MB of activations for each.
 
     This counts all of the memory, not what is free now: the batch size can change rounding, and a run must
@@ -90,11 +95,11 @@ def _batch_size(device: torch.device) -> int:
     return max(8, min(256, memory // 4 // 2**25))
 
 
-def _given(path: Path) -> bytes:
+def _given(path: Path, flag: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"--inception-weights: {path} cannot be read ({error.strerror})") from error
+        raise UsageError(f"{flag}: {path} cannot be read ({error.strerror})") from error
 
 
 def _official(offline: bool) -> bytes:

@@ -63,6 +63,7 @@ def _scores(
     scores = metrics.score(real[theirs], fake, seed=0)
     labels, n_classes = evaluator.reference.labels, evaluator.dataset.n_classes
     if name == CLASSIFIER and evaluator.neighbours is not None and labels is not None:
+        assert fake.logits is not None
         images = torch.from_numpy(evaluator.reference.images[ours])
         for judge, classes in (("", fake.logits.argmax(dim=1)), ("_knn", evaluator.neighbours(images))):
             scores |= metrics.mode_coverage(classes, labels[theirs], n_classes, judge)

@@ -150,6 +150,10 @@ OBJECTIVES: Mapping[str, Score] = {score.name: score for score in (*SCORES, ACCU
 """What a search may optimise, by name. Of several extractors the first that has the score counts."""
 
 
+ALL = (*SCORES, *UNRANKED, ACCURACY_GAP, TRAIN_S)
+"""The names that a user's own score cannot have."""
+
+
 def needed(score: Score) -> str:
     """What a score needs, in words."""
     words: Mapping[Need | None, str] = {

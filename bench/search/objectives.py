@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UsageError
-from bench.scoring.scores import ACCURACY_GAP, OBJECTIVES, TRAIN_S
+from bench.scoring.scores import ACCURACY_GAP, IS, OBJECTIVES, TRAIN_S
 
 if TYPE_CHECKING:
     from baselines.gan import Card
@@ -35,6 +35,22 @@ def refuse(model: str, card: Card, objectives: Sequence[str]) -> None:
         else:
             continue
         raise UsageError(f"--objective: {model} has no {name!r}: {why}")
+
+
+def refuse_features(objectives: Sequence[str], extractors: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse objectives that no extractor of a protocol gives.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for name in objectives:
+        if OBJECTIVES[name].needs in ("classes", "label") and "classifier" not in extractors:
+            raise UsageError(f"--objective: {name!r} needs --features classifier")
+        if name == IS.name and not any(said.get("logits", True) for said in extractors.values()):
+            raise UsageError(
+                f"--objective: {name!r} needs class logits, which {', '.join(extractors)} has not; "
+                "add --features classifier"
+            )
 
 
 def mean_scores(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> tuple[float, ...]:

@@ -78,6 +78,8 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         draws=1,
     )
     templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}
+    for template in templates.values():
+        objectives.refuse_features(args.objective, template.protocol["extractors"])
     for model, template in templates.items():
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
             values = resolve(model, {**settings.get(model, {}), **end})

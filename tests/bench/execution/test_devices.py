@@ -168,4 +168,4 @@ def test_inception_looks_at_as_many_images_as_surely_fit(
 ) -> None:
     gpu = SimpleNamespace(total_memory=gigabytes * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    assert inception._batch_size(torch.device("cuda:0")) == images
+    assert inception.batch_size(torch.device("cuda:0")) == images
