@@ -105,7 +105,8 @@ def test_escaped_latex_holds_no_active_character(text: str) -> None:
     rest = re.sub(r"\\text[a-z]+\{\}|\\texttt\{U\+[0-9A-F]+\}|\\[{}_%&#$]|\{[*\[\]]\}", "", escaped)
     for formula in ("$\\pm$", "$\\times$", "$\\cdot$", "$^3$", "$\\frac12$", "$\\downarrow$", "$\\uparrow$"):
         rest = rest.replace(formula, "")
-    rest = rest.replace("$^\\dagger$", "")
+    for formula in ("$^\\dagger$", "$^\\ddagger$", "$\\infty$"):
+        rest = rest.replace(formula, "")
     assert not set(rest) & set("\\{}_%&#$^~\n*[]")
 
 
