@@ -53,17 +53,24 @@ def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]
     root = Path(path)
     if not path or not root.is_dir():
         raise UsageError("there is no such folder")
-    names = sorted(_names(root))
-    if len(names) < MIN_IMAGES:
+    found = names(root)
+    if len(found) < MIN_IMAGES:
         raise UsageError(
-            f"{len(names)} images ({' '.join(SUFFIXES)}) in it; at least {MIN_IMAGES} are needed"
+            f"{len(found)} images ({' '.join(SUFFIXES)}) in it; at least {MIN_IMAGES} are needed"
         )
-    return _images(root, names), _labels(names)
+    return _images(root, found), labels(found)
+
+
+def names(root: Path) -> list[str]:
+    """The paths of the images, relative to ``root``, with slashes, in order.
+
+    Raises:
+        UsageError: one is a link or no regular file.
+    """
+    return sorted(_names(root))
 
 
 def _names(root: Path) -> Iterator[str]:
-    """The paths of the images, relative to ``root``, with slashes."""
-
     def stop(error: OSError) -> None:
         raise error
 
@@ -85,10 +92,10 @@ def _is_shown(name: str) -> bool:
 
 
 def _images(root: Path, names: list[str]) -> NDArray[np.uint8]:
-    first = _image(root, names[0])
+    first = read_image(root, names[0])
     images = np.empty((len(names), *first.shape), np.uint8)
     for i, name in enumerate(names):
-        image = _image(root, name)
+        image = read_image(root, name)
         if image.shape != first.shape:
             raise UsageError(
                 f"{name!r} is {_kind(image)}, but {names[0]!r} is {_kind(first)}; all images must be alike"
@@ -102,8 +109,12 @@ def _kind(image: NDArray[np.uint8]) -> str:
     return f"{w}x{h} {'L' if c == 1 else 'RGB'}"
 
 
-def _image(root: Path, name: str) -> NDArray[np.uint8]:
-    """One image (C, H, W)."""
+def read_image(root: Path, name: str) -> NDArray[np.uint8]:
+    """One image (C, H, W).
+
+    Raises:
+        UsageError: it is damaged or cannot be used; names the file.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     file = _bytes(root, name)
@@ -179,9 +190,10 @@ def _has_orientation(image: Image.Image) -> bool:
     return not warned if found is None else found in range(9)
 
 
-def _labels(names: list[str]) -> NDArray[np.int64] | None:
+def labels(names: list[str]) -> NDArray[np.int64] | None:
+    """The labels (N,) of images at these paths, if sub-folders are classes: see :func:`read_folder`."""
     folders = [name.split("/")[:-1] for name in names]
     if any(len(parts) != 1 for parts in folders):
         return None
-    classes, labels = np.unique([parts[0] for parts in folders], return_inverse=True)
-    return labels.astype(np.int64) if len(classes) > 1 else None
+    classes, found = np.unique([parts[0] for parts in folders], return_inverse=True)
+    return found.astype(np.int64) if len(classes) > 1 else None

@@ -250,9 +250,9 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
 
 
 def test_images_that_do_not_fit_into_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = folder._image(pictures, "00.png")
+    first = folder.read_image(pictures, "00.png")
     endless = np.broadcast_to(first, (2**50, *first.shape[1:]))
-    monkeypatch.setattr(folder, "_image", lambda root, name: endless)
+    monkeypatch.setattr(folder, "read_image", lambda root, name: endless)
     assert "cannot be read: Unable to allocate" in refused(f"folder:{pictures}", NOWHERE)
 
 

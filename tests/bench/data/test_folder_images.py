@@ -166,4 +166,4 @@ def test_usual_comments_and_large_noise_are_read(pictures: Path, tmp_path: Path)
     assert len(folder_images(pictures)) == 52
     for suffix, options in (("png", {}), ("jpg", {"quality": 100, "subsampling": 0}), ("bmp", {})):
         of_noise((1024, 1024), "RGB").save(tmp_path / f"large.{suffix}", **options)
-        assert folder._image(tmp_path, f"large.{suffix}").shape == (3, 1024, 1024)
+        assert folder.read_image(tmp_path, f"large.{suffix}").shape == (3, 1024, 1024)
