@@ -5,7 +5,7 @@ from __future__ import annotations
 from baselines import registry
 from baselines.hyperparameters import declared
 from bench.data import datasets
-from bench.scoring.extractors import NAMES
+from bench.scoring.extractors import AUTO, NAMES
 
 
 def print_list() -> None:
@@ -19,6 +19,6 @@ def print_list() -> None:
         for parameter in declared(factory).values():
             print(f"      {parameter.describe()}")
     print("data sets")
-    print(f"  auto  {'  '.join(datasets.NAMES)}  folder:PATH")
+    print(f"  auto  {'  '.join(datasets.NAMES)}  folder:PATH  array:FILE")
     print("features")
-    print(f"  {'  '.join(NAMES)}")
+    print(f"  {AUTO}  {'  '.join(NAMES)}")

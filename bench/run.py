@@ -27,6 +27,7 @@ from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
+from bench.scoring.extractors import AUTO
 from bench.scoring.extractors import NAMES as FEATURES
 from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
@@ -58,8 +59,9 @@ def _add_training(p: Parser) -> None:
     )
     what.add_argument(
         "--dataset", nargs="+", default=["auto"], metavar="NAME",
-        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10 or folder:PATH",
+        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10, folder:PATH or array:FILE",
     )  # fmt: skip
+    where.add_image_size(what)
     what.add_argument(
         "--steps", type=number(int, 1, MOST), metavar="N", help="iterations; default by data set"
     )
@@ -84,8 +86,9 @@ def _add_scoring(p: Parser) -> None:
         "--eval-every", type=number(int, 1, MOST), metavar="N", help="iterations; default a tenth"
     )
     how.add_argument(
-        "--features", type=chosen(FEATURES), nargs="+", metavar="NAME", help=" (default), ".join(FEATURES)
-    )
+        "--features", type=chosen((AUTO, *FEATURES)), nargs="+", metavar="NAME",
+        help=f"{', '.join(FEATURES)}, or auto (default): classifier for data with labels, else generic",
+    )  # fmt: skip
     how.add_argument(
         "--select", type=chosen(("final", "best")), default="final", metavar="STEP",
         help="final (default), or best: hold out a validation split and score its best step too",
@@ -189,7 +192,7 @@ def _spec(args: Namespace) -> Spec:
         settings.setdefault(model, {})[name] = value
         if name == "batch_size" and args.batch_size is not None:
             raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
-    steps_of, features = {}, list(dict.fromkeys(args.features or ["classifier"]))
+    steps_of, features = {}, list(dict.fromkeys(args.features or [AUTO]))
     if args.protocol:
         if len(args.dataset) > 1:
             raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
@@ -203,7 +206,7 @@ def _spec(args: Namespace) -> Spec:
         features = list(followed.features)
     return Spec(
         models=args.models,
-        datasets=args.dataset,
+        datasets=where.sized(args.dataset, args.image_size),
         seeds=sorted(args.seed_list) if args.seed_list else range(args.seeds or 5),
         steps=args.steps,
         steps_of=steps_of,

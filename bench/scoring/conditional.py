@@ -28,6 +28,7 @@ def conditional_scores(
     from bench.scoring import fidelity
     from bench.scoring.determinism import scoring
 
+    assert fake.logits is not None
     real_labels, asked = real_labels.cpu(), asked.cpu()
     scores = {"cond_accuracy": (fake.logits.argmax(dim=1) == asked).double().mean().item()}
     n_classes = 1 + int(max(real_labels.max(), asked.max()))

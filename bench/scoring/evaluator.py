@@ -125,7 +125,7 @@ class Evaluator:
             images = torch.from_numpy(self.dataset.train.images[used])
             every = extractor(images)
             scores = [
-                self.scores(extractor.name, images[k], Features(every.features[k], every.logits[k]), seed=0)
+                self.scores(extractor.name, images[k], every[k], seed=0)
                 for k in np.split(index, BASELINE_DRAWS)
             ]
             return {}, {"scores": {name: [one[name] for one in scores] for name in scores[0]}}
@@ -251,6 +251,7 @@ class Evaluator:
         scores = metrics.score(self.real[extractor], fake, seed=seed)
         labels, n_classes = self.reference.labels, self.dataset.n_classes
         if extractor == CLASSIFIER and self.neighbours is not None and labels is not None:
+            assert fake.logits is not None
             scores |= metrics.mode_coverage(fake.logits.argmax(dim=1), labels, n_classes)
             scores |= metrics.mode_coverage(self.neighbours(images), labels, n_classes, "_knn")
         return scores

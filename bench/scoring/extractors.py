@@ -1,11 +1,13 @@
 """The extractors by name. Scores are computed on the features that they give.
 
 ``classifier`` (:mod:`bench.scoring.classifier`) knows the data's own classes; ``inception-v3-compat``
-(:mod:`bench.scoring.inception`) gives the features of published FIDs.
+(:mod:`bench.scoring.inception`) gives the features of published FIDs; ``generic``
+(:mod:`bench.scoring.generic`) serves any small images and needs neither labels nor a download.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from bench.data.datasets import Dataset
     from bench.scoring.features import Extractor
 
-NAMES = ("classifier", "inception-v3-compat")
+NAMES = ("classifier", "inception-v3-compat", "generic")
+AUTO = "auto"
+"""``classifier`` for data with labels, otherwise ``generic``."""
 TO_BE_TRAINED = "to be trained"
 """In a dry run, in place of a hash: the weights of a classifier that does not exist yet."""
 
@@ -46,11 +50,24 @@ def load_extractor(
             from bench.scoring import classifier
 
             return classifier.extractor(dataset, cache, torch.device(device))
+        if name == "generic":
+            from bench.scoring import generic
+
+            return generic.extractor(dataset, torch.device(device))
         if name == "inception-v3-compat":
             from bench.scoring import inception
 
             return inception.extractor(dataset, torch.device(device), inception_weights, offline)
     raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
+
+
+def resolve(names: Sequence[str], dataset: Dataset) -> tuple[list[str], str | None]:
+    """The extractors for a data set and, if ``auto`` is not the usual one, a sentence that says why."""
+    chosen = "classifier" if dataset.n_classes else "generic"
+    found = list(dict.fromkeys(chosen if name == AUTO else name for name in names))
+    if AUTO not in names or dataset.n_classes:
+        return found, None
+    return found, f"--features auto is {chosen} here, because {dataset.name} has no labels"
 
 
 def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:
@@ -68,5 +85,5 @@ def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options
         if not classifier.is_ready(dataset, cache):
             return {"sha256": TO_BE_TRAINED, "feature_dim": classifier.FEATURE_DIM}
     extractor = load_extractor(name, dataset, cache=cache, **options)
-    info = {key: extractor.info[key] for key in ("feature_dim", "official") if key in extractor.info}
-    return {"sha256": extractor.sha256, **info}
+    said = ("feature_dim", "official", "logits")
+    return {"sha256": extractor.sha256} | {key: extractor.info[key] for key in said if key in extractor.info}

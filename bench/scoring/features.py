@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.identity import fingerprint
@@ -22,10 +23,16 @@ from bench.store import cache as entries
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes."""
+    """Float32, on the CPU: ``features`` (N, D), and ``logits`` (N, K) of classes.
+
+    ``logits`` is None where an extractor knows no classes. Scores that need them are then absent.
+    """
 
     features: Tensor
-    logits: Tensor
+    logits: Tensor | None
+
+    def __getitem__(self, rows: NDArray[np.intp]) -> Features:
+        return Features(self.features[rows], None if self.logits is None else self.logits[rows])
 
     def __len__(self) -> int:
         return len(self.features)
@@ -40,8 +47,8 @@ class Extractor:
     """Of the file of weights."""
     info: Mapping[str, Any]
     """For the record."""
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]]
-    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K)."""
+    forward: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    """uint8 (B, C, H, W) on ``device`` -> features (B, D), logits (B, K) or None."""
     device: torch.device
     batch_size: int
 
@@ -58,8 +65,9 @@ class Extractor:
                 self.forward(batch.to(self.device))
                 for batch in torch.split(images, batch_size or self.batch_size)
             ]
-            features, logits = (torch.cat(part).float().cpu() for part in zip(*parts, strict=True))
-        return Features(features, logits)
+            features = torch.cat([each for each, _ in parts]).float().cpu()
+            logits = [each for _, each in parts if each is not None]
+            return Features(features, torch.cat(logits).float().cpu() if logits else None)
 
 
 def cache_key(extractor: Extractor) -> str:
@@ -79,7 +87,8 @@ def real_features(extractor: Extractor, images: Tensor, cache: Path) -> Features
 
     def compute() -> entries.Entry:
         computed = extractor(images)
-        return {"features": computed.features, "logits": computed.logits}, {}
+        tensors = {"features": computed.features}
+        return tensors if computed.logits is None else {**tensors, "logits": computed.logits}, {}
 
     tensors, _ = entries.cached(cache / "features" / key.hexdigest(), compute)
-    return Features(tensors["features"], tensors["logits"])
+    return Features(tensors["features"], tensors.get("logits"))

@@ -60,6 +60,8 @@ def protocol(n_real: int) -> dict[str, int]:
 def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
     """``fid``, ``isc_mean``, ``isc_std``, ``kid_mean``, ``kid_std``, ``precision``, ``recall``.
 
+    Without logits there is no IS.
+
     ``seed`` chooses the subsets of KID and the splits of IS. What depends on ``real`` alone is computed once
     per process. The scores are finite wherever they are defined:
 
@@ -83,10 +85,7 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
         _check(side, given)
     with scoring(), np.errstate(over="ignore", invalid="ignore"):
         fid = fidelity.fid(fidelity.moments(fake.features), _real_moments(real))
-        # Below e^-700 a probability adds nothing, but its logarithm would become infinite.
-        logits = fake.logits.double()
-        logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-700)
-        isc_mean, isc_std = fidelity.isc(logits, splits=ISC_SPLITS, seed=seed)
+        isc = {} if fake.logits is None else _isc(fake.logits, seed)
         kid_mean, kid_std = fidelity.kid(
             fake.features,
             real.features,
@@ -97,8 +96,7 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
         precision, recall = _precision_recall_in_blocks(fake.features, real.features, _real_radii(real))
     scores = {
         "fid": float(np.maximum(0, fid)),  # rounding can make a perfect match negative; NaN stays NaN
-        "isc_mean": isc_mean,
-        "isc_std": isc_std,
+        **isc,
         "kid_mean": kid_mean,
         "kid_std": kid_std,
         "precision": precision,
@@ -108,6 +106,14 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
     if bad:
         raise ScoreError(f"the features are too large: {', '.join(bad)} overflowed")
     return scores
+
+
+def _isc(logits: Tensor, seed: int) -> dict[str, float]:
+    # Below e^-700 a probability adds nothing, but its logarithm would become infinite.
+    logits = logits.double()
+    logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-700)
+    mean, std = fidelity.isc(logits, splits=ISC_SPLITS, seed=seed)
+    return {"isc_mean": mean, "isc_std": std}
 
 
 def mode_coverage(
@@ -142,6 +148,8 @@ def _check(side: str, given: Features) -> None:
     if len(given) < ISC_SPLITS:
         raise ScoreError(f"{len(given)} {side} images cannot be scored: at least {ISC_SPLITS} are needed")
     for what, values in (("features", given.features), ("logits", given.logits)):
+        if values is None:
+            continue
         n_bad = int((~values.isfinite()).any(dim=1).sum())
         if n_bad:
             raise ScoreError(f"the {what} of {n_bad} of {len(given)} {side} images are not finite")
