@@ -6,7 +6,7 @@ from baselines import registry
 from baselines.hyperparameters import declared
 from bench.data import datasets
 from bench.identity import outside
-from bench.scoring.extractors import NAMES, USUAL_NAMES
+from bench.scoring.extractors import AUTO, NAMES, USUAL_NAMES
 
 
 def print_list() -> None:
@@ -20,10 +20,9 @@ def print_list() -> None:
         for parameter in declared(factory).values():
             print(f"      {parameter.describe()}")
     print("data sets")
-    print(
-        f"  auto  {'  '.join((*datasets.NAMES, *outside.names('--dataset')))}  folder:PATH  module:function"
-    )
+    own = "  ".join((*datasets.NAMES, *outside.names("--dataset")))
+    print(f"  auto  {own}  folder:PATH  array:FILE  module:function")
     print("features")
-    print(f"  {'  '.join((*NAMES, *outside.names('--features')))}  module:function")
+    print(f"  {AUTO}  {'  '.join((*NAMES, *outside.names('--features')))}  module:function")
     for usual, name in USUAL_NAMES.items():
         print(f"  {usual}: FID on {name}")

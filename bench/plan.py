@@ -12,7 +12,7 @@ from typing import Any
 from bench.data import datasets
 from bench.errors import UsageError, nearest
 from bench.identity import fingerprint
-from bench.scoring.extractors import TO_BE_TRAINED
+from bench.scoring import extractors
 from bench.store.jobs import Job
 
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -63,7 +63,8 @@ class Spec:
     steps_of: Mapping[str, int] = field(default_factory=dict)
     """Model -> its number of steps, if ``steps`` does not give one for all."""
     eval_every: int | None = None
-    features: Sequence[str] = ("classifier",)
+    features: Sequence[str] = ("auto",)
+    """Names of extractors; ``auto`` depends on the data set."""
     scores: Sequence[str] = ()
     """A user's own, beside those of this harness."""
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -124,9 +125,13 @@ def plan(
                     f"{model}: a batch of {size:,} is larger than the training split of {name}, "
                     f"{len(dataset.train):,} images: each batch holds some of them several times"
                 )
+        if why := extractors.resolve(spec.features, dataset)[1]:
+            log(why)
         protocol = build_protocol(spec, dataset, context, dry_run=dry_run)
-        if any(extractor["sha256"] == TO_BE_TRAINED for extractor in protocol["extractors"].values()):
-            log(f"a classifier of {name} would be trained first: once, minutes; the ids below depend on it")
+        if any(
+            extractor["sha256"] == extractors.TO_BE_TRAINED for extractor in protocol["extractors"].values()
+        ):
+            log(f"a classifier of {name} would be trained first, once; the ids below depend on it")
         for model, values in settings.items():
             code = fingerprint.code_of(model)
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
@@ -234,7 +239,6 @@ def build_protocol(
 ) -> dict[str, Any]:
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
     from bench.scoring import memorisation, metrics
-    from bench.scoring.extractors import describe
     from bench.scoring.own_scores import load_all
 
     own = {score.score.name: score.describe() for score in load_all(spec.scores)}
@@ -247,8 +251,8 @@ def build_protocol(
         "precision": spec.precision,
         "draws": spec.draws,
         "extractors": {
-            name: describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))
-            for name in spec.features
+            name: extractors.describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))
+            for name in extractors.resolve(spec.features, dataset)[0]
         },
         **({"scores": own} if own else {}),
         **metrics.protocol(len(reference)),

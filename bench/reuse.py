@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bench.data import datasets
 from bench.identity import outside
 from bench.identity.fingerprint import differing_files
 from bench.store import records
@@ -49,7 +48,7 @@ def _what_changed(job: Job, out: Path) -> str | None:
 
 def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
     """Records of the same request with other code, data or weights, the newest first."""
-    data = datasets.FOLDER if job.source else f"{slug(job.dataset)}-"
+    data = job.dataset[:-8] if job.source else f"{slug(job.dataset)}-"
     name = f"{slug(job.model)}-{data}*/seed-{job.seed}/run.json"
     paths = [path for path in (out / "runs").glob(name) if path.is_file()]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_READ]:

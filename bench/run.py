@@ -28,7 +28,7 @@ from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
 from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
-from bench.scoring.extractors import named
+from bench.scoring.extractors import AUTO, named
 from bench.scoring.protocols import PROTOCOLS, follow
 from bench.store import files, records, results
 from bench.store.jobs import Job
@@ -59,8 +59,10 @@ def _add_training(p: Parser) -> None:
     )
     what.add_argument(
         "--dataset", nargs="+", default=["auto"], metavar="NAME",
-        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10, folder:PATH or module:function",
+        help="auto (default), digits, mnist, fashion-mnist, kmnist, cifar10, folder:PATH, array:FILE or "
+        "module:function",
     )  # fmt: skip
+    where.add_image_size(what)
     what.add_argument(
         "--steps", type=number(int, 1, MOST), metavar="N", help="iterations; default by data set"
     )
@@ -86,7 +88,8 @@ def _add_scoring(p: Parser) -> None:
     )
     how.add_argument(
         "--features", type=named, nargs="+", metavar="NAME",
-        help="classifier (default), inception-v3-compat, others (see --list), or module:function",
+        help="auto (default: classifier for data with labels, else generic), inception-v3-compat, others "
+        "(see --list), or module:function",
     )  # fmt: skip
     how.add_argument(
         "--scores", type=word, nargs="+", default=[], metavar="NAME",
@@ -199,7 +202,7 @@ def _spec(args: Namespace) -> Spec:
         settings.setdefault(model, {})[name] = value
         if name == "batch_size" and args.batch_size is not None:
             raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
-    steps_of, features = {}, list(dict.fromkeys(args.features or ["classifier"]))
+    steps_of, features = {}, list(dict.fromkeys(args.features or [AUTO]))
     if args.protocol:
         if len(args.dataset) > 1:
             raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
@@ -213,7 +216,7 @@ def _spec(args: Namespace) -> Spec:
         features = list(followed.features)
     return Spec(
         models=args.models,
-        datasets=args.dataset,
+        datasets=where.sized(args.dataset, args.image_size),
         seeds=sorted(args.seed_list) if args.seed_list else range(args.seeds or 5),
         steps=args.steps,
         steps_of=steps_of,

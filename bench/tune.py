@@ -22,7 +22,7 @@ from bench.errors import UsageError, printable
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import trials_per_worker
 from bench.plan import PRECISIONS, RunContext
-from bench.scoring.extractors import named
+from bench.scoring.extractors import AUTO, named
 from bench.search import FIRST_SEED, PRUNERS, SAMPLERS, addresses
 from bench.search.objectives import DIRECTIONS
 from bench.store.leases import STALE_S
@@ -56,6 +56,7 @@ def _add_space(p: Parser) -> None:
         "--model", "--models", dest="models", nargs="+", metavar="MODEL", help="one study each, equal budgets"
     )
     what.add_argument("--dataset", default="auto", metavar="NAME", help="as for bench.run")
+    where.add_image_size(what)
     what.add_argument(
         "--space",
         type=path,
@@ -70,7 +71,10 @@ def _add_space(p: Parser) -> None:
         "--objective", type=chosen(tuple(DIRECTIONS)), nargs="+", default=["fid"], metavar="NAME",
         help=f"mean over seeds, on validation: {', '.join(DIRECTIONS)}; several give a Pareto front",
     )  # fmt: skip
-    what.add_argument("--features", type=named, nargs="+", default=["classifier"], metavar="NAME")
+    what.add_argument(
+        "--features", type=named, nargs="+", default=[AUTO], metavar="NAME",
+        help=f"as for bench.run; {AUTO} by default",
+    )  # fmt: skip
     what.add_argument(
         "--precision", type=chosen(PRECISIONS), default="float32", metavar="NAME", help="as for bench.run"
     )

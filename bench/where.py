@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli import Parser, chosen, number, path
+from bench.data.datasets import SIDES, with_size
 from bench.errors import UsageError, nearest, printable
 from bench.execution.devices import devices
 from bench.execution.launch import Engine, keep_jobs
@@ -151,6 +152,19 @@ def context_of(args: Namespace, **more: Any) -> tuple[RunContext, list[str]]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def add_image_size(group: argparse._ArgumentGroup) -> None:
+    """``--image-size``."""
+    group.add_argument(
+        "--image-size", type=number(int, *SIDES), metavar="N",
+        help="resize the images of folder: and array: to NxN pixels",
+    )  # fmt: skip
+
+
+def sized(names: Sequence[str], side: int | None) -> list[str]:
+    """Names of data sets, with the size that ``--image-size`` gives them."""
+    return list(names) if side is None else [with_size(name, side) for name in names]
 
 
 def say_planning(models: Sequence[str], datasets: Sequence[str]) -> None:

@@ -186,8 +186,9 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
     mine = group.of(run_id)
     first = mine.iloc[0]
     model, dataset = str(first["model"]), str(first["dataset"])
-    if dataset.startswith("folder-"):  # where it lies is for the reader to say
-        dataset = "folder:PATH"
+    for kind, place in (("folder", "PATH"), ("array", "FILE")):
+        if dataset.startswith(f"{kind}-"):  # where it lies is for the reader to say
+            dataset = f"{kind}:{place}"
     if run_id in group.elsewhere:
         return hide.paths(printable(shlex.join(_scored(group, mine, model, dataset))))
     words = ["python", "-m", "bench.run", "--models", model, "--dataset", dataset]

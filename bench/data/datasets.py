@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.array_set import read_array_set
 from bench.data.folder import read_folder
 from bench.data.own_dataset import read_own
+from bench.data.resizing import square
 from bench.data.torchvision_sets import CLASSES, provide, read_torchvision
 from bench.errors import UsageError, nearest
 from bench.identity import outside
@@ -30,8 +32,14 @@ if TYPE_CHECKING:
     from baselines.gan import DataSpec
 
 NAMES = ("digits", *CLASSES)
-"""The data sets by name. There are also ``folder:PATH``, and ``auto``, for which :func:`resolve` chooses a
-name."""
+"""The data sets by name. There are also ``folder:PATH`` and ``array:FILE``, and ``auto``, for which
+:func:`resolve` chooses a name."""
+
+KINDS = ("folder", "array")
+"""Data of the user's own. ``folder@64:PATH`` resizes its images to 64x64 pixels."""
+
+SIDES = (8, 1024)
+"""The smallest and the largest size that images are resized to."""
 
 FOLDER = "folder-"
 """In records, names of data sets that come from folders begin with this."""
@@ -60,9 +68,9 @@ class Dataset:
     """A data set in splits. ``val`` exists only where it was asked for; it is then taken out of ``train``."""
 
     name: str
-    """One of :data:`NAMES`; or, for a folder, ``folder-`` and eight digits of a hash of its images and
-    labels, so that the same images are the same data set in any folder; or, for a user's own, its
-    ``module:function`` or the name of its entry point."""
+    """One of :data:`NAMES`; or, for a folder or an array, ``folder-`` or ``array-`` and eight digits of a
+    hash of its images and labels, so that the same images are the same data set in any place; or, for a
+    user's own, its ``module:function`` or the name of its entry point."""
     train: Images
     val: Images | None
     test: Images
@@ -110,8 +118,8 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
     """The name to give to :func:`load` and, for ``auto``, a sentence that reports the choice, and why.
 
     ``auto`` is MNIST where its files are in ``data_root`` or can be downloaded there, otherwise digits. The
-    files are checked but not decoded. The path of a folder becomes absolute, so that it has the same meaning
-    in any process.
+    files are checked but not decoded. The path of a folder or an array becomes absolute, so that it has the
+    same meaning in any process.
 
     Raises:
         UsageError: there is no such data set.
@@ -122,14 +130,14 @@ def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | No
         except (UsageError, OSError, MemoryError) as error:
             return "digits", f"--dataset auto is digits here, because MNIST is not available: {error}"
         return "mnist", f"--dataset auto is MNIST here, from {data_root}"
-    if name.startswith("folder:"):
-        path = name.removeprefix("folder:")
+    if own := _own(name):
+        path = own[2]
         usable = path and "\0" not in path  # other paths are refused when they are read
-        return f"folder:{os.path.realpath(path)}" if usable else name, None
+        return f"{name.partition(':')[0]}:{os.path.realpath(path)}" if usable else name, None
     if name not in NAMES and outside.location("--dataset", name) is None:
         options = ("auto", *NAMES, *outside.names("--dataset"))
         hint = "; a folder is named by its path" if name.startswith(FOLDER) else nearest(name, options)
-        others = "folder:PATH or module:function"
+        others = "folder:PATH, array:FILE or module:function"
         raise UsageError(f"--dataset: {name!r} is not a data set; use {', '.join(options)}, {others}{hint}")
     return name, None
 
@@ -153,7 +161,7 @@ def load(name: str, *, data_root: Path, offline: bool = False, holdout: bool = F
     n_classes = max(0 if part.labels is None else 1 + int(part.labels.max()) for part in (train, test))
     val = None
     if holdout:
-        train, val = _split(train, len(test))
+        train, val = split(train, len(test))
     return Dataset(name, train, val, test, n_classes, _sha256(train=train, val=val, test=test))
 
 
@@ -164,19 +172,58 @@ def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Imag
         return asked, Images(*train), Images(*test)
     if asked == "digits":
         name, everything = asked, _digits()
-    elif not asked.startswith("folder:"):
+    elif (own := _own(asked)) is None:
         parts = [Images(*part) for part in read_own(asked, data_root)]
         if len(parts) == 2:
             return asked, parts[0], parts[1]
         name, everything = asked, parts[0]
     else:
-        everything = Images(*read_folder(asked.removeprefix("folder:")))
-        name = f"{FOLDER}{_sha256(all=everything)[:8]}"
-    return name, *_split(everything, min(MAX_TEST, -(-len(everything) // 5)))
+        kind, side, path = own
+        everything = _read_own(kind, side, path)
+        name = f"{kind}-{_sha256(all=everything)[:8]}"
+    return name, *split(everything, min(MAX_TEST, -(-len(everything) // 5)))
 
 
-def _split(images: Images, n: int) -> tuple[Images, Images]:
-    """(all others, n images). The choice is random but fixed, and keeps the proportions of the classes."""
+def with_size(name: str, side: int) -> str:
+    """The name of a folder or an array, with the size that its images are resized to.
+
+    Raises:
+        UsageError: it is another data set, or names a size already.
+    """
+    kind, _, path = name.partition(":")
+    if not path or kind not in KINDS:
+        raise UsageError(f"--image-size: {name!r} has its own size; it is for folder:PATH and array:FILE")
+    return f"{kind}@{side}:{path}"
+
+
+def _own(name: str) -> tuple[str, int | None, str] | None:
+    """Kind, size and path of a data set of the user's own; None for another data set.
+
+    Raises:
+        UsageError: the size is not possible.
+    """
+    before, colon, path = name.partition(":")
+    kind, at, size = before.partition("@")
+    if not colon or kind not in KINDS:
+        return None
+    if not at:
+        return kind, None, path
+    if not size.isdecimal() or not SIDES[0] <= int(size) <= SIDES[1]:
+        raise UsageError(f"--dataset: {name!r}: the size {size!r} is not from {SIDES[0]} to {SIDES[1]}")
+    return kind, int(size), path
+
+
+def _read_own(kind: str, side: int | None, path: str) -> Images:
+    if kind == "folder":
+        return Images(*read_folder(path, side))
+    images, labels = read_array_set(path)
+    if side is not None:
+        images = np.ascontiguousarray([square(image, side) for image in images])
+    return Images(images, labels)
+
+
+def split(images: Images, n: int) -> tuple[Images, Images]:
+    """(all others, ``n`` images). The choice is random but fixed; it keeps the proportions of the classes."""
     # NumPy promises that this stream never changes. It does not promise this of its newer generators.
     order = np.random.RandomState(SPLIT_SEED).permutation(len(images))
     if images.labels is not None:

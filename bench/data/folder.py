@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.resizing import square
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ ORIENTATION = 0x0112
 """The EXIF tag that says how an image is to be turned. 1 to 8 are defined; 0 is common, and means nothing."""
 
 
-def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+def read_folder(path: str, side: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     """Images (N, C, H, W) in the order of their relative paths, and their labels (N,).
 
     Where each image lies in one sub-folder of ``path``, and there are at least two of them, the sub-folders
-    are the classes, in alphabetic order. Otherwise the images have no labels. Files with other suffixes than
+    are the classes, in alphabetic order. Otherwise the images have no labels. With ``side``, each image
+    becomes a square of so many pixels in each direction, so sizes may differ. Files with other suffixes than
     ``SUFFIXES`` are ignored, and so are hidden files and folders, whose names begin with a dot. Images are
     turned as their EXIF orientation says.
 
@@ -58,7 +60,7 @@ def read_folder(path: str) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]
         raise UsageError(
             f"{len(found)} images ({' '.join(SUFFIXES)}) in it; at least {MIN_IMAGES} are needed"
         )
-    return _images(root, found), labels(found)
+    return _images(root, found, side), labels(found)
 
 
 def names(root: Path) -> list[str]:
@@ -91,14 +93,19 @@ def _is_shown(name: str) -> bool:
     return not name.startswith(".")
 
 
-def _images(root: Path, names: list[str]) -> NDArray[np.uint8]:
-    first = read_image(root, names[0])
+def _images(root: Path, names: list[str], side: int | None) -> NDArray[np.uint8]:
+    def read(name: str) -> NDArray[np.uint8]:
+        image = read_image(root, name)
+        return image if side is None else square(image, side)
+
+    first = read(names[0])
     images = np.empty((len(names), *first.shape), np.uint8)
     for i, name in enumerate(names):
-        image = read_image(root, name)
+        image = read(name)
         if image.shape != first.shape:
             raise UsageError(
                 f"{name!r} is {_kind(image)}, but {names[0]!r} is {_kind(first)}; all images must be alike"
+                f"{'' if image.shape[0] != first.shape[0] else '; --image-size N resizes them'}"
             )
         images[i] = image
     return images

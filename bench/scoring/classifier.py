@@ -1,14 +1,15 @@
 """The ``classifier`` extractor: a small convolutional network that was trained on the data's own classes.
 
 The classifiers of ``digits`` and ``mnist`` come with the package, in ``bench/scoring/weights``, so that
-scores from two machines are comparable. For other data with labels, a classifier is trained on first use and
-kept in the cache.
+scores from two machines are comparable. For other data with labels, a classifier is trained on first use,
+for as long as it gets better (:mod:`bench.scoring.fitting`), and kept in the cache.
 
 Training images are changed at random, by noise, blur, intensity and shifts (:func:`augmented`), so that
 images of imperfect generators are recognised, too. ``docs/scores.md`` says what the scores see and miss.
 
 A classifier is trained on the training split alone. The shipped ones were trained on all of it, which
-includes the examples that ``holdout`` takes for validation. They never saw the test split.
+includes the examples that ``holdout`` takes for validation; the others on nine tenths of it, as the rest says
+when to stop. None ever saw the test split.
 
 Letters beside tensors: N images, B images of a batch, C channels, H height, W width, K classes.
 """
@@ -21,16 +22,17 @@ import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.data.datasets import Dataset, Images
+from bench.data.datasets import Dataset, Images, split
 from bench.errors import UsageError
 from bench.identity import fingerprint
-from bench.scoring import determinism
+from bench.scoring import determinism, fitting
 from bench.scoring.features import Extractor
 from bench.store import cache as entries
 
@@ -40,6 +42,9 @@ SHIPPED_NAMES = ("digits", "mnist")
 FEATURE_DIM = 64
 GRID = 4
 STEPS = 3000
+"""Of the classifiers that come with the package."""
+SMALL = 32
+"""Pixels in the shorter direction of an image. Those with twice as many or more are averaged down to it."""
 BATCH_SIZE = 128
 LR = 5e-3
 
@@ -63,13 +68,13 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
     """
     refuse_unlabelled(dataset)
     if dataset.name in SHIPPED_NAMES:
-        tensors, record = _shipped(dataset.name)
+        tensors, record = shipped(dataset.name)
     else:
         tensors, record = _own(dataset, cache)
     net = _trained_network(dataset, tensors).to(device)
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
-        features = net.get_submodule("trunk")(scaled(images))
+        features = net.get_submodule("trunk")(scaled(small(images)))
         return features, net.get_submodule("head")(features)
 
     info = {key: record[key] for key in ("accuracy", "command", "dataset_sha256", "feature_dim")}
@@ -87,7 +92,7 @@ def refuse_unlabelled(dataset: Dataset) -> None:
     if not dataset.n_classes:
         raise UsageError(
             f"--features classifier: data set {dataset.name!r} has no labels to learn from; "
-            "use --features inception-v3-compat"
+            "use --features generic"
         )
 
 
@@ -130,8 +135,14 @@ def scaled(images: Tensor) -> Tensor:
     return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
+def small(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W), averaged over squares where they are large, so that these take no longer."""
+    factor = min(images.shape[-2:]) // SMALL
+    return images if factor < 2 else F.avg_pool2d(images.float(), factor).round().to(torch.uint8)
+
+
 def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
-    """Train a classifier on the training split; returns its weights.
+    """Train a classifier for a fixed number of steps on the training split; returns its weights.
 
     The weights are the same to the bit in every process of one machine, because they are trained on the CPU
     with one thread. (The hash of the weights is part of a run's protocol.)
@@ -145,7 +156,7 @@ def train(dataset: Dataset, steps: int = STEPS) -> dict[str, Tensor]:
 
 def _train(dataset: Dataset, steps: int) -> dict[str, Tensor]:
     images, labels = _tensors(dataset.train)
-    net = network(dataset.shape, dataset.n_classes)
+    net = _network(dataset)
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     rng = torch.Generator().manual_seed(0)
@@ -191,22 +202,47 @@ def augmented(images: Tensor, rng: torch.Generator) -> Tensor:
     return (changed + noise).clamp(0, 255)
 
 
-def trained(dataset: Dataset) -> entries.Entry:
+def fit(dataset: Dataset, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], int]:
+    """Train a classifier for as long as it gets better; returns its weights and the number of steps.
+
+    A tenth of the training split says when to stop. A stopped training goes on from its checkpoint.
+    """
+    rest, held_out = split(dataset.train, -(-len(dataset.train) // 10))
+    return fitting.fit(
+        lambda: _network(dataset),
+        _tensors(rest),
+        _tensors(held_out),
+        lambda images, stream: scaled(augmented(images, stream)),
+        name=dataset.name,
+        checkpoint=checkpoint,
+    )
+
+
+def trained(dataset: Dataset, checkpoint: Path | None = None) -> entries.Entry:
     """Train a classifier; returns its weights, and a record of its test accuracy and of how it was made."""
-    tensors = train(dataset)
+    if dataset.name in SHIPPED_NAMES:
+        tensors, steps = train(dataset), STEPS
+    else:
+        tensors, steps = fit(dataset, checkpoint)
+    command = f"python -m bench.features train --dataset {dataset.name}"
+    return tensors, record_of(dataset, tensors, steps, command)
+
+
+def record_of(dataset: Dataset, tensors: dict[str, Tensor], steps: int, command: str) -> dict[str, Any]:
+    """What is kept beside the weights of a classifier of this data set."""
     net = _trained_network(dataset, tensors)
     images, labels = _tensors(dataset.test)
     with torch.inference_mode():
         right = torch.cat([net(scaled(part)) for part in torch.split(images, 100)]).argmax(dim=1) == labels
-    return tensors, {
-        "command": f"python -m bench.features train --dataset {dataset.name}",
+    return {
+        "command": command,
         "accuracy": right.double().mean().item(),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
         "shape": list(dataset.shape),
         "n_classes": dataset.n_classes,
         "feature_dim": FEATURE_DIM,
-        "steps": STEPS,
+        "steps": steps,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -215,34 +251,49 @@ def trained(dataset: Dataset) -> entries.Entry:
     }
 
 
-def _shipped(name: str) -> entries.Entry:
+def shipped(name: str) -> entries.Entry:
+    """Weights that come with the package: of ``digits``, ``mnist`` or ``generic``.
+
+    Raises:
+        UsageError: they are damaged.
+    """
     try:
         return entries.read(SHIPPED / name)
     except (entries.DamagedError, FileNotFoundError) as error:
         raise UsageError(
-            f"--features classifier: the weights in this package cannot be used ({error}); install it again"
+            f"--features: the weights in this package cannot be used ({error}); install it again"
         ) from error
 
 
 def _own_folder(dataset: Dataset, cache: Path) -> Path:
-    return cache / "classifiers" / f"{dataset.sha256[:16]}-{fingerprint.module_code(__name__)}"
+    code = "-".join(fingerprint.module_code(name) for name in (__name__, fitting.__name__))
+    return cache / "classifiers" / f"{dataset.sha256[:16]}-{code}"
 
 
 def _own(dataset: Dataset, cache: Path) -> entries.Entry:
     """The classifier of this data set from the cache. Where there is none, it is trained and kept."""
 
     def compute() -> entries.Entry:
-        print(f"training a classifier of {dataset.name} for the scores: once, minutes", file=sys.stderr)
-        return trained(dataset)
+        print(
+            f"training a classifier of {dataset.name} for the scores, once; --features generic needs none",
+            file=sys.stderr,
+        )
+        return trained(dataset, folder.with_name(f"{folder.name}.partial.pt"))
 
-    return entries.cached(_own_folder(dataset, cache), compute)
+    folder = _own_folder(dataset, cache)
+    return entries.cached(folder, compute)
+
+
+def _network(dataset: Dataset) -> nn.Sequential:
+    channels, height, width = small(torch.from_numpy(dataset.train.images[:1])).shape[1:]
+    return network((channels, height, width), dataset.n_classes)
 
 
 def _trained_network(dataset: Dataset, tensors: dict[str, Tensor]) -> nn.Sequential:
-    net = network(dataset.shape, dataset.n_classes)
+    net = _network(dataset)
     net.load_state_dict(tensors)
     return net.eval()
 
 
 def _tensors(images: Images) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(images.images), torch.from_numpy(images.labels)
+    return small(torch.from_numpy(images.images)), torch.from_numpy(images.labels)

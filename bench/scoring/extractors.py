@@ -1,15 +1,16 @@
 """The extractors by name. Scores are computed on the features that they give.
 
 ``classifier`` (:mod:`bench.scoring.classifier`) knows the data's own classes; ``inception-v3-compat``
-(:mod:`bench.scoring.inception`) gives the features of published FIDs; the others that torch-fidelity
-registers (:mod:`bench.scoring.pretrained`) have no classes. A user's own is ``module:function``, or a name
-that an installed package registers (:mod:`bench.scoring.own_features`).
+(:mod:`bench.scoring.inception`) gives the features of published FIDs; ``generic``
+(:mod:`bench.scoring.generic`) serves any small images and needs neither labels nor a download; the others
+that torch-fidelity registers (:mod:`bench.scoring.pretrained`) have no classes. A user's own is
+``module:function``, or a name that an installed package registers (:mod:`bench.scoring.own_features`).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,19 @@ PRETRAINED = (
 )
 """With :data:`INCEPTION`, what torch-fidelity registers. To ask it would import PyTorch; a test does."""
 
-NAMES = ("classifier", INCEPTION, *PRETRAINED)
+NAMES = ("classifier", "generic", INCEPTION, *PRETRAINED)
 USUAL_NAMES: Mapping[str, str] = {"fd-dinov2": "dinov2-vit-l-14"}
 """What the literature calls FID on an extractor -> the extractor."""
 
+AUTO = "auto"
+"""``classifier`` for data with labels, otherwise ``generic``."""
 TO_BE_TRAINED = "to be trained"
 """In a dry run, in place of a hash: the weights of a classifier that does not exist yet."""
 
 
 def named(text: str) -> str:
-    """An argument type: the name of an extractor."""
-    options = (*NAMES, *USUAL_NAMES, *outside.names("--features"))
+    """An argument type: the name of an extractor, or :data:`AUTO`."""
+    options = (AUTO, *NAMES, *USUAL_NAMES, *outside.names("--features"))
     if text not in options and outside.location("--features", text) is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not allowed; one of {', '.join(options)} or module:function{nearest(text, options)}"
@@ -90,6 +93,10 @@ def load_extractor(
             from bench.scoring import classifier
 
             return classifier.extractor(dataset, cache, on)
+        if name == "generic":
+            from bench.scoring import generic
+
+            return generic.extractor(dataset, on)
         if name == INCEPTION:
             from bench.scoring import inception
 
@@ -105,6 +112,15 @@ def load_extractor(
 
             return own_features.extractor(name, dataset, on)
     raise UsageError(f"--features: {name!r} is not one of {', '.join(NAMES)}{nearest(name, NAMES)}")
+
+
+def resolve(names: Sequence[str], dataset: Dataset) -> tuple[list[str], str | None]:
+    """The extractors for a data set and, if ``auto`` is not the usual one, a sentence that says why."""
+    chosen = "classifier" if dataset.n_classes else "generic"
+    found = list(dict.fromkeys(chosen if name == AUTO else name for name in names))
+    if AUTO not in names or dataset.n_classes:
+        return found, None
+    return found, f"--features auto is {chosen} here, because {dataset.name} has no labels"
 
 
 def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         objectives.refuse(model, registry.card(registry.get(model)), args.objective)
     given = read_toml(args.space, "--space") if args.space else {}
     space = spaces.spaces(args.models, given, settings)
-    dataset, why = datasets.resolve(args.dataset, data_root=context.data_root, offline=context.offline)
+    named = args.dataset if args.image_size is None else datasets.with_size(args.dataset, args.image_size)
+    dataset, why = datasets.resolve(named, data_root=context.data_root, offline=context.offline)
     if why:
         print(why, flush=True)
     usual = datasets.default_steps(dataset)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from bench import run, verify
 from bench.execution.worker import work
-from bench.scoring import classifier
+from bench.scoring import classifier, fitting
 from bench.store import archive, files, records
 from reports import pack
 
@@ -233,16 +233,16 @@ def test_a_folder_of_images_and_its_classifier(
     for k, image in enumerate(noise):
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
-    train = classifier.train
-    monkeypatch.setattr(classifier, "train", lambda *given: train(*given, steps=3))
+    monkeypatch.setattr(fitting, "MOST_STEPS", 3)
+    fit = classifier.fit
     small = ("--models", "vanilla", *SMALL[2:6], "--dataset", f"folder:{images}", "--device", "cpu")
     out = tmp_path / "results"
     assert run.main([*small, *STEPS, "--seeds", "1", "--out", str(out)]) == 0
-    monkeypatch.setattr(classifier, "train", lambda *given: pytest.fail("trained again"))
+    monkeypatch.setattr(classifier, "fit", lambda *given: pytest.fail("trained again"))
     assert verified(capsys, out)[0] == 0
     noise[0, 0, 0] ^= 255
     Image.fromarray(noise[0]).save(images / "0" / "0.png")
-    monkeypatch.setattr(classifier, "train", lambda *given: train(*given, steps=3))
+    monkeypatch.setattr(classifier, "fit", fit)
     code, said = verified(capsys, out)
     assert code == 1
     assert "cannot be recomputed here: data, weights or protocol changed: dataset." in said

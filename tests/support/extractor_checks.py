@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.data.datasets import Dataset, Images
-from bench.scoring import classifier
+from bench.scoring import classifier, fitting
 from bench.scoring.features import Features
 
 
@@ -41,13 +41,19 @@ def close(one: Features, other: Features) -> bool:
 def train_quickly(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Trainings take 30 steps from now on. The list gets the names of the data sets that are trained on."""
     trained: list[str] = []
-    train = classifier.train
+    train, fit = classifier.train, classifier.fit
 
-    def quickly(dataset: Dataset) -> dict[str, Tensor]:
+    def train_quickly(dataset: Dataset) -> dict[str, Tensor]:
         trained.append(dataset.name)
         return train(dataset, steps=30)
 
-    monkeypatch.setattr(classifier, "train", quickly)
+    def fit_quickly(dataset: Dataset, checkpoint: Path | None = None) -> tuple[dict[str, Tensor], int]:
+        trained.append(dataset.name)
+        return fit(dataset, checkpoint)
+
+    monkeypatch.setattr(classifier, "train", train_quickly)
+    monkeypatch.setattr(classifier, "fit", fit_quickly)
+    monkeypatch.setattr(fitting, "MOST_STEPS", 30)
     return trained
 
 

@@ -57,7 +57,7 @@ def test_a_split_is_disjoint_complete_and_stratified(sizes: list[int], share: fl
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes))
     n = max(1, int(share * len(labels)))
     identity = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-    rest, chosen = datasets._split(Images(identity, labels if labelled else None), n)
+    rest, chosen = datasets.split(Images(identity, labels if labelled else None), n)
     assert len(chosen) == n
     assert sorted([*rest.images.ravel(), *chosen.images.ravel()]) == list(range(len(labels)))
     if labelled:
@@ -69,7 +69,7 @@ def test_a_split_is_disjoint_complete_and_stratified(sizes: list[int], share: fl
 
 def test_an_unlabelled_choice_is_spread_over_the_whole_order() -> None:
     identity = np.arange(200, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    _, chosen = datasets._split(Images(identity, None), 40)
+    _, chosen = datasets.split(Images(identity, None), 40)
     gaps = np.diff(chosen.images.ravel().astype(int))
     assert len(set(gaps.tolist())) > 5  # not every fifth
     assert np.bincount(chosen.images.ravel() // 50, minlength=4).min() >= 4

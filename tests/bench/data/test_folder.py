@@ -9,7 +9,6 @@ import os
 import shutil
 import struct
 import zlib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from bench.data import datasets, folder
 from bench.data.datasets import load
 from bench.errors import UsageError
 from bench.plan import RunContext, Spec, plan
-from bench.scoring import classifier, metrics
+from bench.scoring import fitting, metrics
 from bench.scoring.features import Features
 
 
@@ -283,7 +282,7 @@ def test_the_same_images_at_two_paths_are_one_run(
         write(tmp_path, f"here/{'ab'[k % 2]}/{k}.png", size=(8, 8), seed=k)
     shutil.copytree(tmp_path / "here", tmp_path / "some" / "where else")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=2))
+    monkeypatch.setattr(fitting, "MOST_STEPS", 2)
     small = [word for word in SMALL if word not in ("--dataset", "digits")]
     words = [*small, "--steps", "2", "--seeds", "1", "--workers", "0", "--draws", "1"]
     for path, says in (("here", "0 reused, 1 to compute"), ("some/where else", "1 reused, 0 to compute")):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +30,7 @@ from bench.identity import fingerprint, modules
 from bench.identity.fingerprint import NEUTRAL, SCORING, TRAINING, code_of
 from bench.plan import RunContext, Spec, plan
 from bench.reuse import explain
-from bench.scoring import classifier
+from bench.scoring import fitting
 from bench.store import records
 from bench.store.jobs import Job
 
@@ -385,7 +384,7 @@ def test_a_worker_refuses_code_that_changed_while_the_job_waited(here: Path) -> 
 def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=3))
+    monkeypatch.setattr(fitting, "MOST_STEPS", 3)
     images = here / "images"
     noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     for k, image in enumerate(noise):
@@ -405,7 +404,7 @@ def test_a_worker_refuses_a_folder_that_changed_while_the_job_waited(
 
 @pytest.mark.slow
 def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "train", partial(classifier.train, steps=3))
+    monkeypatch.setattr(fitting, "MOST_STEPS", 3)
     images, context = here / "images", RunContext(out=here / "results", data_root=here / "data", offline=True)
     noise = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     for k, image in enumerate(noise):
