@@ -132,6 +132,7 @@ def _score(own: OwnScore) -> Iterator[str]:
     import torch
 
     from bench.scoring.features import Features
+    from bench.scoring.metrics import ScoreError
 
     rng = torch.Generator().manual_seed(0)
     real, fake = (Features(torch.randn(n, 6, generator=rng), None) for n in (40, 60))
@@ -147,8 +148,8 @@ def _score(own: OwnScore) -> Iterator[str]:
     ):
         try:
             values.append(own(real, samples))
-        except UsageError as error:
-            yield f"of {what}, and without logits: {str(error).partition(' ')[2]}"
+        except ScoreError as error:
+            yield f"of {what}, and without logits: {error}"
             return
     first, again, permuted, _ = values
     if first != again:

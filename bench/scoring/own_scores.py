@@ -58,14 +58,16 @@ class OwnScore:
         """Its value.
 
         Raises:
-            UsageError: it fails, or gives something else than a finite number.
+            ScoreError: it fails, or gives something else than a finite number.
         """
+        from bench.scoring.metrics import ScoreError  # here, not above: it imports PyTorch
+
         try:
             value = self.function(real, fake)
         except Exception as error:  # it may raise anything
-            raise UsageError(f"--scores: {self.source} fails: {one_line(error)}") from error
+            raise ScoreError(f"{self.source} fails: {one_line(error)}") from error
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UsageError(f"--scores: {self.source} gives {value!r}, not a finite number")
+            raise ScoreError(f"{self.source} gives {value!r}, not a finite number")
         return float(value)
 
     def describe(self) -> dict[str, Any]:
