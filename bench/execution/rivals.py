@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.data import datasets
@@ -56,8 +56,7 @@ def find(asked: str, features: Sequence[str] | None, draws: int | None, context:
     tried: dict[str, tuple[Dataset, dict[str, Any]]] = {}
     for protocol, who in [*fitting, ({}, [])]:
         spec = _spec(protocol, asked, features, draws)
-        key = digest([list(spec.features), spec.draws, spec.select, spec.scored_on, spec.precision,
-                      spec.d_acc_tolerance])  # fmt: skip
+        key = digest(asdict(spec))
         if key not in tried:
             data = datasets.load(
                 source, data_root=context.data_root, offline=context.offline, holdout=spec.holdout

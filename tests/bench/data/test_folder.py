@@ -266,9 +266,10 @@ def test_a_dry_run_on_a_folder_with_classes_trains_no_classifier(
     monkeypatch.chdir(tmp_path)
     words = ["--models", "vanilla", "--dataset", "folder:pictures", "--seeds", "1", "--device", "cpu"]
     assert run.main([*words, "--dry-run"]) == 0
-    said, first, second, _ = capsys.readouterr().out.splitlines()[-4:]
+    said, batch, first, second, _ = capsys.readouterr().out.splitlines()[-5:]
     name = of_folder(tmp_path / "pictures").name
     assert said == f"--dataset 'folder:{tmp_path}/pictures': its images are called {name}"
+    assert batch.startswith("vanilla: a batch of 128 is larger than the training split")
     assert first.startswith(f"a classifier of {name} would be trained first")
     assert second.startswith(f"compute  vanilla      {name} seed 0")
     assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
