@@ -155,6 +155,16 @@ def test_rounding_is_no_distance() -> None:
     assert scored(twice, train, train[:50] + 1e-2)["authpct"] == 100, "twins are at distance 0"
 
 
+def test_the_last_digits_of_features_decide_nothing() -> None:
+    """Features of a copy can differ from those of its image by rounding in float32."""
+    train, held_out = cloud(500) + 20, cloud(100, seed=1) + 20
+    rounded = train * (1 + 1e-7 * torch.sign(cloud(500, seed=5)))
+    assert not torch.equal(rounded, train)
+    exact, found = scored(train, held_out, train), scored(train, held_out, rounded)
+    assert found["density"] == pytest.approx(exact["density"], abs=1e-3)
+    assert (found["coverage"], found["authpct"]) == (exact["coverage"], exact["authpct"]) == (1, 0)
+
+
 def test_cells_without_samples_or_held_out_images_are_left_out() -> None:
     """Three heaps far from each other. Below 21 samples in every cell, the cells are pooled."""
     rng = np.random.default_rng(0)
