@@ -64,9 +64,12 @@ NEUTRAL = (
     "baselines.registry",
     "bench",
     "bench.data",
+    "bench.data.array_set",
+    "bench.data.arrays",
     "bench.data.datasets",  # the data has a hash of its own in the run's identity
     "bench.data.folder",
     "bench.data.own_dataset",
+    "bench.data.resizing",
     "bench.data.torchvision_sets",
     "bench.errors",
     "bench.execution",

@@ -263,7 +263,7 @@ def test_a_damaged_classifier_is_set_aside_and_trained_again(
 
 def test_data_without_labels_has_no_classifier(stripes: Dataset, tmp_path: Path) -> None:
     bare = replace(stripes, name="folder:faces", train=Images(stripes.train.images, None), n_classes=0)
-    expected = "--features classifier: .*'folder:faces' has no labels.*use --features inception-v3-compat"
+    expected = "--features classifier: .*'folder:faces' has no labels.*use --features generic"
     with pytest.raises(UsageError, match=expected):
         load_extractor("classifier", bare, cache=tmp_path)
 

@@ -105,7 +105,7 @@ def fids(dataset: Dataset, n: int, n_real: int) -> dict[str, list[float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "at_least"), [("digits", 0.8), ("mnist", 0.8)])
+@pytest.mark.parametrize(("name", "at_least"), [("digits", 0.8), ("mnist", 0.7)])
 def test_its_fid_orders_changes_as_the_classifiers_does(
     name: str, at_least: float, request: pytest.FixtureRequest
 ) -> None:
