@@ -48,6 +48,7 @@ SCORING = (
     "bench.scoring.fitting",
     "bench.scoring.generic",
     "bench.scoring.inception",
+    "bench.scoring.infinity",
     "bench.scoring.memorisation",
     "bench.scoring.metrics",
     "bench.scoring.neighbours",

@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_one_line(arrays: dict[str, object], message: str
         ("array:text.txt", "is not one of .npy, .npz"),
         ("array@7:a.npz", "the size '7' is not from 8 to 1024"),
         ("folder@x:a", "the size 'x' is not from 8 to 1024"),
-        ("arrays:a.npz", "is not a data set; use .*folder:PATH or array:FILE"),
+        ("arrays:a.npz", "is not a data set; use .*folder:PATH, array:FILE or module:function"),
         ("array:broken.npz", "is damaged"),
     ],
 )
