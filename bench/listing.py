@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from baselines import registry
 from baselines.hyperparameters import declared
 from bench.data import datasets
@@ -23,6 +25,7 @@ def print_list() -> None:
     own = "  ".join((*datasets.NAMES, *outside.names("--dataset")))
     print(f"  auto  {own}  folder:PATH  array:FILE  module:function")
     print("features")
-    print(f"  {AUTO}  {'  '.join((*NAMES, *outside.names('--features')))}  module:function")
+    features = "  ".join((AUTO, *NAMES, *outside.names("--features"), "module:function"))
+    print(textwrap.fill(features, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
     for usual, name in USUAL_NAMES.items():
         print(f"  {usual}: FID on {name}")

@@ -128,9 +128,11 @@ class _Writer:
         if not quick:
             self.across(groups, how)
         several = [] if quick else shared
-        for mine, data in zip(several, _numbered(its[0].dataset for its in several), strict=True):
+        for mine, data in zip(
+            several, _numbered(self.content.hide.paths(its[0].dataset) for its in several), strict=True
+        ):
             caption = self.content.hide.paths(captions.budget(mine))
-            self.figure(0, f"budget-{self.content.hide.paths(data)}", caption, curves.budget(mine, how))
+            self.figure(0, f"budget-{data}", caption, curves.budget(mine, how))
         return beside
 
     def across(self, groups: Sequence[Group], how: Mapping[str, Style]) -> None:

@@ -449,7 +449,7 @@ def read(root: Path) -> None:
             tables.scores(group),
             tables.training(group),
             tables.sources(group),
-            tables.pairs(group, compared, "baseline"),
+            tables.pairs(group, compared, baseline=True),
         )
         for table in shown:
             if table is not None:

@@ -217,7 +217,7 @@ def test_folders_of_any_name(tmp_path: Path) -> None:
     places = (os.fsencode(root), "--out", os.fsencode(out))
     is_fine(python(*BUILD, *places, "--trace", "--with-machine", **ASCII))
     assert (out / "report.html").exists()
-    assert "filmstrip.png" in {path.name for path in out.iterdir()}
+    assert "filmstrip-digits.png" in {path.name for path in out.iterdir()}
 
 
 # ---------------------------------------------------------------- what is published

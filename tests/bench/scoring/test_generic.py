@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.scoring import classifier, drawn, extractors, fidelity
 from bench.scoring.extractors import load_extractor
 from bench.scoring.features import Extractor
-from bench.scoring.sensitivity import changes
+from bench.scoring.sensitivity import changes, divided
 
 NOWHERE = Path("unused")
 
@@ -89,6 +89,7 @@ def test_the_drawings_are_the_same_each_time(monkeypatch: pytest.MonkeyPatch) ->
 def fids(dataset: Dataset, n: int, n_real: int) -> dict[str, list[float]]:
     """Change -> FID on the classifier and on the generic network: n training images against n_real others."""
     judges = [load_extractor(name, dataset, cache=NOWHERE) for name in ("classifier", "generic")]
+    trained, fresh = divided(dataset)
     reals = [torch.from_numpy(dataset.test.images[:: len(dataset.test) // n_real]) for _ in judges]
 
     def moments(judge: Extractor, images: torch.Tensor) -> object:
@@ -100,7 +101,7 @@ def fids(dataset: Dataset, n: int, n_real: int) -> dict[str, list[float]]:
             fidelity.fid(moments(judge, torch.from_numpy(images)), each)
             for judge, each in zip(judges, real, strict=True)
         ]
-        for change, images in changes(dataset, n)
+        for change, images in changes(trained, fresh, n)
     }
 
 
