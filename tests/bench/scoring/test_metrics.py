@@ -429,4 +429,4 @@ def test_mnist_floor_and_noise(mnist_root: Path, monkeypatch: pytest.MonkeyPatch
     assert floor["isc_mean"] > 9
     assert min(floor["precision"], floor["recall"]) > 0.75
     assert against_noise["fid"] > 30 * floor["fid"]
-    assert against_noise["precision"] < 0.05
+    assert against_noise["precision"] < 0.1
