@@ -23,6 +23,7 @@ from bench.scoring.scores import Score
 from bench.store.files import write_atomic
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
@@ -211,6 +212,16 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
 def wide(values: NDArray[np.float64], score: Score) -> bool:
     """Whether scores need a logarithmic axis, because the worst would hide the rest, and can have one."""
     return bool(score.better == "lower" and values.min() > 0 and values.max() > 20 * values.min())
+
+
+def score_against(ax: Axes, x: str, y: str, values: pd.Series, score: Score) -> None:
+    """Axes of a score against ``x``: their labels, and a logarithmic axis where these values need one."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if wide(values.to_numpy(), score):
+        ax.set_yscale("log")
+        plain_decades(ax.yaxis)
+    ax.locator_params(axis="x", nbins=5)
 
 
 def plain_decades(axis: Axis) -> None:

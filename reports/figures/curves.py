@@ -137,12 +137,7 @@ def convergence(group: Group, extractor: str, score: Score, styles: Mapping[str,
                 if len(shown) <= canvas.MOST_BANDS:
                     ax.fill_between(x, value["min"], value["max"], color=how.color, alpha=0.15, linewidth=0)
         for ax, name in zip(axes, ("step", "seconds of training (processor or GPU)"), strict=True):
-            ax.set_xlabel(name)
-            ax.set_ylabel(f"{score.label} ({extractor})")
-            if canvas.wide(points["value"].to_numpy(), score):
-                ax.set_yscale("log")
-                canvas.plain_decades(ax.yaxis)
-            ax.locator_params(axis="x", nbins=5)
+            canvas.score_against(ax, name, f"{score.label} ({extractor})", points["value"], score)
         canvas.legend(figure, axes)
     return figure
 

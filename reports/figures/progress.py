@@ -44,12 +44,9 @@ def best_so_far(group: Group, extractor: str, score: Score, styles: Mapping[str,
                 ax.plot(grid[-1:], middle[-1:], marker=how.marker, markersize=4, color=how.color)
                 if len(shown) <= canvas.MOST_BANDS:
                     ax.fill_between(grid, low, high, step="post", color=how.color, alpha=0.15, linewidth=0)
-            ax.set_xlabel(label)
-            ax.set_ylabel(f"best {score.label} so far ({extractor})")
-            if canvas.wide(points["value"].to_numpy(), score):
-                ax.set_yscale("log")
-                canvas.plain_decades(ax.yaxis)
-            ax.locator_params(axis="x", nbins=5)
+            canvas.score_against(
+                ax, label, f"best {score.label} so far ({extractor})", points["value"], score
+            )
         canvas.legend(figure, axes)
     return figure
 
