@@ -34,7 +34,9 @@ def widths_of(**values: tuple[int, ...]) -> None:
 
 
 def multiples_of(n: int, data: DataSpec) -> None:
-    """Raise ``ValueError`` where the images' sides are not multiples of ``n``."""
+    """Raise ``ValueError`` where the images' sides are not multiples of ``n``, or the data are points."""
+    if data.points:
+        raise ValueError("it needs images, and these are points in the plane; take net=mlp, as nsgan has")
     if data.height % n or data.width % n:
         raise ValueError(
             f"images {data.width} wide and {data.height} high do not fit: both must be multiples of {n}"

@@ -50,6 +50,7 @@ class Setup:
     """Networks, noise, and the number of D updates."""
 
     net: Net = "mlp"
+    """On points in the plane only ``mlp``, with two layers of 128 units in each network."""
     disc_norm: DiscNorm = "own"
     """Normalisation of the discriminator. ``own``: BatchNorm in ``conv`` and ``infogan``, none in ``mlp``."""
     prior: Prior = "normal"
@@ -88,6 +89,9 @@ class Training:
 
 # ---------------------------------------------------------------- networks
 
+POINTS_WIDTHS = (128, 128)
+"""Hidden layers of both networks of ``mlp`` where the data are points in the plane."""
+
 
 def discriminator(net: Net, norm: DiscNorm, data: DataSpec) -> nn.Sequential:
     """Images (B, C, H, W) -> a score (B,). BatchNorm skips the first layer, as in DCGAN."""
@@ -97,19 +101,20 @@ def discriminator(net: Net, norm: DiscNorm, data: DataSpec) -> nn.Sequential:
     elif net == "infogan":
         disc = infogan.discriminator(data, norm=batch)
     else:
-        disc = vanilla.discriminator((512, 256), data)
+        widths = POINTS_WIDTHS if data.points else (512, 256)
+        disc = vanilla.discriminator(widths, data)
         if batch:
-            disc.insert(4, nn.BatchNorm1d(256, eps=1e-3, momentum=0.2))  # after the second dense layer
+            disc.insert(4, nn.BatchNorm1d(widths[1], eps=1e-3, momentum=0.2))  # after the second dense layer
     return spectral_norm(disc) if norm == "spectral" else disc
 
 
 def generator(net: Net, latent_dim: int, data: DataSpec) -> nn.Sequential:
-    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1]."""
+    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1], or points (B, 2, 1, 1) anywhere in the plane."""
     if net == "conv":
         return dcgan.generator(latent_dim, (128, 64), data)
     if net == "infogan":
         return infogan.generator(latent_dim, data)
-    return vanilla.generator(latent_dim, (256, 512, 1024), data)
+    return vanilla.generator(latent_dim, POINTS_WIDTHS if data.points else (256, 512, 1024), data)
 
 
 # ---------------------------------------------------------------- losses and model

@@ -30,6 +30,9 @@ class DataSpec:
     width: int
     n_classes: int = 0
     """0 where the data set has no labels."""
+    points: bool = False
+    """Points in the plane: "images" of shape (2, 1, 1) are coordinates, not scaled to [-1, 1]. So a generator
+    of points ends linear, without tanh."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -59,8 +62,9 @@ Nets = Mapping[str, Net]
 """The networks by name. Gradients are taken only for the network that the update names."""
 
 Batch = Mapping[str, Tensor]
-"""``image`` (B, C, H, W) in [-1, 1]; ``label`` (B,) int64 where the data has labels; ``step`` (), int64: the
-iterations done so far. Entries are computed when they are read."""
+"""``image`` (B, C, H, W) in [-1, 1], coordinates (B, 2, 1, 1) where the data are points; ``label`` (B,) int64
+where the data has labels; ``step`` (), int64: the iterations done so far. Entries are computed when they are
+read."""
 
 Draw = Mapping[str, Tensor]
 """The declared noise by name, drawn anew for every update: (B, *shape)."""

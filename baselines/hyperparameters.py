@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from baselines.gan import Choice, Gan, Linear, Log
 
 Search = Log | Linear | Choice
+
+ON_POINTS: Mapping[str, Any] = {"latent_dim": 2, "g_widths": (128, 128), "d_widths": (128, 128)}
+"""Defaults of hyperparameters of these names on points in the plane, where small networks are enough."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
         _check_default(one)
         found[one.name] = one
     return found
+
+
+def defaults(factory: Callable[..., Gan], *, points: bool = False) -> dict[str, Any]:
+    """The default of each hyperparameter, on images or on points in the plane."""
+    known = {name: one.default for name, one in declared(factory).items()}
+    return known | {name: value for name, value in ON_POINTS.items() if points and name in known}
 
 
 def _check_default(one: Hyperparameter) -> None:

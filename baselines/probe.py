@@ -90,9 +90,13 @@ class Trial:
 
 
 def random_examples(data: DataSpec, *, labelled: bool) -> tuple[Tensor, Tensor | None]:
-    """Images of noise (N, C, H, W), uint8, and labels (N,)."""
-    images = torch.randint(0, 256, (N_IMAGES, *data.shape), generator=torch.Generator().manual_seed(0))
-    return images.to(torch.uint8), torch.arange(N_IMAGES) % data.n_classes if labelled else None
+    """Images of noise (N, C, H, W), uint8, or points (N, 2, 1, 1), float32; and labels (N,)."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(N_IMAGES) % data.n_classes if labelled else None
+    if data.points:
+        return torch.randn((N_IMAGES, *data.shape), generator=generator), labels
+    images = torch.randint(0, 256, (N_IMAGES, *data.shape), generator=generator)
+    return images.to(torch.uint8), labels
 
 
 # ---------------------------------------------------------------- the trial
@@ -255,7 +259,7 @@ def _evaluates(
     """Right shape and range, repeatable, each example on its own, nothing changed."""
     before = copied(state(lab.trained))
     result = function(5)
-    if wrong := wrong_output(name, result, 5, shape):
+    if wrong := wrong_output(name, result, 5, shape, anywhere=lab.data.points):
         yield wrong
     elif result.isfinite().all():
         if not torch.equal(function(5), result):
@@ -266,15 +270,20 @@ def _evaluates(
         yield f"{name} changes {key}: call the networks' eval"
 
 
-def wrong_output(name: str, output: Tensor, n: int, shape: tuple[int, ...]) -> str | None:
-    """What is wrong with n images of this shape (or n scores, shape ()), or ``None``."""
+def wrong_output(
+    name: str, output: Tensor, n: int, shape: tuple[int, ...], *, anywhere: bool = False
+) -> str | None:
+    """What is wrong with n images of this shape (or n scores, shape ()), or ``None``.
+
+    ``anywhere``: points in the plane, which may lie outside of [-1, 1].
+    """
     if not isinstance(output, Tensor):
         return f"{name} gives a {type(output).__name__}, not a tensor"
     if output.shape != (n, *shape):
         return f"{name} gives {tuple(output.shape)} for {n} examples, not {(n, *shape)}"
     if not output.is_floating_point():
         return f"{name} gives {output.dtype}, not floats"
-    if shape and output.isfinite().all() and output.abs().max() > 1 + MARGIN:
+    if shape and not anywhere and output.isfinite().all() and output.abs().max() > 1 + MARGIN:
         return f"{name} leaves [-1, 1]: {output.min():.3g} to {output.max():.3g}"
     return None
 

@@ -34,11 +34,12 @@ def dense(n_in: int, n_out: int) -> nn.Linear:
 
 
 def generator(latent_dim: int, widths: Sequence[int], data: DataSpec) -> nn.Sequential:
-    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1]."""
+    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1], or points (B, 2, 1, 1) anywhere in the plane."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise((latent_dim, *widths)):
         layers += [dense(n_in, n_out), nn.LeakyReLU(0.2), nn.BatchNorm1d(n_out, eps=1e-3, momentum=0.2)]
-    return nn.Sequential(*layers, dense(widths[-1], data.n_pixels), nn.Tanh(), nn.Unflatten(1, data.shape))
+    end: list[nn.Module] = [] if data.points else [nn.Tanh()]
+    return nn.Sequential(*layers, dense(widths[-1], data.n_pixels), *end, nn.Unflatten(1, data.shape))
 
 
 def discriminator(widths: Sequence[int], data: DataSpec) -> nn.Sequential:

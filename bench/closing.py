@@ -112,7 +112,8 @@ def compare(
     recipe: Recipe, params: Mapping[str, Any], retraining: Retraining, context: RunContext
 ) -> dict[str, Any]:
     """Test scores of the winner and of the default configuration over the same fresh seeds."""
-    names = dict.fromkeys((*recipe.objectives, FID.name))
+    usual = () if recipe.template.protocol["dataset"].get("points") else (FID.name,)
+    names = dict.fromkeys((*recipe.objectives, *usual))
     best, default = (
         {name: [test_score(record, name) for record in records] for name in names}
         for records in (

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from baselines import registry
-from baselines.gan import DataSpec
 from baselines.training import settings
 from baselines.training.step import Tensors
 from baselines.training.trainer import bind, build
 from bench.comparison import stored_nets
+from bench.data import datasets
 from bench.errors import ChangedError, UsageError, printable
 from bench.execution.devices import devices
 from bench.identity.fingerprint import code_of, differing
@@ -46,8 +46,7 @@ def load(run: Path | str, *, device: str = "cpu", data_root: Path | str = "data"
     try:
         with settings.isolated():
             values = resolve(record["model"], record["hyperparameters"])
-            c, h, w = about["shape"]
-            gan = factory(DataSpec(c, h, w, about["n_classes"]), **values)
+            gan = factory(datasets.spec_of(about), **values)
             nets = build(gan, record["seed"], on)
     except (UsageError, ValueError) as error:
         raise UsageError(f"{folder}: {record['model']} cannot be built as recorded: {error}") from error

@@ -99,10 +99,7 @@ def plan(
             raise UsageError(
                 f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
             )
-    settings = {name: resolve(name, spec.hyperparameters.get(name, {})) for name in spec.models}
-    if spec.batch_size is not None:
-        for values in settings.values():
-            values["batch_size"] = spec.batch_size
+    _settings(spec, points=False)  # what cannot be is refused before data sets are read
     jobs: list[Job] = []
     for asked in spec.datasets:
         source, why = datasets.resolve(asked, data_root=context.data_root, offline=context.offline)
@@ -118,6 +115,7 @@ def plan(
             source = ""
         else:
             log(f"--dataset {source!r}: its images are called {name}")
+        settings = _settings(spec, points=dataset.points)
         for model, values in settings.items():
             size = check(model, values, dataset.describe(), _flag(spec, model))
             if size > len(dataset.train):
@@ -135,12 +133,21 @@ def plan(
         for model, values in settings.items():
             code = fingerprint.code_of(model)
             steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
-            every = min(steps, spec.eval_every or max(1, steps // 10))
+            every = min(steps, spec.eval_every or max(1, steps // datasets.n_evals(name)))
             own = protocol | _paired(model, protocol)
             if spec.select == "best":
                 own["eval_every"] = every
             jobs += [Job(model, values, name, seed, steps, every, own, code, source) for seed in spec.seeds]
     return jobs
+
+
+def _settings(spec: Spec, *, points: bool) -> dict[str, dict[str, Any]]:
+    """Model -> all its hyperparameters."""
+    found = {name: resolve(name, spec.hyperparameters.get(name, {}), points=points) for name in spec.models}
+    if spec.batch_size is not None:
+        for values in found.values():
+            values["batch_size"] = spec.batch_size
+    return found
 
 
 def _paired(model: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,15 +166,15 @@ def _flag(spec: Spec, model: str) -> str:
     return "--models" if spec.batch_size is None else "--batch-size"
 
 
-def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All hyperparameters of a model: its defaults, changed by what was given.
+def resolve(model: str, given: Mapping[str, Any], *, points: bool = False) -> dict[str, Any]:
+    """All hyperparameters of a model: its defaults, on images or on points, changed by what was given.
 
     Raises:
         UsageError: no such model or hyperparameter, or a value of the wrong type.
     """
     from baselines import registry
     from baselines.gan import Choice
-    from baselines.hyperparameters import declared
+    from baselines.hyperparameters import declared, defaults
 
     try:
         known = declared(registry.get(model))
@@ -176,7 +183,7 @@ def resolve(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"--models: {error.args[0]}{ours}{registry.hint(model)}") from error
     except TypeError as error:
         raise UsageError(f"--models: {model} cannot be used: {error}") from error
-    values = {name: parameter.default for name, parameter in known.items()}
+    values = defaults(registry.get(model), points=points)
     for name, value in given.items():
         if name not in known:
             raise UsageError(
@@ -203,16 +210,14 @@ def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], fla
         UsageError: it cannot be trained; names the model, the data set and the reason.
     """
     from baselines import probe, registry
-    from baselines.gan import DataSpec
 
     factory, name = registry.get(model), dataset["name"]
-    channels, height, width = dataset["shape"]
-    data = DataSpec(channels, height, width, dataset["n_classes"])
+    data = datasets.spec_of(dataset)
     if "label" in registry.card(factory).needs and not data.n_classes:
         others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
         raise UsageError(
             f"--models: {model} needs labels and data set {name!r} has none; "
-            f"take one of {', '.join(datasets.NAMES)}, or a model without labels: {', '.join(others)}"
+            f"take one of {', '.join(datasets.LABELLED)}, or a model without labels: {', '.join(others)}"
         )
     labelled = "label" in registry.card(factory).needs
     try:
@@ -238,9 +243,11 @@ def build_protocol(
     spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
 ) -> dict[str, Any]:
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
-    from bench.scoring import memorisation, metrics
+    from bench.scoring import memorisation, metrics, points
     from bench.scoring.own_scores import load_all
 
+    if spec.scores and dataset.points:
+        raise UsageError(f"--scores: {dataset.name} is points in the plane, which have their own scores")
     own = {score.score.name: score.describe() for score in load_all(spec.scores)}
     reference = dataset.val if spec.scored_on == "val" else dataset.test
     assert reference is not None
@@ -255,8 +262,11 @@ def build_protocol(
             for name in extractors.resolve(spec.features, dataset)[0]
         },
         **({"scores": own} if own else {}),
-        **metrics.protocol(len(reference)),
-        **memorisation.protocol(len(dataset.train)),
+        **(
+            points.protocol(len(reference))
+            if dataset.points
+            else metrics.protocol(len(reference)) | memorisation.protocol(len(dataset.train))
+        ),
         "d_acc_tolerance": spec.d_acc_tolerance,
         "code": fingerprint.short(fingerprint.scoring_code()),
     }

@@ -101,7 +101,10 @@ def _to_float32(output: Any) -> Any:
 
 
 class DataBatch(Mapping[str, Tensor]):
-    """The examples at ``index`` (B,), gathered when they are read. Images are scaled to [-1, 1]."""
+    """The examples at ``index`` (B,), gathered when they are read. Images are scaled to [-1, 1].
+
+    Float "images" are points in the plane, and stay as they are.
+    """
 
     def __init__(
         self, images: Tensor, labels: Tensor | None, index: Tensor, step: Tensor | None = None
@@ -125,7 +128,9 @@ class DataBatch(Mapping[str, Tensor]):
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 0…255 -> float -1…1, as x / 127.5 - 1."""
+    """uint8 0…255 -> float -1…1, as x / 127.5 - 1. Floats, coordinates of points, stay as they are."""
+    if images.dtype.is_floating_point:
+        return images
     return images.float().div_(127.5).sub_(1.0)
 
 

@@ -34,7 +34,8 @@ class Trainer:
 
     Args:
         gan: the model.
-        images: the training set (N, C, H, W), uint8, on the device that trains.
+        images: the training set (N, C, H, W), uint8, or float32 coordinates of points (N, 2, 1, 1), on the
+            device that trains.
         labels: (N,) int64 on the same device, or ``None``.
         seeds: one for each lane.
         lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).

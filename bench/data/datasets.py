@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bench.data.array_set import read_array_set
 from bench.data.folder import read_folder
 from bench.data.own_dataset import read_own
+from bench.data.points import MIXTURES, read_points
 from bench.data.resizing import square
 from bench.data.torchvision_sets import CLASSES, provide, read_torchvision
 from bench.errors import UsageError, nearest
@@ -31,9 +32,12 @@ from bench.identity import outside
 if TYPE_CHECKING:
     from baselines.gan import DataSpec
 
-NAMES = ("digits", *CLASSES)
+NAMES = ("digits", *CLASSES, *MIXTURES)
 """The data sets by name. There are also ``folder:PATH`` and ``array:FILE``, and ``auto``, for which
 :func:`resolve` chooses a name."""
+
+LABELLED = ("digits", *CLASSES)
+"""Those with labels."""
 
 KINDS = ("folder", "array")
 """Data of the user's own. ``folder@64:PATH`` resizes its images to 64x64 pixels."""
@@ -44,16 +48,20 @@ SIDES = (8, 1024)
 FOLDER = "folder-"
 """In records, names of data sets that come from folders begin with this."""
 
-DEFAULT_STEPS: Mapping[str, int] = {"digits": 3_000} | dict.fromkeys(CLASSES, 30_000)
+DEFAULT_STEPS: Mapping[str, int] = {
+    "digits": 3_000,
+    **dict.fromkeys(CLASSES, 30_000),
+    **dict.fromkeys(MIXTURES, 5_000),
+}
 MAX_TEST = 10_000
 SPLIT_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images (N, C, H, W) uint8, and their labels (N,) int64, counted from 0, or ``None``."""
+    """Images (N, C, H, W) uint8, or points (N, 2, 1, 1) float32; labels (N,) int64, from 0, or ``None``."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[np.int64] | None
 
     def __len__(self) -> int:
@@ -88,9 +96,12 @@ class Dataset:
     @property
     def spec(self) -> DataSpec:
         """What a model's factory is given."""
-        from baselines.gan import DataSpec
+        return spec_of(self.describe())
 
-        return DataSpec(*self.shape, n_classes=self.n_classes)
+    @property
+    def points(self) -> bool:
+        """Whether these are points in the plane: :mod:`bench.data.points`."""
+        return bool(self.train.images.dtype == np.float32)
 
     def content_sha256(self) -> str:
         """The hash of what is in memory now. It differs from ``sha256`` if something has changed the data."""
@@ -106,12 +117,26 @@ class Dataset:
             "n_test": len(self.test),
             "n_classes": self.n_classes,
             "shape": list(self.shape),
+            **({"points": True} if self.points else {}),
         }
+
+
+def spec_of(described: Mapping[str, Any]) -> DataSpec:
+    """What a model's factory is given, from what a record says: :meth:`Dataset.describe`."""
+    from baselines.gan import DataSpec
+
+    channels, height, width = described["shape"]
+    return DataSpec(channels, height, width, described["n_classes"], described.get("points", False))
 
 
 def default_steps(name: str) -> int:
     """The default number of training iterations."""
     return DEFAULT_STEPS.get(name, 30_000)
+
+
+def n_evals(name: str) -> int:
+    """The default number of evaluations along training: of points more, for the film of their training."""
+    return 40 if name in MIXTURES else 10
 
 
 def resolve(name: str, *, data_root: Path, offline: bool) -> tuple[str, str | None]:
@@ -170,6 +195,9 @@ def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Imag
     if asked in CLASSES:
         train, test = read_torchvision(asked, data_root, offline=offline)
         return asked, Images(*train), Images(*test)
+    if asked in MIXTURES:
+        points = read_points(asked)
+        return asked, Images(points[0], None), Images(points[1], None)
     if asked == "digits":
         name, everything = asked, _digits()
     elif (own := _own(asked)) is None:

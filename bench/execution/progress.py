@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import printable
-from bench.scoring.scores import FID, IS, KID, PSNR
+from bench.scoring.scores import FID, IS, KID, PSNR, REVERSE_KL
 from bench.store.files import read_json
 from bench.store.jobs import Job
 
@@ -35,8 +35,8 @@ LINE_EVERY = 15.0
 MOST_LINES = 16
 """Workers that are shown one by one."""
 
-HEADLINE = (PSNR, FID)
-"""The score that a run is shown by: PSNR in super-resolution, else FID."""
+HEADLINE = (PSNR, FID, REVERSE_KL)
+"""The score that a run is shown by: PSNR in super-resolution, of points reverse KL, else FID."""
 
 IN_TABLE = (*HEADLINE, IS, KID)
 

@@ -74,14 +74,16 @@ def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
         first = stack.evaluated(evaluator, at_best, lane)
         scores = describe_scores(stack, evaluator, at_best, lane, first)["metrics"]
         result["best"] = lane.best | {"metrics": scores}
-    pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
-    pictures.real_beside(lane.gan, nets, evaluator, lane.folder)
+    if not stack.dataset.points:  # of these, training keeps a film
+        pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / "samples.png")
+        pictures.real_beside(lane.gan, nets, evaluator, lane.folder)
     if stack.context.save_samples:
         samples = evaluator.samples(lane.gan, nets, lane.job.seed, final, stack.context.save_samples)
         labels = None
         if "label" in stack.card.needs:
             labels = evaluator.labels_of_samples(lane.gan, lane.job.seed, len(samples)).cpu().numpy()
-        pictures.write_arrays(samples.permute(0, 2, 3, 1).numpy(), labels, lane.folder / "samples.npz")
+        arrays = samples.flatten(1) if stack.dataset.points else samples.permute(0, 2, 3, 1)
+        pictures.write_arrays(arrays.numpy(), labels, lane.folder / "samples.npz")
 
 
 def describe_scores(

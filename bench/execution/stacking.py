@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.data.datasets import spec_of
 from bench.store.jobs import Job
 
 TRIALS = 8
@@ -40,13 +41,10 @@ def trials_per_worker(wanted: int | None, total: int, n_workers: int, *, gpus: b
 def stackable_groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """The jobs in groups of which each can be one stack, in order."""
     from baselines import registry
-    from baselines.gan import DataSpec
     from baselines.training import lanes
 
     def fit(a: Job, b: Job) -> bool:
-        data = a.protocol["dataset"]
-        channels, height, width = data["shape"]
-        spec = DataSpec(channels, height, width, data["n_classes"])
+        spec = spec_of(a.protocol["dataset"])
         return lanes.stackable(registry.get(a.model), spec, a.hyperparameters, b.hyperparameters)
 
     found: list[list[Job]] = []

@@ -32,10 +32,11 @@ from bench.execution.checkpoints import State
 from bench.execution.signals import Stop
 from bench.identity import fingerprint
 from bench.plan import RunContext
-from bench.scoring import pictures
+from bench.scoring import film, pictures
 from bench.scoring.evaluator import Evaluation, Evaluator, NonFiniteSamplesError, to_device
 from bench.scoring.extractors import load_extractor
 from bench.scoring.own_scores import load_all, sources
+from bench.scoring.scores import FID, REVERSE_KL
 from bench.store import files
 from bench.store.jobs import Job
 
@@ -227,10 +228,13 @@ class Stack:
         except NonFiniteSamplesError as error:
             lane.diverged_at, lane.reason = step, f"{error} at step {step}"
             return
-        pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
-        fid = _first_fid(lane.last.metrics)
+        if self.dataset.points:
+            film.add(lane.folder, self.dataset.name, step, lane.last.images)
+        else:
+            pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
+        score = _selecting(lane.last.metrics)
         if self.job.protocol["select"] == "best" and (
-            lane.best is None or fid < _first_fid(lane.best["val"])
+            lane.best is None or score < _selecting(lane.best["val"])
         ):
             lane.best = {"step": step, "val": lane.last.metrics}
             lane.best_weights = copied(self.trainer.weights(k))
@@ -340,8 +344,10 @@ def _begun(jobs: Sequence[Job], context: RunContext) -> Iterator[Stack]:
         yield stack
 
 
-def _first_fid(metrics: Mapping[str, Mapping[str, float]]) -> float:
-    return next(iter(metrics.values()))["fid"]
+def _selecting(metrics: Mapping[str, Mapping[str, float]]) -> float:
+    """The score by which the best step is chosen: FID, of points reverse KL."""
+    first = next(iter(metrics.values()))
+    return first[FID.name] if FID.name in first else first[REVERSE_KL.name]
 
 
 def copied(weights: Tensors) -> Tensors:

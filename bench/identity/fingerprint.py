@@ -54,6 +54,7 @@ SCORING = (
     "bench.scoring.neighbours",
     "bench.scoring.own_features",
     "bench.scoring.own_scores",
+    "bench.scoring.points",
     "bench.scoring.pretrained",
     "bench.scoring.references",
     "bench.scoring.superresolution",
@@ -70,6 +71,7 @@ NEUTRAL = (
     "bench.data.datasets",  # the data has a hash of its own in the run's identity
     "bench.data.folder",
     "bench.data.own_dataset",
+    "bench.data.points",
     "bench.data.resizing",
     "bench.data.torchvision_sets",
     "bench.errors",
@@ -82,6 +84,7 @@ NEUTRAL = (
     "bench.identity.outside",
     "bench.plan",
     "bench.scoring",
+    "bench.scoring.film",
     "bench.scoring.pictures",
     "bench.scoring.scores",
     "bench.store",

@@ -24,7 +24,7 @@ from baselines.probe import wrong_output
 from baselines.training.step import DataBatch, to_uint8
 from baselines.training.streams import derive, draw
 from bench.data.datasets import Dataset, Images
-from bench.scoring import criterion, memorisation, metrics
+from bench.scoring import criterion, memorisation, metrics, points
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.neighbours import Neighbours
@@ -48,7 +48,7 @@ class Evaluation:
     d_accuracy: dict[str, float] | None
     """``real``, ``fake``, ``balanced`` on held-out reals and fresh fakes. ``None``: no discriminator."""
     images: Tensor
-    """The fakes (M, C, H, W), uint8."""
+    """The fakes (M, C, H, W), uint8; points (M, 2, 1, 1), float32."""
     features: Mapping[str, Features]
     """Extractor -> their features, from which :meth:`Evaluator.memorisation` goes on."""
 
@@ -119,13 +119,15 @@ class Evaluator:
     @property
     def n_fake(self) -> int:
         """M, for models that are not of super-resolution."""
-        return metrics.n_fakes(len(self))
+        return points.N_SAMPLES if self.dataset.points else metrics.n_fakes(len(self))
 
     def real_data_baseline(self) -> Draws:
         """The scores of real images in several draws: M training images in place of the samples.
 
         They are computed once per protocol and kept in the cache: they are the same for every run.
         """
+        if self.dataset.points:
+            return points.baseline(self.dataset, BASELINE_DRAWS)
         return {name: self._baseline(extractor) for name, extractor in self.extractors.items()}
 
     def _baseline(self, extractor: Extractor) -> dict[str, list[float]]:
@@ -192,7 +194,7 @@ class Evaluator:
         with torch.inference_mode():
             asked = self._asked(gan, seed)
             fakes = self._sample(gan, nets, asked, seed)
-            images = to_uint8(fakes).cpu()
+            images = self._as_data(fakes)
             features = {name: extractor(images) for name, extractor in self.extractors.items()}
             scores = self._score(images, features, seed, asked.labels if conditional else None)
             if gan.low_resolution is not None:
@@ -207,13 +209,13 @@ class Evaluator:
         with torch.inference_mode():
             for k in range(1, n):
                 asked = self._asked(gan, seed, k)
-                images = to_uint8(self._sample(gan, nets, asked, seed, k)).cpu()
+                images = self._as_data(self._sample(gan, nets, asked, seed, k))
                 features = {name: extractor(images) for name, extractor in self.extractors.items()}
                 scores = self._score(images, features, seed, asked.labels if conditional else None)
                 more.append(self.with_memorisation(scores, features))
         return {
-            extractor: {name: [scores[extractor][name] for scores in more] for name in more[0][extractor]}
-            for extractor in self.extractors
+            extractor: {name: [scores[extractor][name] for scores in more] for name in its}
+            for extractor, its in more[-1].items()
         }
 
     def with_memorisation(
@@ -224,15 +226,19 @@ class Evaluator:
         return {name: {**its, **known.get(name, {})} for name, its in scores.items()}
 
     def samples(self, gan: Gan, nets: Nets, seed: int, first: Evaluation, n: int) -> Tensor:
-        """``n`` fakes (n, C, H, W), uint8: first those that were scored, then those of further draws.
+        """``n`` fakes (n, C, H, W), as the data are kept: first those that were scored, then further draws.
 
         A generator without noise (super-resolution) has only one image per example of the split.
         """
         found = [first.images]
         with torch.inference_mode():
             while gan.noise and len(first.images) * len(found) < n:
-                found.append(to_uint8(self.sample(gan, nets, seed, len(found))).cpu())
+                found.append(self._as_data(self.sample(gan, nets, seed, len(found))))
         return torch.cat(found)[:n]
+
+    def _as_data(self, fakes: Tensor) -> Tensor:
+        """Fakes (N, C, H, W) as the data are kept, on the CPU: uint8 images, or points as they are."""
+        return (fakes if self.dataset.points else to_uint8(fakes)).cpu()
 
     def labels_of_samples(self, gan: Gan, seed: int, n: int) -> Tensor:
         """The labels (n,) int64 that :meth:`samples` asks a conditional generator for."""
@@ -269,6 +275,7 @@ class Evaluator:
                     "generate",
                     gan.generate(nets, batch, {name: value[rows] for name, value in noise.items()}),
                     (len(rows), *self.dataset.shape),
+                    anywhere=self.dataset.points,
                 )
                 for rows, batch in asked.batches()
             ]
@@ -281,7 +288,7 @@ class Evaluator:
         self, images: Tensor, features: Mapping[str, Features], seed: int, asked: Tensor | None
     ) -> dict[str, dict[str, float]]:
         """``asked``: the labels (M,) that a conditional model was given."""
-        scores = {}
+        scores = points.of(self.dataset, images) if self.dataset.points else {}
         for name, its in features.items():
             scores[name] = self.scores(name, images, its, seed)
             if asked is not None and self.labels is not None and name == CLASSIFIER:
@@ -342,8 +349,8 @@ def to_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor | No
     return torch.from_numpy(images.images).to(device), labels
 
 
-def _checked(name: str, output: Tensor, shape: tuple[int, ...]) -> Tensor:
-    if wrong := wrong_output(name, output, shape[0], shape[1:]):
+def _checked(name: str, output: Tensor, shape: tuple[int, ...], *, anywhere: bool = False) -> Tensor:
+    if wrong := wrong_output(name, output, shape[0], shape[1:], anywhere=anywhere):
         raise OutputError(wrong)
     return output
 

@@ -115,7 +115,20 @@ def load_extractor(
 
 
 def resolve(names: Sequence[str], dataset: Dataset) -> tuple[list[str], str | None]:
-    """The extractors for a data set and, if ``auto`` is not the usual one, a sentence that says why."""
+    """The extractors for a data set and, if ``auto`` is not the usual one, a sentence that says why.
+
+    Points in the plane have none.
+
+    Raises:
+        UsageError: the data are points, and one is named.
+    """
+    if dataset.points:
+        if named := [name for name in names if name != AUTO]:
+            raise UsageError(
+                f"--features: {named[0]!r} is not for {dataset.name}: points in the plane are scored by "
+                "their coordinates, without features; leave --features out"
+            )
+        return [], None
     chosen = "classifier" if dataset.n_classes else "generic"
     found = list(dict.fromkeys(chosen if name == AUTO else name for name in names))
     if AUTO not in names or dataset.n_classes:

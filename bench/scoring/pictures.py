@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,8 +148,8 @@ def _grid(images: Tensor, columns: int) -> Tensor:
     return grid
 
 
-def write_arrays(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, path: Path) -> None:
-    """Images (N, H, W, C) as ``arr_0`` and, where they were asked for labels, these (N,) as ``arr_1``."""
+def write_arrays(images: NDArray[Any], labels: NDArray[np.int64] | None, path: Path) -> None:
+    """Images (N, H, W, C), or points (N, 2), as ``arr_0``; labels (N,) that were asked for as ``arr_1``."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a name, NumPy would add .npz to it

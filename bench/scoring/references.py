@@ -25,7 +25,8 @@ def halves(evaluator: Evaluator) -> Draws:
     them. Scores of fidelity compare the halves with each other. They depend on the number of images, too,
     and have values only where a half has at least ten per feature.
 
-    They are computed once per protocol and kept in the cache. A split of fewer than 20 images has none.
+    They are computed once per protocol and kept in the cache. A split of fewer than 20 images has none, nor
+    have points in the plane: their scores need no other side.
     """
     if len(evaluator) < 2 * metrics.ISC_SPLITS:
         return {}

@@ -12,10 +12,10 @@ from typing import Literal
 
 Better = Literal["lower", "higher"]
 
-Need = Literal["classes", "label", "super-resolution", "--infinity"]
+Need = Literal["classes", "label", "super-resolution", "points", "classes or points", "--infinity"]
 """``classes``: a data set with classes, and its own classifier as extractor. ``label``: classes, and a model
-that is given labels. ``super-resolution``: a model of that task. ``--infinity``: samples
-from elsewhere, scored with this flag."""
+that is given labels. ``super-resolution``: a model of that task. ``points``: data of points in
+the plane. ``--infinity``: samples from elsewhere, scored with this flag."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
 MODE_KL_KNN = Score("mode_kl_knn", "kNN mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
 FID_INFINITY = Score("fid_infinity", "FID∞", needs="--infinity")
+REVERSE_KL = Score("reverse_kl", "Reverse KL", "lower", needs="points")
+HIGH_QUALITY = Score("high_quality", "High quality (%)", "higher", factor=100, needs="points")
 PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
 
 SCORES = (
@@ -83,7 +85,9 @@ SCORES = (
     IS,
     PRECISION,
     RECALL,
-    Score("modes", "Modes", "higher", needs="classes"),
+    REVERSE_KL,
+    Score("modes", "Modes", "higher", needs="classes or points"),
+    HIGH_QUALITY,
     MODE_KL,
     Score("modes_knn", "kNN modes", "higher", needs="classes"),
     MODE_KL_KNN,
@@ -92,7 +96,7 @@ SCORES = (
     PSNR,
     Score("ssim", "SSIM", "higher", needs="super-resolution"),
 )
-"""Scores of images, in the order of the main table's columns."""
+"""Scores of samples, in the order of the main table's columns. The verdict goes by the first."""
 
 MEMORISATION = (
     Score("density", "Density"),
@@ -161,6 +165,8 @@ def needed(score: Score) -> str:
         "classes": "a data set with classes, and its classifier as extractor",
         "label": "the same, and a model that is given labels",
         "super-resolution": "a super-resolution model",
+        "points": "points in the plane",
+        "classes or points": "classes, and their classifier as extractor; or points in the plane",
         "--infinity": "samples scored by `bench.score --infinity`",
     }
     return words[score.needs]

@@ -37,16 +37,29 @@ def refuse(model: str, card: Card, objectives: Sequence[str]) -> None:
         raise UsageError(f"--objective: {model} has no {name!r}: {why}")
 
 
-def refuse_features(objectives: Sequence[str], extractors: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse objectives that no extractor of a protocol gives.
+OF_POINTS = [name for name, score in OBJECTIVES.items() if score.needs in ("points", "classes or points")]
+"""What points in the plane have, beside the gap of D's accuracy and the training time."""
+
+
+def refuse_features(
+    objectives: Sequence[str], extractors: Mapping[str, Mapping[str, Any]], *, points: bool = False
+) -> None:
+    """Refuse objectives that no extractor of a protocol gives; or, of ``points``, that these do not have.
 
     Raises:
         UsageError: naming the first.
     """
     for name in objectives:
-        if OBJECTIVES[name].needs in ("classes", "label") and "classifier" not in extractors:
+        need = OBJECTIVES[name].needs
+        if points:
+            known = (*OF_POINTS, ACCURACY_GAP.name, TRAIN_S.name)
+            if name not in known:
+                raise UsageError(f"--objective: points in the plane have no {name!r}, but {', '.join(known)}")
+        elif need == "points":
+            raise UsageError(f"--objective: {name!r} needs points in the plane, such as --dataset ring")
+        elif need in ("classes", "label", "classes or points") and "classifier" not in extractors:
             raise UsageError(f"--objective: {name!r} needs --features classifier")
-        if name == IS.name and not any(said.get("logits", True) for said in extractors.values()):
+        elif name == IS.name and not any(said.get("logits", True) for said in extractors.values()):
             raise UsageError(
                 f"--objective: {name!r} needs class logits, which {', '.join(extractors)} has not; "
                 "add --features classifier"

@@ -80,10 +80,11 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
     )
     templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}
     for template in templates.values():
-        objectives.refuse_features(args.objective, template.protocol["extractors"])
+        points = "points" in template.protocol["dataset"]
+        objectives.refuse_features(args.objective, template.protocol["extractors"], points=points)
     for model, template in templates.items():
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
-            values = resolve(model, {**settings.get(model, {}), **end})
+            values = resolve(model, {**template.hyperparameters, **end})
             check(model, values, template.protocol["dataset"], "--space")
     full_steps = args.retrain_steps or args.steps or usual
     return [

@@ -44,7 +44,7 @@ class Recipe:
 
     def jobs(self, params: Mapping[str, Any]) -> list[Job]:
         """The runs of a configuration, one per seed."""
-        values = resolve(self.template.model, {**self.fixed, **params})
+        values = resolve(self.template.model, {**self.template.hyperparameters, **params})
         return [replace(self.template, hyperparameters=values, seed=seed) for seed in self.seeds]
 
 

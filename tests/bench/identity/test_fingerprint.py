@@ -256,7 +256,7 @@ def test_every_module_behind_a_score_is_on_a_list() -> None:
 def test_every_module_of_the_scores_counts_but_for_pictures() -> None:
     folder = ROOT / "bench" / "scoring"
     names = {f"bench.scoring.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
-    neutral = {f"bench.scoring.{name}" for name in ("pictures", "protocols", "scores", "sensitivity")}
+    neutral = {f"bench.scoring.{name}" for name in ("film", "pictures", "protocols", "scores", "sensitivity")}
     assert names - {*SCORING} <= neutral
 
 

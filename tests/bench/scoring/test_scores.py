@@ -14,8 +14,9 @@ import torch
 
 import bench
 from baselines.gan import Card
+from bench.data.points import MIXTURES
 from bench.errors import UsageError
-from bench.scoring import criterion, infinity, memorisation, metrics, scores, superresolution
+from bench.scoring import criterion, infinity, memorisation, metrics, points, scores, superresolution
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.scores import MEMORISATION, OBJECTIVES, SCORES, UNRANKED, Score
 from bench.search import objectives
@@ -26,7 +27,7 @@ SOURCES = [path for name in ("baselines", "bench", "reports") for path in (ROOT 
 DECLARED = ROOT / "bench" / "scoring" / "scores.py"
 COMPUTED = {
     ROOT / "bench" / "scoring" / f"{name}.py"
-    for name in ("metrics", "conditional", "infinity", "memorisation", "superresolution")
+    for name in ("metrics", "conditional", "infinity", "memorisation", "points", "superresolution")
 }
 
 
@@ -49,6 +50,7 @@ def test_whatever_the_metrics_compute_is_declared() -> None:
     found |= memorisation.scores(a, memorisation.prepare(a, b), b)
     curve = infinity.extrapolate(sides[0].features, sides[1].features, 0)
     found |= {name: curve[name] for name in curve if name.startswith("fid_")}
+    found |= points.scores(torch.zeros(5, 2, 1, 1), MIXTURES["ring"])
     assert set(found) == {score.name for score in (*SCORES, *MEMORISATION, *UNRANKED)}
 
 
