@@ -1,4 +1,4 @@
-"""Options of training: R1, a learning rate of its own for D.
+"""R3GAN, and options of training: R1, a learning rate of its own for D.
 
 What is checked is one step of the trainer against the same step in float64, written plainly.
 """
@@ -110,6 +110,23 @@ def test_seeds_of_a_stack_may_differ_in_r1_but_not_in_having_it() -> None:
     assert of("r1", 1.0)
     assert of("penalty", 1.0)
     assert not of("r1", 0.0)
+
+
+# ---------------------------------------------------------------- R3GAN
+
+
+def test_r3gan_compares_pairs_and_has_both_penalties() -> None:
+    def d(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        pairs = F.softplus(-(disc(real) - disc(fake))).mean()
+        return pairs + 3.0 / 2 * (slopes(disc, real) + slopes(disc, fake)).mean()
+
+    def g(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-(disc(fake) - disc(real))).mean()
+
+    logged = assert_step(model("r3gan", gamma=3.0), d, g)
+    assert logged["r1"] > 0
+    assert logged["r2"] > 0
+    assert "r1" not in declared(registry.get("r3gan")), "it is part of the loss"
 
 
 # ---------------------------------------------------------------- a learning rate of D's own

@@ -37,9 +37,10 @@ IDENTITIES = {
     "wgan_gp": "32289a6e5200",
     "dragan": "b911f8646e5d",
     "hinge": "4f5cbcebc232",
+    "r3gan": "b09ce06aa82a",
 }
-FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge")
-WITHOUT_NORM = ("wgan_gp", "dragan")
+FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
+WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
 
 
 # ---------------------------------------------------------------- the mechanism
