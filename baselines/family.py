@@ -3,14 +3,18 @@
 A model of the family is two losses and its defaults. Networks: ``mlp`` is that of ``vanilla``, ``conv`` that
 of ``dcgan`` without dropout, ``infogan`` that of Lucic et al. (2018).
 
+Each model of the family can have a zero-centred gradient penalty (``r1``), and a learning rate of its own for
+D (``d_lr``).
+
 Deviation from Lucic et al.'s code: every update draws its own batch, with replacement, and its own noise.
 There, batches come in shuffled order, and G's update reuses the noise of D's update, except in WGAN-GP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Literal
 
 from torch import Tensor, nn
@@ -30,11 +34,12 @@ from baselines.gan import (
     Nets,
     Noise,
     Normal,
-    Optimizer,
+    RMSprop,
     Uniform,
     Update,
 )
 from baselines.layers import spectral_norm
+from baselines.penalties import with_r1
 from baselines.vanilla import share
 
 Net = Literal["mlp", "conv", "infogan"]
@@ -58,6 +63,8 @@ class Setup:
     latent_dim: Annotated[int, Log(16, 256)] = 100
     n_critic: Annotated[int, Choice((1, 2, 5))] = 1
     """Discriminator updates per generator update."""
+    r1: float = 0.0
+    """γ of the penalty γ/2 · E ‖∇D(x)‖² on real images (R1, Mescheder et al. 2018). 0: there is none."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Training:
     beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5
     beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999
     batch_size: Annotated[int, Log(32, 512)] = 64
+    d_lr: float | None = None
+    """The discriminator's learning rate (TTUR, Heusel et al. 2017, arXiv:1706.08500). None: ``lr``."""
 
     def adam(self) -> Adam:
         """Adam with these hyperparameters.
@@ -86,6 +95,17 @@ class Training:
         fraction(beta1=self.beta1, beta2=self.beta2)
         return Adam(self.lr, (self.beta1, self.beta2))
 
+    def of_disc(self, optim: Adam | RMSprop) -> Adam | RMSprop:
+        """The discriminator's optimizer: ``optim`` with the learning rate ``d_lr``, where there is one.
+
+        Raises:
+            ValueError: ``d_lr`` is out of range.
+        """
+        if self.d_lr is None:
+            return optim
+        positive(d_lr=self.d_lr)
+        return replace(optim, lr=self.d_lr)
+
 
 # ---------------------------------------------------------------- networks
 
@@ -93,9 +113,14 @@ POINTS_WIDTHS = (128, 128)
 """Hidden layers of both networks of ``mlp`` where the data are points in the plane."""
 
 
+def has_batch_norm(net: Net, norm: DiscNorm) -> bool:
+    """Whether the discriminator has BatchNorm."""
+    return norm == "batch" or (norm == "own" and net != "mlp")
+
+
 def discriminator(net: Net, norm: DiscNorm, data: DataSpec) -> nn.Sequential:
     """Images (B, C, H, W) -> a score (B,). BatchNorm skips the first layer, as in DCGAN."""
-    batch = norm == "batch" or (norm == "own" and net != "mlp")
+    batch = has_batch_norm(net, norm)
     if net == "conv":
         disc = dcgan.discriminator((32, 64, 128, 256), data, dropout=0.0, norm=batch)
     elif net == "infogan":
@@ -133,6 +158,25 @@ def judged(
     return loss, logs
 
 
+def around(outer: Callable[..., tuple[Tensor, Mapping[str, Tensor]]], loss: Loss, **numbers: float) -> Loss:
+    """The loss ``outer(loss, …)`` with these numbers, and with those of ``loss``, if that is a ``partial``.
+
+    All numbers are keywords of one ``partial``, so the lanes of a stack may differ in each (``lanes.py``).
+    """
+    if isinstance(loss, partial):
+        return partial(outer, partial(loss.func, *loss.args), **loss.keywords, **numbers)
+    return partial(outer, loss, **numbers)
+
+
+def refuse_batch_norm(setup: Setup) -> None:
+    """Raise ``ValueError`` if D has BatchNorm, with which no example has a gradient of its own."""
+    if has_batch_norm(setup.net, setup.disc_norm):
+        raise ValueError(
+            f"r1={setup.r1} needs each example's own gradient, and BatchNorm in the discriminator mixes the "
+            f"examples (net={setup.net}, disc_norm={setup.disc_norm}); set disc_norm to none or spectral"
+        )
+
+
 def gan(
     data: DataSpec,
     d: Loss,
@@ -140,7 +184,7 @@ def gan(
     setup: Setup,
     training: Training,
     *,
-    optim: Optimizer | None = None,
+    optim: Adam | RMSprop | None = None,
     threshold: float | None = 0.0,
     project: Callable[[Tensor], object] | None = None,
 ) -> Gan:
@@ -162,6 +206,10 @@ def gan(
         multiples_of(4, data)
     at_least(1, latent_dim=latent_dim, n_critic=setup.n_critic)
     at_least(2, batch_size=training.batch_size)
+    at_least(0, r1=setup.r1)
+    if setup.r1:
+        refuse_batch_norm(setup)
+        d = around(with_r1, d, r1=setup.r1)
     z: Noise = Normal((latent_dim,)) if setup.prior == "normal" else Uniform((latent_dim,), -1.0, 1.0)
     return Gan(
         build=lambda: {
@@ -172,7 +220,7 @@ def gan(
         updates=(Update("disc", d, project),) * setup.n_critic + (Update("gen", g),),
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"]),
         discriminate=lambda nets, batch: nets["disc"].eval(batch["image"]),
-        optim={"gen": optim, "disc": optim},
+        optim={"gen": optim, "disc": training.of_disc(optim)},
         batch_size=training.batch_size,
         threshold=threshold,
     )

@@ -30,6 +30,7 @@ OURS = (
     "wgan_gp",
     "dragan",
     "hinge",
+    "r3gan",
 )
 
 

@@ -40,7 +40,8 @@ def may_differ(
     """Whether runs with ``hyper``, and with ``value`` for the hyperparameter ``name``, can be one stack."""
     if value == hyper[name] or not isinstance(value, float):
         return bool(value == hyper[name])
-    return _numbers(factory(data, **hyper)) != _numbers(factory(data, **{**hyper, name: value}))
+    a, b = factory(data, **hyper), factory(data, **{**hyper, name: value})
+    return _numbers(a) != _numbers(b) and _losses(a) == _losses(b)
 
 
 def stackable(
@@ -52,3 +53,8 @@ def stackable(
 
 def _numbers(gan: Gan) -> tuple[Any, ...]:
     return gan.optim, [keywords(update.loss) for update in gan.updates]
+
+
+def _losses(gan: Gan) -> list[tuple[str, ...]]:
+    """The keywords of each loss. Where they differ, so do the losses: one of them has a penalty more."""
+    return [tuple(keywords(update.loss)) for update in gan.updates]

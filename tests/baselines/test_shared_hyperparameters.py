@@ -30,16 +30,17 @@ IDENTITIES = {
     "cgan": "446d39af14b6",
     "acgan": "e45492a83db0",
     "srgan": "b4620eda95d0",
-    "mmgan": "5552fb5da0a8",
-    "nsgan": "1538764e04db",
-    "lsgan": "f79239deed33",
-    "wgan": "04e21f245e43",
-    "wgan_gp": "8320c10090db",
-    "dragan": "66e1c8d7908a",
-    "hinge": "18b31d7b60fd",
+    "mmgan": "b4b7b99151a5",
+    "nsgan": "26db8e44993b",
+    "lsgan": "fe8ed8a607c4",
+    "wgan": "3e7d42a1c5cb",
+    "wgan_gp": "32289a6e5200",
+    "dragan": "b911f8646e5d",
+    "hinge": "4f5cbcebc232",
+    "r3gan": "b09ce06aa82a",
 }
-FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge")
-WITHOUT_NORM = ("wgan_gp", "dragan")
+FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
+WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
 
 
 # ---------------------------------------------------------------- the mechanism
