@@ -17,6 +17,31 @@ DATA = Path(os.environ.get("GAN_BENCH_TEST_DATA") or Path(__file__).resolve().pa
 """Where the original MNIST files are, if they are on this machine: in ``MNIST/raw`` below it."""
 
 
+LONGEST = (
+    *("robustness/test_reliability.py", "bench/execution/test_slurm.py", "bench/execution/test_ray.py"),
+    *(
+        "robustness/test_terminal.py",
+        "bench/test_tune.py",
+        "bench/test_run.py",
+        "baselines/test_conformance.py",
+    ),
+    *("robustness/test_unusual.py", "bench/test_score.py", "bench/test_verify.py", "robustness/test_fuzz.py"),
+    *("robustness/test_secrets.py", "bench/store/test_leases.py", "baselines/test_settings.py"),
+    *("bench/store/test_files.py", "baselines/test_partial.py", "reports/test_build.py", "test_notebook.py"),
+    *("bench/test_loading.py", "bench/test_features.py", "reports/test_across.py"),
+    *("bench/identity/test_fingerprint.py", "bench/search/test_trial.py", "bench/search/test_study.py"),
+    *("robustness/test_hostile.py", "bench/test_speed.py", "bench/scoring/test_generic.py"),
+)
+"""The files that take longest, in about that order."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: each is run by one process, which at the end would work alone."""
+    tests = Path(__file__).parent
+    order = {tests / name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def nothing_goes_on() -> Iterator[None]:
     """Ends the processes that a failed test leaves, for whose own end the test run would wait."""

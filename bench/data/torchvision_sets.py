@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UsageError
+from bench.torchvision_import import import_torchvision
 
 CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "kmnist": "KMNIST", "cifar10": "CIFAR10"}
 """Our name -> torchvision's class."""
@@ -53,6 +54,7 @@ def read_torchvision(name: str, root: Path, *, offline: bool) -> tuple[Part, Par
 
 def _source(name: str) -> Any:
     """torchvision's class."""
+    import_torchvision()
     from torchvision import datasets
 
     return getattr(datasets, CLASSES[name])

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bench.torchvision_import import import_torchvision
+
 PASS_THROUGH = "gan-bench-pass-through"
 """The name under which :func:`_pass_through` is registered with torch-fidelity."""
 
@@ -67,7 +69,8 @@ def kid(a: Tensor, b: Tensor, *, subsets: int, subset_size: int, seed: int) -> t
 
 def _undocumented(module: str, name: str) -> Callable[..., Any] | None:
     """A function that torch-fidelity does not document; ``None`` where this version lacks it."""
-    try:  # here, not above: the import takes a second, and a plan needs no scores
+    import_torchvision()  # torch-fidelity does
+    try:  # here, not above: the import takes time, and a plan needs no scores
         return getattr(import_module(f"torch_fidelity.{module}"), name, None)
     except ImportError:
         return None

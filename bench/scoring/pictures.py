@@ -18,6 +18,7 @@ from baselines.training.streams import derive, draw
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.superresolution import bicubic
 from bench.store import files
+from bench.torchvision_import import import_torchvision
 
 ROWS = COLUMNS = 10
 BLOCK = 2**22
@@ -121,6 +122,7 @@ def grid_examples(labels: Tensor | None, n: int) -> Tensor:
 
 def write_grid(images: Tensor, columns: int, path: Path) -> None:
     """uint8 images (N, C, H, W), row by row, as one PNG, written atomically."""
+    import_torchvision()
     from torchvision.utils import save_image
 
     grid = _grid(images, columns)
@@ -129,6 +131,7 @@ def write_grid(images: Tensor, columns: int, path: Path) -> None:
 
 def write_film(frames: NDArray[np.uint8], columns: int, path: Path, *, milliseconds: int = 80) -> None:
     """Grids of images, frames (T, N, H, W, C), as a GIF that repeats, written atomically."""
+    import_torchvision()
     from torchvision.transforms.functional import to_pil_image
 
     first, *others = [
@@ -169,6 +172,7 @@ def n_images(path: Path) -> int:
 
 def write_folder(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, folder: Path) -> None:
     """Images (N, H, W, C) as PNGs; those that were asked for a label in a folder of that name."""
+    import_torchvision()
     from torchvision.transforms.functional import to_pil_image
 
     for k, image in enumerate(images):

@@ -148,4 +148,4 @@ def test_what_cannot_run_is_refused_by_both_in_one_line(name: str, where: str, f
     assert done.err.startswith(f"error: {flag}: partial:{name} cannot be trained on digits: {says}")
     assert done.err.count("\n") == 1
     assert done.process.exitcode == 2
-    assert not (fast_path / "results").exists()
+    assert not (fast_path / "results" / "runs").exists()

@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_scored_is_refused_by_the_command(tmp_path: Path,
     assert done.err.startswith(f"error: --models: mine:model cannot be trained on digits: {says}")
     assert done.err.count("\n") == 1
     assert done.process.exitcode == 2
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "results" / "runs").exists()
 
 
 # ---------------------------------------------------------------- what is no problem

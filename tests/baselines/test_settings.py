@@ -180,7 +180,7 @@ AT_IMPORT = float(torch.rand(())) + np.random.rand()
 
 @card(paper="None", year=2020)
 def witness(data: DataSpec) -> Gan:
-    gan = dcgan(data, width=16, batch_size=16)
+    gan = dcgan(data, width=8, batch_size=16)
     d_real, *others = gan.updates
 
     def loss(*args):
@@ -208,16 +208,16 @@ def models_are_here() -> None:
 
 @pytest.mark.slow
 def test_a_model_has_the_same_numbers_before_after_and_without_a_rude_one(tmp_path: Path) -> None:
-    """In this process, and in a worker that trains both."""
+    """Alone, after it in this process, and before it in a worker that trains both."""
     found: list[dict[str, Any]] = []
     one, two = "witness:witness", "rude:rude"
-    for workers, order in (("0", (one,)), ("0", (one, two)), ("0", (two, one)), ("1", (two, one))):
+    for workers, order in (("0", (one,)), ("0", (two, one)), ("1", (one, two))):
         folder = tmp_path / str(len(found))
         folder.mkdir()
         (folder / "rude.py").write_text(RUDE)
         (folder / "witness.py").write_text(WITNESS)
-        words = ("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "6", "--draws", "1")
-        more = ("--workers", workers, "--seeds", "1", "--eval-every", "3")
+        words = ("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "4", "--draws", "1")
+        more = ("--workers", workers, "--seeds", "1", "--eval-every", "2")
         done = commands.run(folder, "--models", *order, *words, *more, before=models_are_here, PYTHONPATH=".")
         assert done.process.exitcode == 0, done.err
         found.append({path.parent.name: numbers(path) for path in folders(folder)})
@@ -225,8 +225,8 @@ def test_a_model_has_the_same_numbers_before_after_and_without_a_rude_one(tmp_pa
         in_training = "rude:rude changed, in training, the whole process: "
         assert done.err.count(at_plan) == done.err.count(in_training) == (len(order) - 1)
         assert "witness" not in done.err
-    alone, before, after, in_worker = found
-    assert before == after == in_worker
+    alone, after, before = found
+    assert before == after
     assert alone.items() <= before.items()
 
 

@@ -27,7 +27,7 @@ from baselines.gan import DataSpec, Update
 from baselines.training.step import to_float
 from baselines.training.trainer import Trainer
 from baselines.vanilla import vanilla
-from bench import run, speed, where
+from bench import cli, run, speed, where
 from bench.execution import environment
 from bench.execution.signals import Interrupt
 from bench.measuring import products, textbook, workloads
@@ -257,21 +257,32 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--models", "vanila"], "did you mean 'vanilla'?"),
         (["--seconds", "0"], "--seconds: '0' is not allowed"),
         (["--json", "no/such/folder/x.json"], "there is no folder no/such/folder"),
         (["--device", "tpu"], "--device: 'tpu' is not allowed"),
         (["--modles", "vanilla"], "did you mean '--models'?"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_code_2(arguments: Sequence[str], expected: str) -> None:
-    done = command(*arguments)
+def test_a_wrong_request_is_one_line_and_code_2(
+    arguments: Sequence[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.run_main(lambda: speed.main(arguments))
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert expected in said.err
+    assert said.err.count("\n") == 1
+    assert not said.out
+
+
+@pytest.mark.slow
+def test_a_wrong_request_as_a_subprocess() -> None:
+    done = command("--models", "vanila")
     assert done.returncode == 2
-    assert expected in done.stderr
+    assert "did you mean 'vanilla'?" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not done.stdout
 

@@ -14,27 +14,37 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import torch
-from commands import SMALL
+from commands import SMALL, quick_scores
 from PIL import Image
 
 from bench import run, verify
 from bench.execution.worker import work
-from bench.scoring import classifier, fitting
+from bench.scoring import classifier, evaluator, fitting, references
 from bench.store import archive, files, records
 from reports import pack
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ("--steps", "40", "--eval-every", "20", "--workers", "0", "--draws", "2")
+STEPS = ("--steps", "20", "--eval-every", "10", "--workers", "0", "--draws", "2")
+
+
+def quick(patch: pytest.MonkeyPatch) -> None:
+    """Scores of few samples, and of few draws of real images, which are computed again with each check."""
+    quick_scores(patch)
+    patch.setattr(evaluator, "BASELINE_DRAWS", 2)
+    patch.setattr(references, "BASELINE_DRAWS", 2)
 
 
 @pytest.fixture(scope="module")
 def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with two finished runs."""
     out = tmp_path_factory.mktemp("runs") / "results"
-    assert run.main([*SMALL, *STEPS, "--seeds", "2", "--out", str(out)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        quick(patch)
+        assert run.main([*SMALL, *STEPS, "--seeds", "2", "--out", str(out)]) == 0
     return out
 
 
@@ -46,7 +56,8 @@ def results(two_seeds: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a worker process: a second each."""
+    """Without a worker process: seconds each."""
+    quick(monkeypatch)
 
     def supervise(source: Any, context: Any, slots: Any, interrupt: Any, **more: Any) -> None:
         work(source, context, interrupt.is_set)
@@ -80,9 +91,13 @@ def verified(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
 
 
 @pytest.mark.slow
-def test_the_command_as_a_reviewer_runs_it(results: Path) -> None:
+def test_the_command_as_a_reviewer_runs_it(tmp_path: Path) -> None:
+    """On what the command of the user left: neither scores as these tests do."""
+    done = commands.run(tmp_path, *SMALL, *STEPS, "--seeds", "2", before=commands.without_report)
+    assert done.wait() == 0, done.err
+    results = tmp_path / "results"
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
-    done = subprocess.run(
+    said = subprocess.run(
         [sys.executable, "-m", "bench.verify", str(results), "--runs", "all", "--workers", "2"],
         cwd=ROOT,
         capture_output=True,
@@ -90,12 +105,12 @@ def test_the_command_as_a_reviewer_runs_it(results: Path) -> None:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert [line.endswith("/seed-0: identical to the bit") for line in done.stdout.splitlines()].count(
+    assert said.returncode == 0, said.stderr
+    assert said.stderr == ""
+    assert [line.endswith("/seed-0: identical to the bit") for line in said.stdout.splitlines()].count(
         True
     ) == 1
-    assert done.stdout.endswith("/seed-1: identical to the bit\n2 runs: 2 identical\n")
+    assert said.stdout.endswith("/seed-1: identical to the bit\n2 runs: 2 identical\n")
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
@@ -116,14 +131,14 @@ def test_an_edited_score_is_found(results: Path, capsys: pytest.CaptureFixture[s
     [
         (
             lambda r: r["evals"][0]["metrics"]["classifier"].update(recall=1.0),
-            "evals.20.metrics.classifier.recall",
+            "evals.10.metrics.classifier.recall",
         ),
         (lambda r: r["draws"]["classifier"].update(fid=[1.0, 2.0]), "draws.classifier.fid"),
         (lambda r: r["floor"]["classifier"].update(fid=0.1), "floor.classifier.fid"),
         (lambda r: r["d_accuracy"].update(near_half=True, near_half_since=1), "d_accuracy.near_half"),
         (lambda r: r["parameters"]["gen"].update(total=1), "parameters.gen.total"),
         (lambda r: r.update(seed=7), "is the record of"),
-        (lambda r: r.update(steps=41), "its id does not follow from its content"),
+        (lambda r: r.update(steps=21), "its id does not follow from its content"),
         (lambda r: r["hyperparameters"].update(lr=1e-3), "its id does not follow from its content"),
     ],
 )

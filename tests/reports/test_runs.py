@@ -162,7 +162,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_sealed_record_is_a_traceback(whole: Path, data: st.DataObject) -> None:
     paths = sorted(whole.glob("runs/*/*/run.json"))

@@ -36,7 +36,7 @@ from bench.store.jobs import run_folder, slug
 from reports import build, compare, groups, searches
 from reports.tables import tables, text
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "20"))
 """The counts in docs/reliability.md are of 1,000."""
 
 THOROUGH = settings(
@@ -166,7 +166,7 @@ def answer(main: Any, arguments: Sequence[str]) -> None:
 def test_no_flags_make_a_traceback(command: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("fuzz"))
 
-    @settings(THOROUGH, max_examples=EXAMPLES if command is run else max(20, EXAMPLES // 2))
+    @settings(THOROUGH, max_examples=EXAMPLES if command is run else EXAMPLES // 2)
     @given(flags(command.parser(), folder))
     def check(arguments: list[str]) -> None:
         answer(command.main, arguments)
@@ -461,7 +461,7 @@ def read(root: Path) -> None:
 def test_no_records_make_a_traceback(samples: list[dict[str, Any]], tmp_path: Path) -> None:
     warnings.simplefilter("error")
 
-    @settings(THOROUGH, max_examples=max(20, EXAMPLES // 10))
+    @settings(THOROUGH, max_examples=max(8, EXAMPLES // 10))
     @given(TEN)
     def check(ten: Sequence[Sequence[Change]]) -> None:
         write(tmp_path, samples, ten)
@@ -472,9 +472,9 @@ def test_no_records_make_a_traceback(samples: list[dict[str, Any]], tmp_path: Pa
 
 @pytest.mark.slow
 def test_no_records_make_a_traceback_in_a_whole_report(samples: list[dict[str, Any]], tmp_path: Path) -> None:
-    """With figures and page: a few, because drawing is slow."""
+    """With figures and page: one, or a few, because drawing is slow."""
 
-    @settings(THOROUGH, max_examples=2)
+    @settings(THOROUGH, max_examples=max(1, EXAMPLES // 500))
     @given(TEN)
     def check(ten: Sequence[Sequence[Change]]) -> None:
         write(tmp_path, samples, ten)

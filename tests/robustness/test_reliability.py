@@ -29,6 +29,7 @@ from commands import (
     begun,
     compute,
     folders,
+    known,
     numbers,
     processes,
     progress,
@@ -204,7 +205,7 @@ def test_checkpoints_are_written_by_the_clock(fast_path: Path, monkeypatch: pyte
     monkeypatch.setattr(time, "monotonic", lambda: clock)
     monkeypatch.setattr(training.Stack, "advance", advance)
     monkeypatch.setattr(training.Stack, "checkpoint", noted)
-    context = RunContext(fast_path, offline=True)
+    context = RunContext(fast_path, offline=True, cache_root=known())
     compute(
         plan(Spec(["faults:faulty"], ["digits"], [0], steps=300, eval_every=300, draws=1), context), context
     )
@@ -216,7 +217,7 @@ def test_a_stack_of_seeds_that_came_differently_far_loses_nothing(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when an interrupted command goes on with more seeds, or a larger ``--stack``."""
-    context = RunContext(fast_path, offline=True, checkpoint_every=0)
+    context = RunContext(fast_path, offline=True, checkpoint_every=0, cache_root=known())
     jobs = plan(Spec(["faults:faulty"], ["digits"], range(3), steps=60, eval_every=20, draws=1), context)
     looks = 0
 
@@ -463,6 +464,7 @@ def in_process(
     context: RunContext, n_seeds: int, **options: Any
 ) -> tuple[list[Job], list[dict[str, Any] | None]]:
     """Jobs, run as one stack in this process, and their records."""
+    context = dataclasses.replace(context, cache_root=known())
     jobs = plan(
         Spec(["faults:faulty"], ["digits"], range(n_seeds), steps=20, eval_every=20, draws=1), context
     )

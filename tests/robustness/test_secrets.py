@@ -20,7 +20,7 @@ from bench.search import addresses
 from bench.search.storage import open_storage
 
 SECRET = "hunter2-MARKER"
-WORDS = (*QUICK, "--trials", "2", "--retrain", "1", "--retrain-steps", "4")
+WORDS = (*QUICK, "--trials", "1", "--retrain", "1", "--retrain-steps", "4")
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,7 @@ def found_in(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_search_leaves_its_password_nowhere(fast_path: Path) -> None:
     words = (*WORDS, "--workers", "1", "--storage", database(fast_path))
+    commands.with_known(fast_path, "val", "test")
     done = commands.run(fast_path, before=partial(command, words, False), to=fast_path / "printed")
     assert done.wait() == 0, done.err
     assert (fast_path / "study.db").exists()
@@ -84,10 +85,11 @@ def test_jobs_take_the_password_from_their_environment_not_from_their_files(
     fast_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster(fast_path)
+    commands.with_known(fast_path, "val")
     monkeypatch.setattr(where, "_engine", lambda args, out: cluster)
     monkeypatch.setattr(launch, "LOOK_EVERY", 0.2)
     cheaper(monkeypatch, plots=False)
-    words = [*QUICK, "--trials", "2", "--executor", "slurm", "--workers", "1"]
+    words = [*QUICK, "--trials", "1", "--executor", "slurm", "--workers", "1"]
     words += ["--storage", database(fast_path), "--out", str(fast_path / "results")]
     assert tune.main(words) == 0
     assert [job.wait(60) for job in cluster.processes.values()] == [0]

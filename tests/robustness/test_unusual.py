@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -383,6 +384,7 @@ def test_a_run_in_an_odd_folder_on_an_ascii_and_on_a_closed_terminal(tmp_path: P
     )
     command = ("-m", "bench.run", *words, os.fsencode(ODD_NAME))
     report = tmp_path / ODD_NAME / "report"
+    shutil.copytree(commands.known(), tmp_path / ODD_NAME / "cache")
     done = python(*command, folder=tmp_path, **ASCII)
     is_fine(done)
     assert done.stdout.isascii()

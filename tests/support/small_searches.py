@@ -50,6 +50,7 @@ def cheaper(patch: pytest.MonkeyPatch, *, plots: bool) -> None:
 def start(folder: Path, *words: str, to: str = "printed", plots: bool = False) -> Command:
     """Start ``bench.tune`` with ``folder`` as its working folder."""
     (folder / "space.toml").write_text("batch_size = {low = 16, high = 64}\n")
+    commands.with_known(folder, "val", "test")
     return commands.start(folder, before=partial(command, words, plots), to=folder / to)
 
 
