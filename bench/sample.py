@@ -30,7 +30,7 @@ def parser() -> Parser:
     p.add_argument("run", type=path, metavar="RUN", help="the folder of a run, results/runs/…/seed-0")
     p.add_argument(
         "--out", type=path, required=True, metavar="FILE",
-        help=".npz (arr_0, and labels as arr_1), .png (a grid), .gif (a film), or a new folder of PNGs",
+        help=".npz (arr_0, labels as arr_1), .png (a grid), .gif (a film), or a new folder of PNGs",
     )  # fmt: skip
     p.add_argument("--n", type=number(int, 1, 10**7), metavar="N", help="images (default 64)")
     p.add_argument(
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = load(args.run, device=args.device, data_root=args.data_root)
     n = args.n or 64
     labels = None if args.labels is None else [args.labels[k % len(args.labels)] for k in range(n)]
+    if "points" in run.record["protocol"]["dataset"] and args.out.suffix != ".npz":
+        raise UsageError(f"--out: {args.out.name} is for images, and these are points in the plane; use .npz")
     _write(run, n, labels, args)
     print(printable(args.out))
     return 0

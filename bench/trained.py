@@ -31,8 +31,8 @@ from bench.store.records import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-Pixels = NDArray[np.uint8]
-"""(n, H, W, C), 0 to 255."""
+Pixels = NDArray[Any]
+"""(n, H, W, C), uint8, 0 to 255. Of points in the plane: coordinates (n, 2), float32."""
 
 Labels = int | Sequence[int] | NDArray[np.integer[Any]]
 """One class for all images, or one for each."""
@@ -85,7 +85,7 @@ class Trained:
         labels: Labels | None = None,
         images: Pixels | None = None,
     ) -> Pixels:
-        """Samples of the generator (n, H, W, C), uint8; 64 by default.
+        """Samples of the generator (n, H, W, C), uint8, or points (n, 2), float32; 64 by default.
 
         ``seed`` is that of the noise. By default it is the run's own: then the first M images are those that
         were scored, to the bit on the machine that computed them. Another seed gives samples that no score
@@ -104,11 +104,11 @@ class Trained:
         with _as_in_workers(self.device):
             if self.gan.low_resolution is not None:
                 self._refuse_labels(labels)
-                return _pixels(self._restored(n, images))
+                return self._pixels(self._restored(n, images))
             if images is not None:
                 raise UsageError(f"images: {self.record['model']} makes images from noise, not from images")
             asked = self._asked(n, seed, labels)
-            return np.concatenate([_pixels(batch) for batch in self._from_noise(n, seed, asked)])
+            return np.concatenate([self._pixels(batch) for batch in self._from_noise(n, seed, asked)])
 
     def labels(self, n: int, *, seed: int | None = None) -> NDArray[np.int64] | None:
         """The labels (n,) that ``sample(n, seed=seed)`` asks for; ``None`` for a model without labels."""
@@ -125,6 +125,7 @@ class Trained:
         labels: Labels | None = None,
     ) -> Pixels:
         """``n`` images that change: (points · frames, n, H, W, C), uint8. The last frame leads to the first.
+        Of points in the plane (points · frames, n, 2), float32.
 
         Each image passes through those of ``points`` noise vectors, ``frames`` frames apart, on a path that
         :mod:`bench.interpolation` describes. A label stays as it is. Arguments are as for :meth:`sample`.
@@ -140,7 +141,13 @@ class Trained:
             draws = [draw_noise(self.gan, max(n, self._draw), seed, k, self.device) for k in range(points)]
             ends = [{name: noise[:n] for name, noise in drawn.items()} for drawn in draws]
             path = interpolation.closed_path(self.gan.noise, ends, frames)
-            return np.stack([_pixels(torch.cat(list(self._batches(noise, asked)))) for noise in path])
+            return np.stack([self._pixels(torch.cat(list(self._batches(noise, asked)))) for noise in path])
+
+    def _pixels(self, images: Tensor) -> Pixels:
+        """(B, C, H, W) in [-1, 1] -> (B, H, W, C); of points the coordinates (B, 2)."""
+        if datasets.spec_of(self.record["protocol"]["dataset"]).points:
+            return images.flatten(1).cpu().numpy()
+        return np.ascontiguousarray(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
 
     def _seed(self, seed: int | None) -> int:
         return int(self.record["seed"]) if seed is None else seed
@@ -239,11 +246,6 @@ def _count(n: int | None, labels: Labels | None, images: Pixels | None) -> int:
     if n < 1:
         raise UsageError(f"n: {n} is not allowed; a whole number, 1 or more")
     return n
-
-
-def _pixels(images: Tensor) -> Pixels:
-    """(B, C, H, W) in [-1, 1] -> (B, H, W, C)."""
-    return np.ascontiguousarray(to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
 
 
 @contextmanager

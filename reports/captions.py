@@ -8,6 +8,7 @@ from typing import Any
 from bench.scoring.scores import COND_ACCURACY
 from reports.across import Across
 from reports.figures.canvas import MOST_BANDS
+from reports.figures.points import Film
 from reports.figures.samples import HEADS
 from reports.groups import HALVES, Group
 from reports.searches import Search
@@ -31,6 +32,8 @@ def protocol(group: Group) -> str:
     split = p.get("scored_on", "unknown")
     if group.task == "super-resolution":
         return f"{trained} Scored on {n_real} images of the {split} split, at the final step."
+    if group.of_points:
+        return f"{trained} {_points(group)}{_real_images(group)}"
     features = " and ".join(
         f"{name} (weights {short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
         for name in group.extractors
@@ -41,6 +44,16 @@ def protocol(group: Group) -> str:
     return (
         f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
         f"features of {features or 'no extractor'}, at the final step{best}.{_real_images(group)}"
+    )
+
+
+def _points(group: Group) -> str:
+    """How points in the plane were scored."""
+    n, draws = (group.protocol.get(name) for name in ("n_fake", "draws"))
+    several = f", mean of {draws} draws" if isinstance(draws, int) and draws > 1 else ""
+    return (
+        f"{_count(n)} samples per run{several}, at the final step; one is of high quality within 3 σ of the "
+        "nearest mode, and counts for that mode."
     )
 
 
@@ -55,7 +68,8 @@ def _real_images(group: Group) -> str:
     """What the rows of real images are, where their deviations are known."""
     found = ""
     if any(str(name).startswith("floor_std.") for name in group.runs):
-        found = " Training images: as many in place of samples, mean ± standard deviation over draws."
+        real = group.training.capitalize()
+        found = f" {real}: as many in place of samples, mean ± standard deviation over draws."
     shown = [(extractor, score) for extractor in group.extractors for score in group.scores(extractor)]
     if any(HALVES in group.reference_rows(*each) for each in shown):
         found += f" {_halves(group)}"
@@ -99,6 +113,8 @@ def training(group: Group) -> str:
 def scoring(group: Group) -> str:
     """What the scores were computed on."""
     fake, real = (group.protocol.get(name, "?") for name in ("n_fake", "n_real"))
+    if group.of_points:
+        return f"{fake} samples"
     split = group.protocol.get("scored_on", "unknown")
     against = f"{real} images of the {split} split"
     return against if group.task == "super-resolution" else f"{fake} samples against {against}"
@@ -134,6 +150,13 @@ def pictures(group: Group, shown: Mapping[str, tuple[int, object]]) -> str:
     asked = COND_ACCURACY.column("classifier")
     given = sorted(set(group.runs.loc[group.runs[asked].notna(), "model"])) if asked in group.runs else []
     return f"{whose}, columns of {', '.join(given)}: classes in order" if given else whose
+
+
+def points(films: Mapping[str, Film]) -> str:
+    """What a figure of points in the plane shows, and of which seeds."""
+    numbers = {film.seed for film in films.values()}
+    more = ", each model's first" if len(numbers) > 1 else ""
+    return f"Samples of {seeds(sorted(numbers))}{more}, over circles around the modes of the data"
 
 
 def budget(searches: Sequence[Search]) -> str:

@@ -72,6 +72,16 @@ class Group:
         apart = ", ".join(f"{names.get(name, name)} {short(value)}" for name, value in self.apart.items())
         return f"{self.task} on {self.dataset}" + (f" ({apart})" if apart else "")
 
+    @property
+    def of_points(self) -> bool:
+        """Whether the data are points in the plane."""
+        return bool(self.protocol.get("dataset.points"))
+
+    @property
+    def training(self) -> str:
+        """What the reference of training data is called: training images or training points."""
+        return "training points" if self.of_points else TRAINING
+
     def best(self, n: int) -> Group:
         """The group with its first n configurations only."""
         summary = self.summary.head(n)
@@ -109,7 +119,7 @@ class Group:
         The deviation is NaN where it is not recorded; a reference without a value is left out.
         """
         names = {
-            TRAINING: (score.baseline(extractor), score.baseline_std(extractor)),
+            self.training: (score.baseline(extractor), score.baseline_std(extractor)),
             HALVES: (score.halves(extractor), score.halves_std(extractor)),
             "bicubic": (score.bicubic(extractor), ""),
         }

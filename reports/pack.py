@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reports.groups import Group
     from reports.private import Hider
 
-OF_A_RUN = ("history.csv", "samples*.png", "real.png", "neighbours.png")
+OF_A_RUN = ("history.csv", "samples*.png", "real.png", "neighbours.png", "points.npz")
 OF_A_STUDY = ("summary.json", "summary.md", "best.toml", "default.toml", "*.csv", "*.png")
 
 

@@ -37,7 +37,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that was written: its group's number (or 0, of searches, or ACROSS), caption, and PNG."""
+    """A figure that was written: its group's number (or 0, of searches, or ACROSS), caption, PNG or GIF."""
 
     group: int
     caption: str
@@ -167,7 +167,7 @@ def _shown(pictures: Sequence[Picture], number: int) -> list[dict[str, Any]]:
     return [
         {
             "caption": picture.caption,
-            "source": _inline(picture.path.read_bytes()),
+            "source": _inline(picture.path.read_bytes(), picture.path.suffix[1:]),
             "dark": _inline(picture.dark) if picture.dark else "",
             "narrow": _inches(picture.path) < (canvas.COLUMN + canvas.PAGE) / 2,
         }
@@ -198,7 +198,8 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
         words += ["--eval-every", str(every)]
     if (precision := group.protocol.get("precision", "float32")) != "float32":
         words += ["--precision", str(precision)]
-    words += ["--features", *(group.extractors or ["classifier"])]
+    if not group.of_points:
+        words += ["--features", *(group.extractors or ["classifier"])]
     if group.protocol.get("select") == "best":
         words += ["--select", "best"]
     if (tolerance := group.protocol.get("d_acc_tolerance")) is not None:
@@ -294,10 +295,12 @@ def _encoded(image: NDArray[np.uint8]) -> str:
     return _inline(stream.getvalue())
 
 
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _inline(image: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _inches(path: Path) -> float:
-    """How wide a figure was drawn: from the PNG's header."""
+    """How wide a figure was drawn: from the PNG's header. A GIF is as wide as the page."""
+    if path.suffix == ".gif":
+        return canvas.PAGE
     return int.from_bytes(path.read_bytes()[16:20]) / canvas.DOTS_PER_INCH

@@ -107,6 +107,11 @@ class _Writer:
         dark = canvas.dark(figure) if self.dark else b""
         self.pictures.append(page.Picture(number, caption, self.out / f"{name}.png", dark))
 
+    def film(self, number: int, name: str, caption: str, gif: bytes) -> None:
+        write_atomic(self.out / name, lambda path: path.write_bytes(gif))
+        self.files.append(self.out / name)
+        self.pictures.append(page.Picture(number, caption, self.out / name))
+
     def draw(self, *, quick: bool) -> dict[int, page.Beside]:
         """Draw all figures; returns for each group what the page shows beside them."""
         groups = [section.group for section in self.content.sections]
@@ -125,6 +130,8 @@ class _Writer:
             drawn = figures.figures(shown, len(group.summary), how, histories, quick)
             for name, caption, figure in drawn:
                 self.figure(group.number, f"{name}-{data}", caption, figure)
+            if not quick and (film := figures.animation(shown, len(group.summary), how)) is not None:
+                self.film(group.number, f"{film[0]}-{data}.gif", *film[1:])
         if not quick:
             self.across(groups, how)
         several = [] if quick else shared

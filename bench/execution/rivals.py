@@ -8,6 +8,8 @@ from typing import Any
 
 from bench.data import datasets
 from bench.data.datasets import Dataset
+from bench.data.points import MIXTURES
+from bench.errors import UsageError
 from bench.plan import RunContext, Spec, build_protocol
 from bench.scoring.own_scores import sources
 from bench.store import results
@@ -45,6 +47,8 @@ def find(asked: str, features: Sequence[str] | None, draws: int | None, context:
         UsageError: the data set or an extractor cannot be loaded.
     """
     source, why = datasets.resolve(asked, data_root=context.data_root, offline=context.offline)
+    if source in MIXTURES:
+        raise UsageError(f"--dataset: {source} is points in the plane, and samples from elsewhere are images")
     plain = datasets.load(source, data_root=context.data_root, offline=context.offline)
     notes = [why] if why else []
     known = _known(plain.name, context)

@@ -26,7 +26,7 @@ COMMANDS = "commands.jsonl"
 """In a results folder: the commands that were given, each with the runs that it became and their labels."""
 
 NAMED = re.compile(
-    r"run\.json|history\.csv|(samples(-\d+)?|real|neighbours)\.png|samples\.npz|checkpoint(-before)?\.pt"
+    r"run\.json|history\.csv|(samples(-\d+)?|real|neighbours)\.png|(samples|points)\.npz|checkpoint(-before)?\.pt"
     r"|progress\.json|attempts\.json|error\.log|lease-\d+"
 )
 """The files of a run's folder."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.store.jobs import slug
 from reports import captions
-from reports.figures import canvas, curves, progress, samples, spread
+from reports.figures import canvas, curves, points, progress, samples, spread
 from reports.figures.curves import Histories
 from reports.figures.styles import Style
 from reports.groups import Group
@@ -36,6 +36,16 @@ def figures(
     yield from ((name, caption, figure) for name, caption, figure in drawn if figure is not None)
 
 
+def animation(group: Group, of: int, styles: Mapping[str, Style]) -> tuple[str, str, bytes] | None:
+    """The film of a group's best configurations on points in the plane: name, caption and GIF, if any."""
+    films = points.first_films(group)
+    gif = points.animation(films, styles)
+    if gif is None:
+        return None
+    caption = f"{captions.points(films)} during training, {_on(group, of)}. {captions.training(group)}."
+    return "film", caption, gif
+
+
 def _on(group: Group, of: int) -> str:
     n = len(group.summary)
     return group.title if n == of else f"{group.title}, the best {n} of {of}"
@@ -52,10 +62,14 @@ def _always(group: Group, on: str, styles: Mapping[str, Style], histories: Histo
         marks = captions.marks(group, extractor)
         caption = f"Scores ({extractor}), {on}: {marks}. {runs}, {captions.scoring(group)}."
         yield _name("scores", extractor, k), caption, spread.strip(group, extractor, styles)
-    grids = samples.first_grids(group)
-    beside = "; beside them real images" if samples.real_images(group) else ""
-    caption = f"Samples{captions.pictures(group, grids)}, {on}{beside}. {runs}."
-    yield "samples", caption, samples.grids(group, grids, styles)
+    if films := points.first_films(group):
+        caption = f"{captions.points(films)}, {on}; scores of that seed. {runs}."
+        yield "samples", caption, points.scatter(group, films, styles)
+    else:
+        grids = samples.first_grids(group)
+        beside = "; beside them real images" if samples.real_images(group) else ""
+        caption = f"Samples{captions.pictures(group, grids)}, {on}{beside}. {runs}."
+        yield "samples", caption, samples.grids(group, grids, styles)
     caption = (
         f"Losses and, except for critics, discriminator accuracy on training batches against step, {on}: "
         f"mean and range over seeds; dotted: one half; a cross: a run that ended early. {runs}."
@@ -88,6 +102,10 @@ def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]
                 f"{on}; failed runs count and are never good enough. {measured}."
             )
             yield _name("profile", extractor, k), caption, figure
+    if films := points.first_films(group):
+        caption = f"{captions.points(films)} along training, {on}. {runs}."
+        yield "filmstrip", caption, points.filmstrip(films, styles)
+        return
     frames = samples.first_frames(group)
     caption = f"Samples along training{captions.pictures(group, frames)}, {on}. {runs}."
     yield "filmstrip", caption, samples.filmstrip(group, frames, styles)

@@ -18,6 +18,7 @@ from bench.scoring.scores import (
     HELDOUT_ACCURACY,
     NEAR_HALF,
     NEAR_HALF_SINCE,
+    REVERSE_KL,
     TRAIN_ACCURACY,
     TRAIN_S,
     Score,
@@ -25,7 +26,7 @@ from bench.scoring.scores import (
 from reports import captions, environments, published, versions
 from reports.captions import protocol
 from reports.compare import LEVEL, MOST_PAIRS, Tests
-from reports.groups import HALVES, TRAINING, Group
+from reports.groups import HALVES, Group
 from reports.tables import cells, notes
 from reports.tables.text import NOTHING, Cell, Column, Row, Table
 from reports.verdict import verdict
@@ -38,7 +39,7 @@ Columns = list[tuple[Column, list[Cell]]]
 def scores(group: Group) -> Table:
     """The main table: every score as mean ± std over seeds, beside what real images get."""
     columns: Columns = []
-    references: dict[str, list[Cell]] = {TRAINING: [], HALVES: [], "bicubic": []}
+    references: dict[str, list[Cell]] = {group.training: [], HALVES: [], "bicubic": []}
     tests: list[Tests] = []
     for extractor in group.extractors:
         for score in group.scores(extractor):
@@ -48,7 +49,7 @@ def scores(group: Group) -> Table:
             tests += [tested] if tested else []
             _refer(group, extractor, score, references)
             best = f"best.{name}"
-            if score == FID and group.has(best):
+            if score in (FID, REVERSE_KL) and group.has(best):
                 head = Column(extractor, f"{score.label} at best step", score.better)
                 ranked, tested = cells.ranked(group, best, score)
                 columns.append((head, ranked))
@@ -77,7 +78,7 @@ def scores(group: Group) -> Table:
 def memorisation(group: Group) -> Table | None:
     """Whether models copy their training images; None where no record says."""
     columns: Columns = []
-    references: dict[str, list[Cell]] = {TRAINING: [], HALVES: []}
+    references: dict[str, list[Cell]] = {group.training: [], HALVES: []}
     for extractor in group.extractors:
         for score in group.memorisation(extractor):
             column = cells.mean_std(group, score.column(extractor), score)
