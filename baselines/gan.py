@@ -166,6 +166,9 @@ class Gan:
     ``None``: the score has no natural threshold, as with critics."""
     low_resolution: Callable[[Batch], Tensor] | None = None
     """For super-resolution: the generator's input (B, C, H/r, W/r), which takes the place of noise."""
+    ema: float = 0.0
+    """β of an exponential moving average of the parameters that ``generate`` uses, taken after each of their
+    updates. 0: there is none. A hyperparameter of every model (:mod:`baselines.options`)."""
 
 
 # ---------------------------------------------------------------- hyperparameters

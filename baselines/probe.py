@@ -283,8 +283,8 @@ def wrong_output(name: str, output: Tensor, n: int, shape: tuple[int, ...]) -> s
 
 
 def state(trainer: Trainer, lane: int = 0) -> Tensors:
-    """Every parameter and buffer of one seed by its full name."""
-    held = trainer.weights(lane)
+    """Every parameter, buffer and averaged parameter of one seed by its full name."""
+    held = trainer.weights(lane) | {f"average of {k}": v for k, v in trainer.averaged(lane).items()}
     return {f"{net}.{key}": value for net, tensors in held.items() for key, value in tensors.items()}
 
 

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.training import settings
+from baselines.training.average import Average, generators
 from baselines.training.capture import Captured
 from baselines.training.lanes import differing
 from baselines.training.optim import make_grouped
-from baselines.training.step import BoundNet, Tensors, loss_function
+from baselines.training.step import BoundNet, DataBatch, Tensors, loss_function
 from baselines.training.streams import Stream, derive
 
 State = dict[str, Any]
@@ -75,6 +76,8 @@ class Trainer:
             optims = [lane.optim[name] for lane in gans]
             self.groups[name] = self._groups(name, optims)
             self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
+        self.average: Average | None = None
+        self.average = self._average(gans, images, labels)
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gans[0].updates
@@ -128,6 +131,8 @@ class Trainer:
                 with torch.no_grad():
                     for param in params:
                         update.project(param)
+            if self.average is not None:
+                self.average.update(update.net, self.params[update.net])
             logged += [(key, value.detach()) for key, value in logs.items()]
         self._step += 1
         return logged
@@ -169,18 +174,35 @@ class Trainer:
         """What the losses logged, by name: one number per iteration, (step,)."""
         return {key: np.concatenate(blocks)[:, lane] for key, blocks in self._logs.items()}
 
-    def nets(self, lane: int = 0) -> Nets:
-        """One seed's networks with their current weights, for sampling and judging."""
-        return bind(self.modules, self.weights(lane))
+    def averages(self, lane: int = 0) -> bool:
+        """Whether one seed's generator has averaged weights, too."""
+        return self.average is not None and self.average.betas[lane] > 0
 
-    def weights(self, lane: int = 0) -> Tensors:
-        """One seed's parameters and buffers: detached, but not copied, so training changes them."""
+    def nets(self, lane: int = 0, *, averaged: bool = False) -> Nets:
+        """One seed's networks with their current weights, for sampling and judging."""
+        return bind(self.modules, self.weights(lane, averaged=averaged))
+
+    def weights(self, lane: int = 0, *, averaged: bool = False) -> Tensors:
+        """One seed's parameters and buffers: detached, but not copied, so training changes them.
+
+        With ``averaged``, the averages stand in place of the parameters that have one.
+        """
+        means = self.average.params if averaged and self.average is not None else {}
         return {
             name: {
                 key: self._lane(value.detach(), lane)
-                for key, value in (self.params[name] | self.buffers[name]).items()
+                for key, value in (self.params[name] | means.get(name, {}) | self.buffers[name]).items()
             }
             for name in self.modules
+        }
+
+    def averaged(self, lane: int = 0) -> Tensors:
+        """Copies of one seed's averages; empty where it has none."""
+        if self.average is None or not self.averages(lane):
+            return {}
+        return {
+            name: {key: self._lane(value, lane).clone() for key, value in held.items()}
+            for name, held in self.average.params.items()
         }
 
     # ------------------------------------------------------------ saving
@@ -193,6 +215,7 @@ class Trainer:
                 name: {key: value.clone() for key, value in tensors.items()}
                 for name, tensors in self.weights(lane).items()
             },
+            "average": self.averaged(lane),
             "optim": {name: self._optim_state(name, lane) for name in self.optimizers},
             "stream": self.streams[lane].state.clone(),
             "position": self._position,
@@ -211,6 +234,10 @@ class Trainer:
             for name in self.modules:
                 for key, tensor in (self.params[name] | self.buffers[name]).items():
                     tensor.copy_(self._stack([state["weights"][name][key] for state in states]))
+            for name, held in (self.average.params if self.average else {}).items():
+                for key, mean in held.items():  # a seed without an average keeps its weights there
+                    lanes = [state["average"].get(name) or state["weights"][name] for state in states]
+                    mean.copy_(self._stack([lane[key] for lane in lanes]))
         for name in self.optimizers:
             self._load_optim(name, [state["optim"][name] for state in states])
         self.step = states[0]["step"]
@@ -263,6 +290,14 @@ class Trainer:
             | self.buffers[name]
             for name in self.modules
         }
+
+    def _average(self, gans: Sequence[Gan], images: Tensor, labels: Tensor | None) -> Average | None:
+        """The averages of the generators' parameters, if any lane has them."""
+        if not any(gan.ema for gan in gans):
+            return None
+        few = DataBatch(images, labels, torch.arange(min(2, len(images)), device=self.device))
+        names = generators(gans[0], self.nets(), few, min(2, len(images)), self.device)
+        return Average({name: self.params[name] for name in names}, [gan.ema for gan in gans], self.device)
 
     def _groups(self, name: str, optims: Sequence[Optimizer]) -> list[list[Tensor]]:
         """The parameters of an optimizer: each as a whole, or, if optimizers differ, one group per lane."""

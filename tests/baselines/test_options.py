@@ -1,4 +1,4 @@
-"""R3GAN, and options of training: R1, a learning rate of its own for D.
+"""R3GAN, and options of training: R1, a learning rate of its own for D, averages of G's weights.
 
 What is checked is one step of the trainer against the same step in float64, written plainly.
 """
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from baselines import conformance, registry
 from baselines.conformance import SGD
-from baselines.gan import Adam, DataSpec, Gan, RMSprop
+from baselines.gan import Adam, DataSpec, Gan, RMSprop, Update, card
 from baselines.hyperparameters import declared
+from baselines.options import with_options
 from baselines.training.lanes import may_differ
 from baselines.training.trainer import Trainer, build
 
@@ -142,6 +143,91 @@ def test_the_discriminator_may_have_a_learning_rate_of_its_own() -> None:
         nsgan(DATA, d_lr=0.0)
 
 
+# ---------------------------------------------------------------- averages of the generator's weights
+
+
+def test_the_average_is_taken_after_each_update_of_the_generator() -> None:
+    trainer = Trainer(registry.get("wgan")(DATA, **SMALL, ema=0.9), IMAGES, None, [0])
+    expected = {key: value.detach().double() for key, value in trainer.params["gen"].items()}
+    for _ in range(3):
+        trainer.advance(1)
+        for key, value in trainer.params["gen"].items():
+            expected[key] = 0.9 * expected[key] + 0.1 * value.detach().double()
+    averaged, trained = trainer.weights(averaged=True), trainer.weights()
+    for key, value in expected.items():
+        assert torch.allclose(averaged["gen"][key].double(), value, atol=1e-7)
+        assert not torch.equal(averaged["gen"][key], trained["gen"][key])
+    for key, buffer in trainer.buffers["gen"].items():
+        assert torch.equal(averaged["gen"][key], buffer), "moving statistics have no average"
+    assert all(torch.equal(averaged["disc"][key], value) for key, value in trained["disc"].items())
+
+
+def test_training_is_the_same_with_an_average() -> None:
+    with_it, without = (
+        Trainer(registry.get("nsgan")(DATA, **SMALL, ema=ema), IMAGES, None, [0]) for ema in (0.9, 0.0)
+    )
+    for trainer in (with_it, without):
+        trainer.advance(2)
+    for net, held in without.weights().items():
+        assert all(torch.equal(with_it.weights()[net][key], value) for key, value in held.items())
+    assert without.state_dict()["average"] == {}
+    assert not without.averages()
+
+
+def test_seeds_of_a_stack_may_differ_in_their_averages() -> None:
+    gans = [model("nsgan", ema=ema) for ema in (0.9, 0.0, 0.5)]
+    stack = Trainer(gans[0], IMAGES, None, (5, 5, 5), lanes=gans)
+    stack.advance(2)
+    assert [stack.averages(lane) for lane in range(3)] == [True, False, True]
+    for lane, gan in enumerate(gans):
+        alone = Trainer(gan, IMAGES, None, (5,))
+        alone.advance(2)
+        found = stack.weights(lane, averaged=True)["gen"]
+        for key, value in alone.weights(averaged=True)["gen"].items():
+            assert torch.allclose(found[key], value, atol=1e-5), (lane, key)
+    saved = [stack.state_dict(lane) for lane in range(3)]
+    again = Trainer(gans[0], IMAGES, None, (5, 5, 5), lanes=gans)
+    again.load_state_dict(saved)
+    for trainer in (stack, again):
+        trainer.advance(2)
+    for lane in range(3):
+        for key, value in stack.weights(lane, averaged=True)["gen"].items():
+            assert torch.equal(again.weights(lane, averaged=True)["gen"][key], value)
+    factory = registry.get("nsgan")
+    hyper = {name: h.default for name, h in declared(factory).items()}
+    assert may_differ(factory, DATA, hyper, "ema", 0.99)
+
+
+def test_what_is_averaged_is_what_generate_uses_and_training_updates() -> None:
+    gan = registry.get("nsgan")(DATA, **SMALL, ema=0.9)
+    other = replace(  # other names, and a frozen network on the way
+        gan,
+        build=lambda: {"decoder": gan.build()["gen"], "disc": gan.build()["disc"], "frozen": nn.Identity()},
+        updates=(Update("decoder", lambda nets, batch, draw: (nets["decoder"](draw["z"]).mean(), {})),),
+        generate=lambda nets, batch, draw: nets["frozen"].eval(nets["decoder"].eval(draw["z"])),
+        optim={"decoder": Adam(1e-3)},
+    )
+    trainer = Trainer(other, IMAGES, None, [0])
+    trainer.advance(1)
+    assert list(trainer.averaged()) == ["decoder"]
+
+
+def test_every_model_has_the_options() -> None:
+    for name in registry.OURS:
+        assert declared(registry.get(name))["ema"].default == 0.0
+        assert declared(registry.get(name))["ema"].search is None
+    with pytest.raises(ValueError, match=r"ema=1\.0 must be at least 0 and below 1"):
+        registry.get("vanilla")(DATA, ema=1.0)
+
+    @card(paper="one that has its own", year=2026)
+    def own(data: DataSpec, *, ema: float = 0.5, **rest: Any) -> Gan:
+        return replace(registry.get("nsgan")(data), ema=ema / 2)
+
+    factory = with_options(own)
+    assert declared(factory)["ema"].default == 0.5
+    assert factory(DATA).ema == 0.25
+
+
 # ---------------------------------------------------------------- each conforms
 
 
@@ -150,7 +236,7 @@ def test_the_discriminator_may_have_a_learning_rate_of_its_own() -> None:
     ("name", "hyper"),
     [
         ("hinge", {"r1": 1.0, "d_lr": 1e-4}),  # spectral normalisation inside the penalty
-        ("wgan_gp", {"r1": 1.0}),  # two penalties
+        ("wgan_gp", {"r1": 1.0, "ema": 0.9}),  # two penalties
     ],
     ids=str,
 )

@@ -25,19 +25,19 @@ from bench.store.jobs import digest
 DATA = DataSpec(1, 8, 8, 10)
 LIST = Path(__file__).parents[1] / "support" / "listed_models.txt"
 IDENTITIES = {
-    "vanilla": "771737c6062b",
-    "dcgan": "ba3b359280d4",
-    "cgan": "446d39af14b6",
-    "acgan": "e45492a83db0",
-    "srgan": "b4620eda95d0",
-    "mmgan": "b4b7b99151a5",
-    "nsgan": "26db8e44993b",
-    "lsgan": "fe8ed8a607c4",
-    "wgan": "3e7d42a1c5cb",
-    "wgan_gp": "32289a6e5200",
-    "dragan": "b911f8646e5d",
-    "hinge": "4f5cbcebc232",
-    "r3gan": "b09ce06aa82a",
+    "vanilla": "6856a6603831",
+    "dcgan": "4c98a0458ce0",
+    "cgan": "e5f84c7fcc6c",
+    "acgan": "8b0f06182505",
+    "srgan": "45c969262303",
+    "mmgan": "b9b79124e687",
+    "nsgan": "ac518d0996aa",
+    "lsgan": "7e01ed81f9d7",
+    "wgan": "94198d126301",
+    "wgan_gp": "bf4d658da12d",
+    "dragan": "a272477619a0",
+    "hinge": "f4404637e2bf",
+    "r3gan": "106e14376c29",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
