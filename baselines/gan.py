@@ -197,6 +197,11 @@ class Choice:
     values: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Unsearched:
+    """Not searched, unless the user gives values: an option that is off by default."""
+
+
 # ---------------------------------------------------------------- a model's card
 
 Factory = TypeVar("Factory", bound=Callable[..., Gan])

@@ -1,4 +1,4 @@
-"""R3GAN, and options of training: R1, a learning rate of its own for D, averages of G's weights.
+"""R3GAN, and options of training: R1, a learning rate of D's own, DiffAugment, averages of G's weights.
 
 What is checked is one step of the trainer against the same step in float64, written plainly.
 """
@@ -10,12 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines import conformance, registry
+from baselines.augment import diffaugment
 from baselines.conformance import SGD
 from baselines.gan import Adam, DataSpec, Gan, RMSprop, Update, card
 from baselines.hyperparameters import declared
@@ -143,6 +145,65 @@ def test_the_discriminator_may_have_a_learning_rate_of_its_own() -> None:
         nsgan(DATA, d_lr=0.0)
 
 
+# ---------------------------------------------------------------- DiffAugment
+
+
+def by_hand(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """One image (C, H, W), float64, changed as the paper's code changes it: pixel by pixel."""
+    c, h, w = x.shape
+    if c == 3:
+        x = x + (u[0] - 0.5)
+        x = (x - x.mean(0)) * (2 * u[1]) + x.mean(0)
+        x = (x - x.mean()) * (u[2] + 0.5) + x.mean()
+    found = np.zeros_like(x)
+    most = [int(side * 0.125 + 0.5) for side in (h, w)]
+    down, right = (int(u[3 + k] * (2 * most[k] + 1)) - most[k] for k in (0, 1))
+    size = [int(side * 0.5 + 0.5) for side in (h, w)]
+    top, left = (int(u[5 + k] * ((h, w)[k] + 1 - size[k] % 2)) - size[k] // 2 for k in (0, 1))
+    for i in range(h):
+        for j in range(w):
+            inside = 0 <= i - down < h and 0 <= j - right < w
+            cut = top <= i < top + size[0] and left <= j < left + size[1]
+            found[:, i, j] = x[:, i - down, j - right] if inside and not cut else 0
+    return found
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 14)], ids=str)
+def test_diffaugment_moves_cuts_and_colours(shape: tuple[int, int, int]) -> None:
+    rng = np.random.RandomState(0)
+    x, u = rng.uniform(-1, 1, (40, *shape)), rng.uniform(0, 1, (40, 7))
+    found = diffaugment(torch.from_numpy(x), torch.from_numpy(u), coloured=shape[0] == 3)
+    for k in range(40):
+        assert np.allclose(found[k].numpy(), by_hand(x[k], u[k]), atol=1e-12), k
+
+
+def test_d_sees_changed_real_and_generated_images_and_so_does_its_penalty() -> None:
+    trainer = Trainer(model("nsgan", augment="diffaugment", r1=2.0), IMAGES, None, [0])
+    stream = trainer.streams[0]
+    numbers = stream.rewind(stream.state)["augment"][0].double()  # (update, B, set, 7)
+
+    def changed(x: Tensor, update: int, k: int) -> Tensor:
+        return diffaugment(x, numbers[update, :, k], coloured=False)
+
+    def d(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        x = real.requires_grad_()
+        scores = disc(changed(x, 0, 0))
+        (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
+        penalty = gradient.flatten(1).square().sum(1).mean()
+        fake_score = disc(changed(fake, 0, 1))
+        return F.softplus(-scores).mean() + F.softplus(fake_score).mean() + penalty
+
+    def g(disc: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-disc(changed(fake, 1, 0))).mean()
+
+    assert_step(model("nsgan", augment="diffaugment", r1=2.0), d, g)
+
+
+def test_images_too_small_to_be_cut_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 4×4 pixels; these are 1 wide and 1 high"):
+        registry.get("nsgan")(DataSpec(2, 1, 1), augment="diffaugment")
+
+
 # ---------------------------------------------------------------- averages of the generator's weights
 
 
@@ -236,7 +297,7 @@ def test_every_model_has_the_options() -> None:
     ("name", "hyper"),
     [
         ("hinge", {"r1": 1.0, "d_lr": 1e-4}),  # spectral normalisation inside the penalty
-        ("wgan_gp", {"r1": 1.0, "ema": 0.9}),  # two penalties
+        ("wgan_gp", {"r1": 1.0, "ema": 0.9, "augment": "diffaugment"}),  # two penalties
     ],
     ids=str,
 )

@@ -30,14 +30,14 @@ IDENTITIES = {
     "cgan": "e5f84c7fcc6c",
     "acgan": "8b0f06182505",
     "srgan": "45c969262303",
-    "mmgan": "b9b79124e687",
-    "nsgan": "ac518d0996aa",
-    "lsgan": "7e01ed81f9d7",
-    "wgan": "94198d126301",
-    "wgan_gp": "bf4d658da12d",
-    "dragan": "a272477619a0",
-    "hinge": "f4404637e2bf",
-    "r3gan": "106e14376c29",
+    "mmgan": "4b19e8b3a7f8",
+    "nsgan": "0459b0d78198",
+    "lsgan": "ed5857e74fd8",
+    "wgan": "203d7705fd28",
+    "wgan_gp": "fa8844089b58",
+    "dragan": "130cdab838ad",
+    "hinge": "ece20aee8ea7",
+    "r3gan": "cda9e360fd96",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
