@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any
+from typing import Annotated, Any
 
 from baselines.checks import fraction
-from baselines.gan import Gan
+from baselines.gan import Decay, Gan, Unsearched
 
-OPTIONS = (Parameter("ema", Parameter.KEYWORD_ONLY, default=0.0, annotation=float),)
+OPTIONS = (
+    Parameter("ema", Parameter.KEYWORD_ONLY, default=0.0, annotation=float),
+    Parameter("decay", Parameter.KEYWORD_ONLY, default="none", annotation=Annotated[Decay, Unsearched()]),
+)
 """Each is off by default, and is searched only if the user gives values."""
 
 

@@ -22,6 +22,7 @@ from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.training import settings
 from baselines.training.average import Average, generators
 from baselines.training.capture import Captured
+from baselines.training.decay import Schedule
 from baselines.training.lanes import differing
 from baselines.training.optim import make_grouped
 from baselines.training.step import BoundNet, DataBatch, Tensors, loss_function
@@ -41,6 +42,7 @@ class Trainer:
         lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
         bf16: networks compute in bfloat16 in training. Weights, losses and optimizers stay float32.
+        steps: the planned number of iterations, over which learning rates with a ``decay`` fall.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Trainer:
         lanes: Sequence[Gan] = (),
         capture: bool = True,
         bf16: bool = False,
+        steps: int | None = None,
     ) -> None:
         self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
         self.stacked = len(seeds) > 1
@@ -76,6 +79,10 @@ class Trainer:
             optims = [lane.optim[name] for lane in gans]
             self.groups[name] = self._groups(name, optims)
             self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
+        self.schedule = None
+        if gan.decay != "none":
+            on_gpu = self.device.type == "cuda"
+            self.schedule = Schedule(gan.decay, steps, self.optimizers.values(), as_tensors=on_gpu)
         self.average: Average | None = None
         self.average = self._average(gans, images, labels)
         self.losses = [
@@ -110,7 +117,9 @@ class Trainer:
         """Train every lane for ``n_steps`` more iterations. Returns their logs by name, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
         iterate = self._graph or self._iterate
-        for _ in range(n_steps):
+        for k in range(n_steps):
+            if self.schedule is not None:
+                self.schedule.set(self.step + k)
             for key, value in iterate(self._next_draw()):
                 rows[key].append(value)
         self.step += n_steps

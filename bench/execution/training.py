@@ -89,6 +89,7 @@ class Stack:
             [job.seed for job in jobs],
             lanes=gans,
             bf16=job.protocol["precision"] == "bf16",
+            steps=job.steps,
         )
         self.train_s = self.eval_s = self.energy_before = 0.0
         self.meter = environment.energy_j(context.device)

@@ -1,4 +1,5 @@
-"""R3GAN, and options of training: R1, a learning rate of D's own, DiffAugment, averages of G's weights.
+"""R3GAN, and options of training: R1, a learning rate of D's own, DiffAugment, averages of G's weights,
+learning rates that fall.
 
 What is checked is one step of the trainer against the same step in float64, written plainly.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 from baselines import conformance, registry
 from baselines.augment import diffaugment
 from baselines.conformance import SGD
-from baselines.gan import Adam, DataSpec, Gan, RMSprop, Update, card
+from baselines.gan import Adam, DataSpec, Decay, Gan, RMSprop, Update, card
 from baselines.hyperparameters import declared
 from baselines.options import with_options
+from baselines.training.decay import Schedule, factor
 from baselines.training.lanes import may_differ
+from baselines.training.optim import make_optimizer
 from baselines.training.trainer import Trainer, build
 
 DATA = DataSpec(1, 8, 8)
@@ -289,6 +292,69 @@ def test_every_model_has_the_options() -> None:
     assert factory(DATA).ema == 0.25
 
 
+# ---------------------------------------------------------------- learning rates that fall
+
+
+def test_rates_fall_from_whole_to_zero() -> None:
+    steps = np.arange(9)
+    found = {decay: [factor(decay, k, 8) for k in steps] for decay in get_args(Decay)}
+    assert found["none"] == [1.0] * 9
+    assert found["linear"] == pytest.approx(1 - steps / 8)
+    assert found["cosine"] == pytest.approx((1 + np.cos(np.pi * steps / 8)) / 2)
+
+
+@pytest.mark.parametrize(("name", "d_lr"), [("nsgan", 1e-2), ("wgan", 1e-3)])  # Adam, RMSprop
+def test_each_iteration_has_its_own_rate(name: str, d_lr: float) -> None:
+    factory = registry.get(name)
+    decayed = Trainer(factory(DATA, **SMALL, d_lr=d_lr, decay="linear"), IMAGES, None, [0], steps=4)
+    by_hand = Trainer(factory(DATA, **SMALL, d_lr=d_lr), IMAGES, None, [0])
+    groups = {name: optimizer.param_groups[0] for name, optimizer in by_hand.optimizers.items()}
+    rates = {name: group["lr"] for name, group in groups.items()}
+    assert rates["disc"] == d_lr
+    decayed.advance(3)
+    for k in range(3):
+        for name, group in groups.items():
+            group["lr"] = rates[name] * (1 - k / 4)
+        by_hand.advance(1)
+    for net, held in by_hand.weights().items():
+        assert all(torch.equal(decayed.weights()[net][key], value) for key, value in held.items())
+    again = Trainer(decayed.gan, IMAGES, None, [0], steps=4)  # resumed, it goes on with the rate of its step
+    again.load_state_dict([decayed.state_dict()])
+    for trainer in (decayed, again):
+        trainer.advance(3)
+    for net, held in decayed.params.items():
+        assert all(torch.equal(again.params[net][key], value) for key, value in held.items())
+
+
+def test_lanes_with_rates_of_their_own_fall_together() -> None:
+    gans = [registry.get("nsgan")(DATA, **SMALL, lr=lr, decay="cosine") for lr in (1e-3, 1e-2)]
+    stack = Trainer(gans[0], IMAGES, None, (5, 7), lanes=gans, steps=2)
+    stack.advance(2)
+    found = [group["lr"] for group in stack.optimizers["gen"].param_groups]
+    assert found == pytest.approx([0.5e-3, 0.5e-2])
+
+
+@pytest.mark.parametrize("optim", [Adam(0.1), RMSprop(0.1)], ids=["adam", "rmsprop"])
+def test_a_rate_in_a_tensor_as_on_a_gpu_is_the_same_rate(optim: Adam | RMSprop) -> None:
+    moved = []
+    for as_tensors in (False, True):
+        param = torch.zeros(3, requires_grad=True)
+        optimizer = make_optimizer(optim, [param])
+        schedule = Schedule("linear", 4, [optimizer], as_tensors=as_tensors)
+        for step in range(4):
+            schedule.set(step)
+            param.grad = torch.tensor([1.0, -2.0, 3.0])
+            optimizer.step()
+        moved.append(param.detach())
+    assert moved[0].abs().min() > 0.1
+    assert torch.allclose(*moved, rtol=1e-6)
+
+
+def test_a_rate_cannot_fall_over_an_unknown_length() -> None:
+    with pytest.raises(ValueError, match="decay=linear needs the planned number of iterations"):
+        Trainer(registry.get("nsgan")(DATA, decay="linear"), IMAGES, None, [0])
+
+
 # ---------------------------------------------------------------- each conforms
 
 
@@ -296,7 +362,7 @@ def test_every_model_has_the_options() -> None:
 @pytest.mark.parametrize(
     ("name", "hyper"),
     [
-        ("hinge", {"r1": 1.0, "d_lr": 1e-4}),  # spectral normalisation inside the penalty
+        ("hinge", {"r1": 1.0, "d_lr": 1e-4, "decay": "cosine"}),  # spectral normalisation inside the penalty
         ("wgan_gp", {"r1": 1.0, "ema": 0.9, "augment": "diffaugment"}),  # two penalties
     ],
     ids=str,

@@ -25,19 +25,19 @@ from bench.store.jobs import digest
 DATA = DataSpec(1, 8, 8, 10)
 LIST = Path(__file__).parents[1] / "support" / "listed_models.txt"
 IDENTITIES = {
-    "vanilla": "6856a6603831",
-    "dcgan": "4c98a0458ce0",
-    "cgan": "e5f84c7fcc6c",
-    "acgan": "8b0f06182505",
-    "srgan": "45c969262303",
-    "mmgan": "4b19e8b3a7f8",
-    "nsgan": "0459b0d78198",
-    "lsgan": "ed5857e74fd8",
-    "wgan": "203d7705fd28",
-    "wgan_gp": "fa8844089b58",
-    "dragan": "130cdab838ad",
-    "hinge": "ece20aee8ea7",
-    "r3gan": "cda9e360fd96",
+    "vanilla": "c291b7604417",
+    "dcgan": "d9d81fae8dd7",
+    "cgan": "68086921fbab",
+    "acgan": "2f8eab6085f4",
+    "srgan": "cf78be4be94e",
+    "mmgan": "069e3b89e4fc",
+    "nsgan": "ad80d424fd15",
+    "lsgan": "5bbeb1c0f370",
+    "wgan": "4fd38cfa8a2d",
+    "wgan_gp": "ff12a55d7235",
+    "dragan": "4b430628753d",
+    "hinge": "deba91e79208",
+    "r3gan": "9c8ab200e72d",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
