@@ -3,8 +3,8 @@
 A model of the family is two losses and its defaults. Networks: ``mlp`` is that of ``vanilla``, ``conv`` that
 of ``dcgan`` without dropout, ``infogan`` that of Lucic et al. (2018).
 
-Each model of the family can have a zero-centred gradient penalty (``r1``), and a learning rate of its own for
-D (``d_lr``).
+Each model of the family can have a zero-centred gradient penalty (``r1``), images changed at random for D
+(``augment``), and a learning rate of its own for D (``d_lr``).
 
 Deviation from Lucic et al.'s code: every update draws its own batch, with replacement, and its own noise.
 There, batches come in shuffled order, and G's update reuses the noise of D's update, except in WGAN-GP.
@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from baselines import dcgan, infogan, vanilla
+from baselines import augment, dcgan, infogan, vanilla
 from baselines.checks import at_least, fraction, multiples_of, positive
 from baselines.gan import (
     Adam,
@@ -36,6 +36,7 @@ from baselines.gan import (
     Normal,
     RMSprop,
     Uniform,
+    Unsearched,
     Update,
 )
 from baselines.layers import spectral_norm
@@ -45,6 +46,7 @@ from baselines.vanilla import share
 Net = Literal["mlp", "conv", "infogan"]
 Prior = Literal["normal", "uniform"]
 DiscNorm = Literal["own", "batch", "none", "spectral"]
+Augment = Literal["none", "diffaugment"]
 
 
 # ---------------------------------------------------------------- hyperparameters
@@ -65,6 +67,8 @@ class Setup:
     """Discriminator updates per generator update."""
     r1: float = 0.0
     """γ of the penalty γ/2 · E ‖∇D(x)‖² on real images (R1, Mescheder et al. 2018). 0: there is none."""
+    augment: Annotated[Augment, Unsearched()] = "none"
+    """Whether D sees images changed at random (DiffAugment, Zhao et al. 2020)."""
 
 
 @dataclass(frozen=True)
@@ -211,12 +215,17 @@ def gan(
         refuse_batch_norm(setup)
         d = around(with_r1, d, r1=setup.r1)
     z: Noise = Normal((latent_dim,)) if setup.prior == "normal" else Uniform((latent_dim,), -1.0, 1.0)
+    noise = {"z": z}
+    if setup.augment == "diffaugment":
+        augment.refuse_small(data)
+        d, g = (around(augment.augmented, loss, coloured=data.channels == 3) for loss in (d, g))
+        noise[augment.NAME] = augment.NOISE
     return Gan(
         build=lambda: {
             "gen": generator(net, latent_dim, data),
             "disc": discriminator(net, setup.disc_norm, data),
         },
-        noise={"z": z},
+        noise=noise,
         updates=(Update("disc", d, project),) * setup.n_critic + (Update("gen", g),),
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"]),
         discriminate=lambda nets, batch: nets["disc"].eval(batch["image"]),

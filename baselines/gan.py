@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -126,11 +126,14 @@ class CustomOptimizer(Protocol):
     """An optimizer that is not in this file: a frozen dataclass with a method ``make``.
 
     The optimizer must work element by element, because the parameters of several seeds may be stacked in
-    one tensor. On a GPU it must be ``capturable``: a step may not read a value back to the host.
+    one tensor. On a GPU it must be ``capturable``: a step may not read a value back to the host. With a
+    ``decay``, the trainer sets ``lr`` of its groups before each iteration; on a GPU that is a tensor.
     """
 
     def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer: ...
 
+
+Decay = Literal["none", "linear", "cosine"]
 
 Optimizer = Adam | RMSprop | CustomOptimizer
 """How a network is optimized, as a plain value; ``baselines.training.optim`` makes the optimizer."""
@@ -170,6 +173,11 @@ class Gan:
     ``None``: the score has no natural threshold, as with critics."""
     low_resolution: Callable[[Batch], Tensor] | None = None
     """For super-resolution: the generator's input (B, C, H/r, W/r), which takes the place of noise."""
+    ema: float = 0.0
+    """β of an exponential moving average of the parameters that ``generate`` uses, taken after each of their
+    updates. 0: there is none. A hyperparameter of every model (:mod:`baselines.options`)."""
+    decay: Decay = "none"
+    """How all learning rates fall to zero over the planned length of a run. Also one of every model."""
 
 
 # ---------------------------------------------------------------- hyperparameters
@@ -196,6 +204,11 @@ class Choice:
     """Search these values."""
 
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Unsearched:
+    """Not searched, unless the user gives values: an option that is off by default."""
 
 
 # ---------------------------------------------------------------- a model's card

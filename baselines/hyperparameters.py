@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from baselines.gan import Choice, Gan, Linear, Log
+from baselines.gan import Choice, Gan, Linear, Log, Unsearched
 
 Search = Log | Linear | Choice
 
@@ -37,7 +37,8 @@ class Hyperparameter:
                 return f"{self.name}={self.default} ({low:g}…{high:g})"
             case Choice(values):
                 return f"{self.name}={self.default} ({', '.join(map(str, values))})"
-        return f"{self.name}={self.default}"
+        options = f" ({', '.join(map(str, get_args(self.kind)))})" if get_origin(self.kind) is Literal else ""
+        return f"{self.name}={self.default}{options}"
 
     def parse(self, value: Any) -> Any:
         """The value of this hyperparameter that a flag's text or a TOML value stands for.
@@ -69,11 +70,12 @@ def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
             raise TypeError(f"hyperparameter {parameter.name} needs a type annotation")
         if parameter.default is inspect.Parameter.empty:
             raise TypeError(f"hyperparameter {parameter.name} has no default")
-        kind, search = hints[parameter.name], None
+        kind, search, unsearched = hints[parameter.name], None, False
         if get_origin(kind) is Annotated:
             kind, *notes = get_args(kind)
             search = next((note for note in notes if isinstance(note, Log | Linear | Choice)), None)
-        if search is None and get_origin(kind) is Literal:
+            unsearched = any(isinstance(note, Unsearched) for note in notes)
+        if search is None and get_origin(kind) is Literal and not unsearched:
             search = Choice(get_args(kind))
         one = Hyperparameter(parameter.name, kind, parameter.default, search)
         _check_default(one)

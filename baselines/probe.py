@@ -23,6 +23,8 @@ from baselines.training.trainer import Trainer
 
 N_IMAGES = 24
 SMALL_BATCH = 4
+PLANNED = 8
+"""Iterations, for learning rates that fall over a run; more than are made."""
 MARGIN = 0.003
 """A pixel may lie outside [-1, 1] by this much. It is less than half a grey level, so rounding removes it."""
 
@@ -42,8 +44,9 @@ class Lab:
     """Process-wide settings that the model changed, in words."""
 
     def trainer(self, *seeds: int, gan: Gan | None = None, lanes: Sequence[Gan] = ()) -> Trainer:
-        """A fresh trainer. The default seed is 0."""
-        return Trainer(gan or self.gan, self.images, self.labels, seeds or (0,), lanes=lanes)
+        """A fresh trainer of a run of a few iterations. The default seed is 0."""
+        chosen = gan or self.gan
+        return Trainer(chosen, self.images, self.labels, seeds or (0,), lanes=lanes, steps=PLANNED)
 
     @cached_property
     def trained(self) -> Trainer:
@@ -292,8 +295,8 @@ def wrong_output(
 
 
 def state(trainer: Trainer, lane: int = 0) -> Tensors:
-    """Every parameter and buffer of one seed by its full name."""
-    held = trainer.weights(lane)
+    """Every parameter, buffer and averaged parameter of one seed by its full name."""
+    held = trainer.weights(lane) | {f"average of {k}": v for k, v in trainer.averaged(lane).items()}
     return {f"{net}.{key}": value for net, tensors in held.items() for key, value in tensors.items()}
 
 

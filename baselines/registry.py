@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines.gan import Card, Gan
+from baselines.options import with_options
 from baselines.training import settings
 
 GROUP = "gan_bench.models"
@@ -45,11 +46,16 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Callable[..., Gan]:
-    """The factory of a registered name or of ``module:function``.
+    """The factory of a registered name or of ``module:function``, with the options that every model has.
 
     Raises:
         LookupError: there is no such model, or importing it fails. The message says why.
     """
+    return with_options(plain(name))
+
+
+def plain(name: str) -> Callable[..., Gan]:
+    """The factory as its module has it; raises what :func:`get` does."""
     path = location(name)
     factory: Callable[..., Gan] = load(path)
     if not isinstance(getattr(factory, "card", None), Card):

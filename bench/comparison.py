@@ -25,7 +25,7 @@ ENVIRONMENT = ("torch", "numpy", "torch_fidelity", "cpu", "cpu_capability", "mat
 SCORED = ("metrics", "draws", "floor", "floor_std", "halves", "halves_std")
 """The fields of a record that hold scores of its final weights, and of real images."""
 
-COMPARED = ("status", "reason", "parameters", *SCORED, "best", "d_accuracy", "evals")
+COMPARED = ("status", "reason", "parameters", *SCORED, "trained", "ema", "best", "d_accuracy", "evals")
 """The fields of a record that hold the run's outcome."""
 
 Finding = Literal["identical", "rounding", "different", "cannot"]
@@ -137,25 +137,41 @@ def _weights_difference(folder: Path, here: Path) -> str | None:
 
 
 def _weights(folder: Path) -> dict[str, Tensor] | None:
-    """The final weights of a run, by their full names."""
-    nets = stored_nets(folder)
-    if nets is None:
+    """The final weights of a run, and their averages, by their full names."""
+    state = _stored(folder)
+    if state is None:
         return None
-    return {f"{net}.{name}": tensor for net, held in nets.items() for name, tensor in held.items()}
+    return {
+        f"{prefix}{net}.{name}": tensor
+        for prefix, nets in (("", state["weights"]), ("average of ", state["average"]))
+        for net, held in nets.items()
+        for name, tensor in held.items()
+    }
 
 
-def stored_nets(folder: Path) -> dict[str, dict[str, Tensor]] | None:
-    """The final weights of a run, network by network; ``None`` where they are missing or unreadable."""
+def stored_nets(folder: Path, *, averaged: bool = False) -> dict[str, dict[str, Tensor]] | None:
+    """The final weights of a run, network by network; ``None`` where they are missing or unreadable.
+
+    With ``averaged``, the averages stand in place of the parameters that have one.
+    """
+    state = _stored(folder)
+    if state is None:
+        return None
+    means = state["average"] if averaged else {}
+    return {net: held | means.get(net, {}) for net, held in state["weights"].items()}
+
+
+def _stored(folder: Path) -> dict[str, dict[str, dict[str, Tensor]]] | None:
+    """``weights``, and ``average``, which is empty in the files of earlier versions."""
     import torch
 
     from bench.execution.checkpoints import load_checkpoint
 
     try:
         state = load_checkpoint(folder / "checkpoint.pt", torch.device("cpu"))
-        weights: dict[str, dict[str, Tensor]] = state["weights"]
+        return {"weights": state["weights"], "average": state.get("average", {})}
     except Exception:  # a damaged file can make its reader raise anything
         return None
-    return weights
 
 
 def _outcome(record: Record) -> dict[str, Any]:

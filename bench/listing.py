@@ -6,6 +6,7 @@ import textwrap
 
 from baselines import registry
 from baselines.hyperparameters import declared
+from baselines.options import with_options
 from bench.data import datasets
 from bench.identity import outside
 from bench.scoring.extractors import AUTO, NAMES, USUAL_NAMES
@@ -15,12 +16,15 @@ def print_list() -> None:
     """Print the models (year, paper, task, needs, hyperparameters with ranges), data sets and features."""
     print("models")
     for name in registry.names():
-        factory = registry.get(name)
+        factory = registry.plain(name)
         card = registry.card(factory)
         needs = f"; needs {', '.join(sorted(card.needs))}s" if card.needs else ""
         print(f"  {name}  [{card.year}] {card.paper}  ({card.task}{needs})")
         for parameter in declared(factory).values():
             print(f"      {parameter.describe()}")
+    print("  every model also has")
+    for option in declared(with_options(lambda data: NotImplemented)).values():
+        print(f"      {option.describe()}")
     print("data sets")
     own = "  ".join((*datasets.NAMES, *outside.names("--dataset")))
     print(f"  auto  {own}  folder:PATH  array:FILE  module:function")

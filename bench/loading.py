@@ -11,10 +11,10 @@ from baselines.training.step import Tensors
 from baselines.training.trainer import bind, build
 from bench.comparison import stored_nets
 from bench.data import datasets
-from bench.errors import ChangedError, UsageError, printable
+from bench.errors import ChangedError, UsageError, nearest, printable
 from bench.execution.devices import devices
 from bench.identity.fingerprint import code_of, differing
-from bench.plan import resolve
+from bench.plan import WEIGHTS, resolve
 from bench.store import files, records
 from bench.store.records import Record
 from bench.trained import Trained
@@ -23,20 +23,25 @@ SAMPLING = ("baselines/training/step.py", "baselines/training/streams.py")
 """Files of the trainer that samples depend on, beside those of the model."""
 
 
-def load(run: Path | str, *, device: str = "cpu", data_root: Path | str = "data") -> Trained:
+def load(
+    run: Path | str, *, device: str = "cpu", data_root: Path | str = "data", weights: str | None = None
+) -> Trained:
     """A finished run, ready to be sampled.
 
     ``run`` is a run's folder, ``results/runs/…/seed-0``. ``device``: ``cpu``, ``cuda``, ``cuda:1`` or
     ``auto``; noise differs between a CPU and a GPU. ``data_root`` is where data sets are, for the models that
-    need theirs to be sampled. Nothing is downloaded, and nothing is written.
+    need theirs to be sampled. ``weights``: ``trained``, or ``ema``, the averaged weights of a run that has
+    them; by default those whose scores tables show. Nothing is downloaded, and nothing is written.
 
     Raises:
         UsageError: there is no finished run, its files are damaged or another's, or its samples would not be
-            its own, because the model's code has changed. The message is one line.
+            its own, because the model's code has changed; or the run has no such weights. The message is one
+            line.
     """
     folder = Path(run)
     record = _record(folder)
     _refuse_changed(folder, record)
+    averaged = _whose(record, weights) == "ema"
     where = devices(device)[0]
     import torch
 
@@ -50,9 +55,9 @@ def load(run: Path | str, *, device: str = "cpu", data_root: Path | str = "data"
             nets = build(gan, record["seed"], on)
     except (UsageError, ValueError) as error:
         raise UsageError(f"{folder}: {record['model']} cannot be built as recorded: {error}") from error
-    weights = _weights(folder, record, nets)
     moved: Tensors = {
-        net: {name: value.to(on) for name, value in held.items()} for net, held in weights.items()
+        net: {name: value.to(on) for name, value in held.items()}
+        for net, held in _weights(folder, record, nets, averaged=averaged).items()
     }
     bound = bind({name: (net, net.eval()) for name, net in nets.items()}, moved)
     return Trained(folder, record, gan, registry.card(factory), bound, on, Path(data_root))
@@ -80,6 +85,23 @@ def _record(folder: Path) -> Record:
     if "code" not in record:
         raise UsageError(f"{folder}: its record does not name the code that computed it")
     return record
+
+
+def _whose(record: Record, asked: str | None) -> str:
+    """Whose weights to load, ``trained`` or ``ema``.
+
+    Raises:
+        UsageError: there is no such choice, or the run has no averaged weights.
+    """
+    has_both = record["hyperparameters"].get("ema", 0) > 0
+    if asked is None:
+        return record["protocol"]["weights"] if has_both else "trained"
+    if asked not in WEIGHTS:
+        raise UsageError(f"weights: {asked!r} is not allowed; {', '.join(WEIGHTS)}{nearest(asked, WEIGHTS)}")
+    if asked == "ema" and not has_both:
+        name = record["model"]
+        raise UsageError(f"weights: this run has no averaged ones; --set {name}.ema=0.999 makes them")
+    return asked
 
 
 def _why_none(folder: Path) -> str:
@@ -111,13 +133,13 @@ def _refuse_changed(folder: Path, record: Record) -> None:
         raise UsageError(f"{folder}: code changed since: {', '.join(changed)}{where}")
 
 
-def _weights(folder: Path, record: Record, nets: dict[str, Any]) -> Tensors:
+def _weights(folder: Path, record: Record, nets: dict[str, Any], *, averaged: bool) -> Tensors:
     """The stored weights, which fit these networks.
 
     Raises:
         UsageError: they are missing, damaged or another model's.
     """
-    weights = stored_nets(folder)
+    weights = stored_nets(folder, averaged=averaged)
     if weights is None:
         raise UsageError(f"{folder}/checkpoint.pt: the final weights are missing or unreadable")
 

@@ -18,6 +18,9 @@ from bench.store.jobs import Job
 PRECISIONS = ("float32", "tf32", "bf16")
 """Arithmetic of the networks in training. Weights, losses, optimizers and scores are always float32."""
 
+WEIGHTS = ("ema", "trained")
+"""Whose scores tables show: of averaged weights where a run has them, or of trained weights in any case."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -76,6 +79,8 @@ class Spec:
     precision: str = "float32"
     draws: int = 3
     """Draws of samples that are scored at the last step. A run's scores are their means."""
+    select_weights: str = "ema"
+    """One of :data:`WEIGHTS`."""
 
     @property
     def holdout(self) -> bool:
@@ -255,6 +260,7 @@ def build_protocol(
         "dataset": dataset.describe(),
         "scored_on": spec.scored_on,
         "select": spec.select,
+        "weights": spec.select_weights,
         "precision": spec.precision,
         "draws": spec.draws,
         "extractors": {

@@ -26,7 +26,7 @@ from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack
-from bench.plan import PRECISIONS, RunContext, Spec, plan, resolve
+from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
 from bench.scoring.extractors import AUTO, named
 from bench.scoring.protocols import PROTOCOLS, follow
@@ -98,6 +98,11 @@ def _add_scoring(p: Parser) -> None:
     how.add_argument(
         "--select", type=chosen(("final", "best")), default="final", metavar="STEP",
         help="final (default), or best: hold out a validation split and score its best step too",
+    )  # fmt: skip
+    how.add_argument(
+        "--select-weights", type=chosen(WEIGHTS), default="ema", metavar="WHOSE",
+        help="whose scores tables show: ema (default: of the averaged weights, where MODEL.ema sets an "
+        "average), or trained",
     )  # fmt: skip
     how.add_argument(
         "--d-acc-tolerance", type=number(float, 0, 0.5), default=0.15, metavar="X",
@@ -229,6 +234,7 @@ def _spec(args: Namespace) -> Spec:
         d_acc_tolerance=args.d_acc_tolerance,
         precision=args.precision,
         draws=args.draws,
+        select_weights=args.select_weights,
     )
 
 

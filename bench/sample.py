@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import Parser, number, path, run_main
+from bench.cli import Parser, chosen, number, path, run_main
 from bench.errors import UsageError, nearest, printable
+from bench.plan import WEIGHTS
 
 if TYPE_CHECKING:
     from bench.trained import Trained
@@ -41,6 +42,10 @@ def parser() -> Parser:
         "--labels", type=number(int, 0), nargs="+", metavar="CLASS",
         help="classes, taken in turn; conditional models only. Default: drawn as for the scores",
     )  # fmt: skip
+    p.add_argument(
+        "--select-weights", type=chosen(WEIGHTS), metavar="WHOSE",
+        help="ema or trained; default: those whose scores tables show",
+    )  # fmt: skip
     p.add_argument("--force", action="store_true", help="replace the file if it is there")
     p.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda or auto")
     p.add_argument(
@@ -62,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_out(args.out, force=args.force)
     from bench.loading import load
 
-    run = load(args.run, device=args.device, data_root=args.data_root)
+    run = load(args.run, device=args.device, data_root=args.data_root, weights=args.select_weights)
     n = args.n or 64
     labels = None if args.labels is None else [args.labels[k % len(args.labels)] for k in range(n)]
     if "points" in run.record["protocol"]["dataset"] and args.out.suffix != ".npz":

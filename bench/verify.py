@@ -201,7 +201,8 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
         return Verdict("cannot", f"it {record['status']}, and has no scores")
     if _without_weights(folder, context):
         return Verdict("cannot", "the archive holds no weights; reports.pack has --weights")
-    nets = stored_nets(folder)
+    averaged = record["hyperparameters"].get("ema", 0) > 0 and job.protocol["weights"] == "ema"
+    nets = stored_nets(folder, averaged=averaged)
     if nets is None:
         return Verdict("different", "checkpoint.pt, its final weights, is missing or unreadable")
     environment.set_up(context.device, job.protocol["precision"])
@@ -307,6 +308,7 @@ def _request(record: records.Record) -> Spec:
         d_acc_tolerance=protocol["d_acc_tolerance"],
         precision=protocol["precision"],
         draws=protocol["draws"],
+        select_weights=protocol.get("weights", "ema"),
     )
 
 

@@ -73,7 +73,8 @@ def _parts(configurations: pd.DataFrame, settings: list[str], lengths: bool) -> 
     """For each configuration ``lr=0.001`` and so on, of what differs between them."""
     rows = [flat(record.get("hyperparameters") or {}, PREFIX) for record in configurations["record"]]
     texts = {name: _brief([row.get(name, ABSENT) for row in rows]) for name in settings}
-    differing = {name: column for name, column in texts.items() if len(set(column)) > 1}
+    # A hyperparameter that earlier code did not have sets nothing apart by its absence: the code's name does.
+    differing = {name: column for name, column in texts.items() if len(set(column) - {""}) > 1}
     lengths = lengths and not elsewhere.is_elsewhere(configurations).any()
     steps = {"steps": _brief(configurations["steps"].tolist())} if lengths else {}
     return [

@@ -60,6 +60,16 @@ OURS = {
 """What our records do not say: torch-fidelity takes 8-bit images."""
 
 
+OFF: Mapping[str, Any] = {
+    "hyperparameters.r1": 0,
+    "hyperparameters.ema": 0,
+    "hyperparameters.decay": "none",
+    "hyperparameters.augment": "none",
+    "hyperparameters.d_lr": None,
+}
+"""Options of ours that the paper does not have, and what they are where they are off."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A field of the protocol in which a run differs from the paper."""
@@ -108,7 +118,17 @@ def compare(run: Mapping[str, Any]) -> list[Difference]:
         for name, value in theirs.items()
         if ours.get(name) != value
     ]
-    return [*fields, *_training(present), *CODE.get(model, ())]
+    return [*fields, *_options(present), *_training(present), *CODE.get(model, ())]
+
+
+def _options(run: Mapping[str, Any]) -> list[Difference]:
+    """The options of ours that are on. NaN, which is not equal to itself, stands where a run has none."""
+    values = {name: run.get(name, off) for name, off in OFF.items()}
+    return [
+        Difference(name.rpartition(".")[2], value, "none")
+        for name, value in values.items()
+        if value == value and value != OFF[name]
+    ]
 
 
 def _training(run: Mapping[str, Any]) -> list[Difference]:

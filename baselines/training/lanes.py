@@ -1,9 +1,9 @@
 """Which hyperparameters may differ between the lanes of one stack.
 
 A stack trains several runs together; a *lane* is one run's slice of it, along the first axis of its tensors.
-Lanes may differ in seed, and in numbers of optimizers and losses: a learning rate, a beta, the weight of a
-penalty. Such a hyperparameter is used in ``Gan.optim`` or in a keyword of a ``partial`` loss, and nowhere
-else. ``conformance`` checks that.
+Lanes may differ in seed, in ``Gan.ema``, and in numbers of optimizers and losses: a learning rate, a beta,
+the weight of a penalty. Such a hyperparameter is used in ``Gan.optim`` or in a keyword of a ``partial`` loss,
+and nowhere else. ``conformance`` checks that.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def stackable(
 
 
 def _numbers(gan: Gan) -> tuple[Any, ...]:
-    return gan.optim, [keywords(update.loss) for update in gan.updates]
+    return gan.optim, gan.ema, [keywords(update.loss) for update in gan.updates]
 
 
 def _losses(gan: Gan) -> list[tuple[str, ...]]:

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from baselines.gan import Gan, Nets, Optimizer, Update
 from baselines.training import settings
+from baselines.training.average import Average, generators
 from baselines.training.capture import Captured
+from baselines.training.decay import Schedule
 from baselines.training.lanes import differing
 from baselines.training.optim import make_grouped
-from baselines.training.step import BoundNet, Tensors, loss_function
+from baselines.training.step import BoundNet, DataBatch, Tensors, loss_function
 from baselines.training.streams import Stream, derive
 
 State = dict[str, Any]
@@ -41,6 +43,7 @@ class Trainer:
         lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
         bf16: networks compute in bfloat16 in training. Weights, losses and optimizers stay float32.
+        steps: the planned number of iterations, over which learning rates with a ``decay`` fall.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Trainer:
         lanes: Sequence[Gan] = (),
         capture: bool = True,
         bf16: bool = False,
+        steps: int | None = None,
     ) -> None:
         self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
         self.stacked = len(seeds) > 1
@@ -76,6 +80,12 @@ class Trainer:
             optims = [lane.optim[name] for lane in gans]
             self.groups[name] = self._groups(name, optims)
             self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
+        self.schedule = None
+        if gan.decay != "none":
+            on_gpu = self.device.type == "cuda"
+            self.schedule = Schedule(gan.decay, steps, self.optimizers.values(), as_tensors=on_gpu)
+        self.average: Average | None = None
+        self.average = self._average(gans, images, labels)
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gans[0].updates
@@ -108,7 +118,9 @@ class Trainer:
         """Train every lane for ``n_steps`` more iterations. Returns their logs by name, (n_steps, S) each."""
         rows: dict[str, list[Tensor]] = defaultdict(list)
         iterate = self._graph or self._iterate
-        for _ in range(n_steps):
+        for k in range(n_steps):
+            if self.schedule is not None:
+                self.schedule.set(self.step + k)
             for key, value in iterate(self._next_draw()):
                 rows[key].append(value)
         self.step += n_steps
@@ -129,6 +141,8 @@ class Trainer:
                 with torch.no_grad():
                     for param in params:
                         update.project(param)
+            if self.average is not None:
+                self.average.update(update.net, self.params[update.net])
             logged += [(key, value.detach()) for key, value in logs.items()]
         self._step += 1
         return logged
@@ -170,18 +184,35 @@ class Trainer:
         """What the losses logged, by name: one number per iteration, (step,)."""
         return {key: np.concatenate(blocks)[:, lane] for key, blocks in self._logs.items()}
 
-    def nets(self, lane: int = 0) -> Nets:
-        """One seed's networks with their current weights, for sampling and judging."""
-        return bind(self.modules, self.weights(lane))
+    def averages(self, lane: int = 0) -> bool:
+        """Whether one seed's generator has averaged weights, too."""
+        return self.average is not None and self.average.betas[lane] > 0
 
-    def weights(self, lane: int = 0) -> Tensors:
-        """One seed's parameters and buffers: detached, but not copied, so training changes them."""
+    def nets(self, lane: int = 0, *, averaged: bool = False) -> Nets:
+        """One seed's networks with their current weights, for sampling and judging."""
+        return bind(self.modules, self.weights(lane, averaged=averaged))
+
+    def weights(self, lane: int = 0, *, averaged: bool = False) -> Tensors:
+        """One seed's parameters and buffers: detached, but not copied, so training changes them.
+
+        With ``averaged``, the averages stand in place of the parameters that have one.
+        """
+        means = self.average.params if averaged and self.average is not None else {}
         return {
             name: {
                 key: self._lane(value.detach(), lane)
-                for key, value in (self.params[name] | self.buffers[name]).items()
+                for key, value in (self.params[name] | means.get(name, {}) | self.buffers[name]).items()
             }
             for name in self.modules
+        }
+
+    def averaged(self, lane: int = 0) -> Tensors:
+        """Copies of one seed's averages; empty where it has none."""
+        if self.average is None or not self.averages(lane):
+            return {}
+        return {
+            name: {key: self._lane(value, lane).clone() for key, value in held.items()}
+            for name, held in self.average.params.items()
         }
 
     # ------------------------------------------------------------ saving
@@ -194,6 +225,7 @@ class Trainer:
                 name: {key: value.clone() for key, value in tensors.items()}
                 for name, tensors in self.weights(lane).items()
             },
+            "average": self.averaged(lane),
             "optim": {name: self._optim_state(name, lane) for name in self.optimizers},
             "stream": self.streams[lane].state.clone(),
             "position": self._position,
@@ -212,6 +244,10 @@ class Trainer:
             for name in self.modules:
                 for key, tensor in (self.params[name] | self.buffers[name]).items():
                     tensor.copy_(self._stack([state["weights"][name][key] for state in states]))
+            for name, held in (self.average.params if self.average else {}).items():
+                for key, mean in held.items():  # a seed without an average keeps its weights there
+                    lanes = [state["average"].get(name) or state["weights"][name] for state in states]
+                    mean.copy_(self._stack([lane[key] for lane in lanes]))
         for name in self.optimizers:
             self._load_optim(name, [state["optim"][name] for state in states])
         self.step = states[0]["step"]
@@ -264,6 +300,14 @@ class Trainer:
             | self.buffers[name]
             for name in self.modules
         }
+
+    def _average(self, gans: Sequence[Gan], images: Tensor, labels: Tensor | None) -> Average | None:
+        """The averages of the generators' parameters, if any lane has them."""
+        if not any(gan.ema for gan in gans):
+            return None
+        few = DataBatch(images, labels, torch.arange(min(2, len(images)), device=self.device))
+        names = generators(gans[0], self.nets(), few, min(2, len(images)), self.device)
+        return Average({name: self.params[name] for name in names}, [gan.ema for gan in gans], self.device)
 
     def _groups(self, name: str, optims: Sequence[Optimizer]) -> list[list[Tensor]]:
         """The parameters of an optimizer: each as a whole, or, if optimizers differ, one group per lane."""

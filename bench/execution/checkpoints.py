@@ -40,10 +40,10 @@ def write(folder: Path, state: Mapping[str, Any]) -> None:
     save(newest, state)
 
 
-def write_weights(folder: Path, weights: Mapping[str, Any]) -> None:
-    """A run is recorded: of its checkpoints only the weights are of use."""
+def write_weights(folder: Path, weights: Mapping[str, Any], average: Mapping[str, Any]) -> None:
+    """A run is recorded: of its checkpoints only the weights are of use, and the averages of some."""
     newest, before = (folder / name for name in CHECKPOINTS)
-    save(newest, {"weights": weights})
+    save(newest, {"weights": weights, "average": average})
     before.unlink(missing_ok=True)
 
 

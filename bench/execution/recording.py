@@ -56,19 +56,23 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     )
     records.write(lane.folder, result)
     # From here on the run is finished: of the checkpoint only the weights are of use.
-    checkpoints.write_weights(lane.folder, copied(stack.trainer.weights(k)))
+    checkpoints.write_weights(lane.folder, copied(stack.trainer.weights(k)), stack.trainer.averaged(k))
     (lane.folder / "progress.json").unlink(missing_ok=True)
 
 
 def _score(stack: Stack, k: int, evaluator: Evaluator, result: Record) -> None:
     """Add the scores of the final step, and of the best one, to a record; write the pictures."""
-    lane, nets = stack.lanes[k], stack.trainer.nets(k)
-    final = lane.last
-    if final is None or lane.evals[-1]["scored_on"] != evaluator.split:
-        final = stack.evaluated(evaluator, nets, lane)
+    lane, (shown, *others) = stack.lanes[k], stack.weights_of(k)
+    nets, known = stack.nets(k, shown), lane.last
+    if not known or lane.evals[-1]["scored_on"] != evaluator.split:
+        known = {whose: stack.evaluated(evaluator, stack.nets(k, whose), lane) for whose in (shown, *others)}
+    final = known[shown]
     result |= describe_scores(stack, evaluator, nets, lane, final)
     if final.d_accuracy is not None:
         result["d_accuracy"]["heldout"] = final.d_accuracy
+    for whose in others:
+        scores = describe_scores(stack, evaluator, stack.nets(k, whose), lane, known[whose])["metrics"]
+        result[whose] = {"metrics": scores, "d_accuracy": known[whose].d_accuracy}
     if lane.best is not None and lane.best_weights is not None:
         at_best = bind(stack.trainer.modules, lane.best_weights)
         first = stack.evaluated(evaluator, at_best, lane)

@@ -103,6 +103,7 @@ def _spec(protocol: Mapping[str, Any], asked: str, features: Sequence[str] | Non
         d_acc_tolerance=protocol.get("d_acc_tolerance", fallback.d_acc_tolerance),
         precision=protocol.get("precision", fallback.precision),
         draws=draws or protocol.get("draws", fallback.draws),
+        select_weights=protocol.get("weights", fallback.select_weights),
     )
 
 

@@ -63,7 +63,8 @@ class Lane:
     best_weights: Tensors | None = None
     diverged_at: int | None = None
     reason: str | None = None
-    last: Evaluation | None = None
+    last: dict[str, Evaluation] = field(default_factory=dict)
+    """Of the latest step, by whose weights (:meth:`Stack.weights_of`)."""
     losses: dict[str, float] = field(default_factory=dict)
     """Means over the latest iterations, to be shown."""
     compute: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "eval": 0.0})
@@ -89,6 +90,7 @@ class Stack:
             [job.seed for job in jobs],
             lanes=gans,
             bf16=job.protocol["precision"] == "bf16",
+            steps=job.steps,
         )
         self.train_s = self.eval_s = self.energy_before = 0.0
         self.meter = environment.energy_j(context.device)
@@ -220,30 +222,48 @@ class Stack:
                     self.evaluate_lane(k, lane, evaluator)
         self.eval_s += time.perf_counter() - start
 
+    def weights_of(self, k: int) -> tuple[str, ...]:
+        """Whose weights of one lane are scored: ``trained``, and ``ema`` where the generator's are averaged.
+
+        First those that the protocol's tables show.
+        """
+        both = ("ema", "trained") if self.trainer.averages(k) else ("trained",)
+        return both if self.job.protocol["weights"] == "ema" else both[::-1]
+
+    def nets(self, k: int, whose: str) -> Nets:
+        """One lane's networks with trained or averaged weights."""
+        return self.trainer.nets(k, averaged=whose == "ema")
+
     def evaluate_lane(self, k: int, lane: Lane, evaluator: Evaluator) -> None:
         """Score one lane, and keep its weights where they are the best so far."""
-        step, nets = self.trainer.step, self.trainer.nets(k)
+        step, (shown, *others) = self.trainer.step, self.weights_of(k)
         try:
-            lane.last = self.evaluated(evaluator, nets, lane)
+            lane.last = {
+                whose: self.evaluated(evaluator, self.nets(k, whose), lane) for whose in (shown, *others)
+            }
         except NonFiniteSamplesError as error:
             lane.diverged_at, lane.reason = step, f"{error} at step {step}"
             return
+        metrics = lane.last[shown].metrics
         if self.dataset.points:
-            film.add(lane.folder, self.dataset.name, step, lane.last.images)
+            film.add(lane.folder, self.dataset.name, step, lane.last[shown].images)
         else:
-            pictures.sample_grid(lane.gan, nets, evaluator, lane.folder / f"samples-{step:06}.png")
-        score = _selecting(lane.last.metrics)
+            picture = lane.folder / f"samples-{step:06}.png"
+            pictures.sample_grid(lane.gan, self.nets(k, shown), evaluator, picture)
         if self.job.protocol["select"] == "best" and (
-            lane.best is None or score < _selecting(lane.best["val"])
+            lane.best is None or _selecting(metrics) < _selecting(lane.best["val"])
         ):
-            lane.best = {"step": step, "val": lane.last.metrics}
-            lane.best_weights = copied(self.trainer.weights(k))
+            lane.best = {"step": step, "val": metrics}
+            lane.best_weights = copied(self.trainer.weights(k, averaged=shown == "ema"))
+        scored = {
+            whose: {"metrics": its.metrics, "d_accuracy": its.d_accuracy} for whose, its in lane.last.items()
+        }
         lane.evals.append(
             {
                 "step": step,
                 "scored_on": evaluator.split,
-                "metrics": lane.last.metrics,
-                "d_accuracy": lane.last.d_accuracy,
+                **scored.pop(shown),
+                **scored,
                 "train_s": round(self.train_s, 3),
                 "compute_s": round(lane.compute["train"], 3),
             }

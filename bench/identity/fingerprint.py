@@ -26,6 +26,7 @@ Digests = dict[str, str]
 """File (``baselines/vanilla.py``) -> 16 hex digits."""
 
 TRAINING = (
+    "baselines.options",
     "baselines.training.trainer",
     "bench.execution.checkpoints",
     "bench.execution.environment",
@@ -114,7 +115,7 @@ def code_of(model: str) -> dict[str, Any]:
 
     name = registry.location(model).partition(":")[0]
     before = modules.model_modules(name)
-    factory = registry.get(model)
+    factory = registry.plain(model)
     after = modules.model_modules(name) or modules.function_modules(model, factory)
     if before and (changed := differing(_files(before), _files(after))):
         raise ChangedError(f"{', '.join(changed)} changed while {model} was imported")

@@ -19,6 +19,7 @@ STATUSES = ("finished", "diverged", "failed")
 
 MEASURED = (
     *("metrics.", "floor.", "floor_std.", "halves.", "halves_std."),
+    *("trained.metrics.", "trained.d_accuracy.", "ema.metrics.", "ema.d_accuracy."),
     *("best.step", "best.metrics.", "best.val.", "d_accuracy.", "cost."),
 )
 """Columns that hold a run's results start so."""
@@ -35,6 +36,7 @@ CALIBRATED = "calibrated"
 SECTIONS = (
     *("hyperparameters", "parameters", "protocol", "code", "environment", "cost"),
     *("metrics", "floor", "floor_std", "halves", "halves_std", "d_accuracy", "samples", "infinity"),
+    *("trained", "ema"),
 )
 """Keys that hold objects, where they hold anything."""
 

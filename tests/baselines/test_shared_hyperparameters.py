@@ -25,19 +25,19 @@ from bench.store.jobs import digest
 DATA = DataSpec(1, 8, 8, 10)
 LIST = Path(__file__).parents[1] / "support" / "listed_models.txt"
 IDENTITIES = {
-    "vanilla": "771737c6062b",
-    "dcgan": "ba3b359280d4",
-    "cgan": "446d39af14b6",
-    "acgan": "e45492a83db0",
-    "srgan": "b4620eda95d0",
-    "mmgan": "b4b7b99151a5",
-    "nsgan": "26db8e44993b",
-    "lsgan": "fe8ed8a607c4",
-    "wgan": "3e7d42a1c5cb",
-    "wgan_gp": "32289a6e5200",
-    "dragan": "b911f8646e5d",
-    "hinge": "4f5cbcebc232",
-    "r3gan": "b09ce06aa82a",
+    "vanilla": "c291b7604417",
+    "dcgan": "d9d81fae8dd7",
+    "cgan": "68086921fbab",
+    "acgan": "2f8eab6085f4",
+    "srgan": "cf78be4be94e",
+    "mmgan": "069e3b89e4fc",
+    "nsgan": "ad80d424fd15",
+    "lsgan": "5bbeb1c0f370",
+    "wgan": "4fd38cfa8a2d",
+    "wgan_gp": "ff12a55d7235",
+    "dragan": "4b430628753d",
+    "hinge": "deba91e79208",
+    "r3gan": "9c8ab200e72d",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")

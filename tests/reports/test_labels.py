@@ -61,6 +61,14 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_a_hyperparameter_that_earlier_code_did_not_have_sets_nothing_apart(tmp_path: Path) -> None:
+    for new in ({}, {"ema": 0.0}, {"ema": 0.0, "beta1": 0.5}, {"ema": 0.0, "beta1": 0.9}):
+        fake_runs.run(tmp_path, hyperparameters={"lr": 1e-3, **new}, images=False)
+    found = names(tmp_path)
+    assert sum("beta1=0.5" in name for name in found) == sum("beta1=0.9" in name for name in found) == 1
+    assert not any("ema" in name for name in found)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -52,6 +52,15 @@ def test_published_training_is_as_long_in_discriminator_updates() -> None:
         assert difference.ours == 0
 
 
+def test_options_that_the_paper_does_not_have_are_named_where_they_are_on() -> None:
+    on = {"r1": 1.0, "ema": 0.999, "decay": "linear", "augment": "diffaugment", "d_lr": 4e-4}
+    for name, value in on.items():
+        [difference] = fields(**{f"hyperparameters.{name}": value})
+        assert str(difference) == f"{name} {value} (theirs: none)"
+    off = {"r1": 0.0, "ema": float("nan"), "decay": "none", "augment": None, "d_lr": float("nan")}
+    assert fields(**{f"hyperparameters.{name}": value for name, value in off.items()}) == []
+
+
 def test_what_their_code_does_otherwise_is_named_for_each_model() -> None:
     assert published.CODE.keys() == published.FID["mnist"].keys() == published.LUCIC.models.keys()
     said = {model: [each.name for each in found] for model, found in published.CODE.items()}

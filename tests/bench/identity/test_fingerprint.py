@@ -213,8 +213,8 @@ def test_editing_a_file_changes_exactly_the_models_that_reach_it(tmp_path: Path)
         found: dict[str, dict[str, str]] = json.loads(done.stdout)
         return found
 
-    family = {"mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan"}
     before = codes()
+    family = {"mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan"}
     for file, expected in (
         ("vanilla", set(before)),
         ("dcgan", {"dcgan", "acgan"} | family),
