@@ -66,14 +66,7 @@ class Trainer:
         self.modules = {name: (net.train(), copy.deepcopy(net).eval()) for name, net in built[0].items()}
         self.params: Tensors = {}
         self.buffers: Tensors = {}
-        for name in self.modules:
-            named = [dict(nets[name].named_parameters()) for nets in built]
-            self.params[name] = {
-                key: self._stack([p[key].detach() for p in named]).contiguous().requires_grad_()
-                for key in named[0]
-            }
-            held = [dict(nets[name].named_buffers()) for nets in built]
-            self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
+        self._stack_tensors(built)
         self.groups: dict[str, list[list[Tensor]]] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         for name in gan.optim:
@@ -111,6 +104,17 @@ class Trainer:
         self._position = 0
         self._logs: dict[str, list[np.ndarray]] = defaultdict(list)
         self._graph = self._unrecorded()
+
+    def _stack_tensors(self, built: Sequence[Mapping[str, nn.Module]]) -> None:
+        """Stack the parameters and the buffers of the networks that were built for each lane."""
+        for name in self.modules:
+            named = [dict(nets[name].named_parameters()) for nets in built]
+            self.params[name] = {
+                key: self._stack([p[key].detach() for p in named]).contiguous().requires_grad_()
+                for key in named[0]
+            }
+            held = [dict(nets[name].named_buffers()) for nets in built]
+            self.buffers[name] = {key: self._stack([b[key] for b in held]) for key in held[0]}
 
     # ------------------------------------------------------------ training
 
