@@ -31,6 +31,7 @@ OURS = (
     "dragan",
     "hinge",
     "r3gan",
+    "pacgan",
 )
 
 

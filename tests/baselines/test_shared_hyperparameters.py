@@ -38,6 +38,7 @@ IDENTITIES = {
     "dragan": "b911f8646e5d",
     "hinge": "4f5cbcebc232",
     "r3gan": "b09ce06aa82a",
+    "pacgan": "eac17fdf5317",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
