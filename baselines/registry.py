@@ -32,6 +32,7 @@ OURS = (
     "hinge",
     "r3gan",
     "pacgan",
+    "began",
 )
 
 

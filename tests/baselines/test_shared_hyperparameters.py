@@ -39,6 +39,7 @@ IDENTITIES = {
     "hinge": "4f5cbcebc232",
     "r3gan": "b09ce06aa82a",
     "pacgan": "eac17fdf5317",
+    "began": "e10f25bf7b29",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
