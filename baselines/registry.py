@@ -33,6 +33,7 @@ OURS = (
     "r3gan",
     "pacgan",
     "began",
+    "vae",
 )
 
 

@@ -39,7 +39,8 @@ IDENTITIES = {
     "hinge": "4f5cbcebc232",
     "r3gan": "b09ce06aa82a",
     "pacgan": "eac17fdf5317",
-    "began": "e10f25bf7b29",
+    "began": "e4f53c1a9d51",
+    "vae": "cf1b53abc37c",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
