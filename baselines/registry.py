@@ -34,6 +34,8 @@ OURS = (
     "pacgan",
     "began",
     "vae",
+    "sngan",
+    "sngan_projection",
 )
 
 

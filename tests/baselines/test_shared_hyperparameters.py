@@ -41,6 +41,8 @@ IDENTITIES = {
     "pacgan": "eac17fdf5317",
     "began": "e4f53c1a9d51",
     "vae": "cf1b53abc37c",
+    "sngan": "28afd9e39441",
+    "sngan_projection": "2b64c5c35402",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
