@@ -32,6 +32,11 @@ OURS = (
     "dragan",
     "hinge",
     "r3gan",
+    "pacgan",
+    "began",
+    "vae",
+    "sngan",
+    "sngan_projection",
 )
 
 
