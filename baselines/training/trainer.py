@@ -40,6 +40,8 @@ class Trainer:
         seeds: one for each lane.
         lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
+        per_example: how many of the images make one example, side by side along the channels. Each is drawn
+            on its own.
         bf16: networks compute in bfloat16 in training. Weights, losses and optimizers stay float32.
     """
 
@@ -52,6 +54,7 @@ class Trainer:
         *,
         lanes: Sequence[Gan] = (),
         capture: bool = True,
+        per_example: int = 1,
         bf16: bool = False,
     ) -> None:
         self.gan, self.seeds, self.device = gan, tuple(seeds), images.device
@@ -92,6 +95,7 @@ class Trainer:
                 n_updates=len(gan.updates),
                 noise=gan.noise,
                 device=self.device,
+                per_example=per_example,
             )
             for seed in seeds
         ]
