@@ -55,6 +55,7 @@ SCORING = (
     "bench.scoring.neighbours",
     "bench.scoring.own_features",
     "bench.scoring.own_scores",
+    "bench.scoring.per_channel",
     "bench.scoring.points",
     "bench.scoring.pretrained",
     "bench.scoring.references",
@@ -63,6 +64,7 @@ SCORING = (
 """These modules, and every module of ``baselines`` that they import."""
 
 NEUTRAL = (
+    "baselines.blame",
     "baselines.probe",
     "baselines.registry",
     "bench",
@@ -74,6 +76,7 @@ NEUTRAL = (
     "bench.data.own_dataset",
     "bench.data.points",
     "bench.data.resizing",
+    "bench.data.stacked",
     "bench.data.torchvision_sets",
     "bench.errors",
     "bench.execution",
