@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from baselines.training.step import Tensors
 from bench.errors import one_line, printable
 from bench.store import files
 from bench.store.jobs import Job
@@ -133,3 +134,8 @@ def _checkpoints(job: Job, folder: Path, device: torch.device, *, newest: bool) 
             why = printable(f"{path} is damaged ({one_line(error)})")
             print(f"{why}; kept as {files.set_aside(path).name}", file=sys.stderr)
     return found
+
+
+def copied(weights: Tensors) -> Tensors:
+    """A copy of the weights, which further training does not change."""
+    return {net: {name: value.clone() for name, value in held.items()} for net, held in weights.items()}

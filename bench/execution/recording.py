@@ -12,7 +12,7 @@ import numpy as np
 from baselines.gan import Nets
 from baselines.training.trainer import bind
 from bench.execution import checkpoints, environment
-from bench.execution.training import Lane, Stack, copied
+from bench.execution.training import Lane, Stack
 from bench.scoring import criterion, pictures
 from bench.scoring.evaluator import Draws, Evaluation, Evaluator
 from bench.scoring.references import halves
@@ -56,7 +56,9 @@ def record(stack: Stack, k: int, attempt: int) -> None:
     )
     records.write(lane.folder, result)
     # From here on the run is finished: of the checkpoint only the weights are of use.
-    checkpoints.write_weights(lane.folder, copied(stack.trainer.weights(k)), stack.trainer.averaged(k))
+    checkpoints.write_weights(
+        lane.folder, checkpoints.copied(stack.trainer.weights(k)), stack.trainer.averaged(k)
+    )
     (lane.folder / "progress.json").unlink(missing_ok=True)
 
 

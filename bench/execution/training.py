@@ -28,7 +28,7 @@ from baselines.training.trainer import Trainer
 from bench.data import datasets
 from bench.errors import ChangedError
 from bench.execution import checkpoints, environment
-from bench.execution.checkpoints import State
+from bench.execution.checkpoints import State, copied
 from bench.execution.signals import Stop
 from bench.identity import fingerprint
 from bench.plan import RunContext
@@ -369,11 +369,6 @@ def _selecting(metrics: Mapping[str, Mapping[str, float]]) -> float:
     """The score by which the best step is chosen: the first FID, of points reverse KL."""
     fids = [scores[FID.name] for scores in metrics.values() if FID.name in scores]
     return fids[0] if fids else next(iter(metrics.values()))[REVERSE_KL.name]
-
-
-def copied(weights: Tensors) -> Tensors:
-    """The same weights, that go on training does not change."""
-    return {net: {name: value.clone() for name, value in held.items()} for net, held in weights.items()}
 
 
 @lru_cache(maxsize=2)
