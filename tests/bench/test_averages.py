@@ -94,6 +94,5 @@ def test_either_can_be_loaded_and_sampled(finished: dict[str, Path], tmp_path: P
 def test_scores_are_recomputed_from_the_weights_that_they_are_of(
     finished: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [str(finished[name]) for name in ("ema", "trained")]
-    assert verify.main([*folders, "--scores-only", "--offline"]) == 0
-    assert capsys.readouterr().out.count("identical to the bit: scores of the stored weights") == 2
+    assert verify.main([str(finished["ema"]), "--scores-only", "--offline"]) == 0
+    assert "identical to the bit: scores of the stored weights" in capsys.readouterr().out
