@@ -31,11 +31,9 @@ def protocol(group: Group) -> str:
     n_fake, n_real = (_count(p.get(name)) for name in ("n_fake", "n_real"))
     split = p.get("scored_on", "unknown")
     if group.task == "super-resolution":
-        return (
-            f"{trained} Scored on {n_real} images of the {split} split, at the final step.{averaged(group)}"
-        )
+        return f"{trained} Scored on {n_real} images of the {split} split, at the final step."
     if group.of_points:
-        return f"{trained} {_points(group)}{averaged(group)}{_real_images(group)}"
+        return f"{trained} {_points(group)}{_real_images(group)}"
     features = " and ".join(
         f"{name} (weights {short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
         for name in group.extractors
@@ -48,8 +46,7 @@ def protocol(group: Group) -> str:
     best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
     return (
         f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
-        f"features of {features or 'no extractor'}{modes}, at the final step{best}.{averaged(group)}"
-        f"{_real_images(group)}"
+        f"features of {features or 'no extractor'}{modes}, at the final step{best}.{_real_images(group)}"
     )
 
 
@@ -61,16 +58,6 @@ def _points(group: Group) -> str:
         f"{_count(n)} samples per run{several}, at the final step; one is of high quality within 3 σ of the "
         "nearest mode, and counts for that mode."
     )
-
-
-def averaged(group: Group) -> str:
-    """Whose weights the rows of runs with averaged ones are of; nothing where no run has them."""
-    ema = group.runs.get("hyperparameters.ema")
-    if ema is None or not (ema > 0).any():
-        return ""
-    if group.protocol.get("weights") == "trained":
-        return " All scores are of trained weights, none of the averages that runs with ema have, too."
-    return " Scores of runs with ema are of their averaged weights, those of the others of trained weights."
 
 
 def _trained(group: Group) -> str:

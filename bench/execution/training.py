@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,15 @@ from baselines.gan import Gan, Nets
 from baselines.training import settings
 from baselines.training.step import Tensors
 from baselines.training.trainer import Trainer
-from bench.data import datasets
 from bench.errors import ChangedError
-from bench.execution import checkpoints, environment
+from bench.execution import checkpoints, environment, kept
 from bench.execution.checkpoints import State, copied
 from bench.execution.signals import Stop
 from bench.identity import fingerprint
 from bench.plan import RunContext
 from bench.scoring import film, pictures
 from bench.scoring.evaluator import Evaluation, Evaluator, NonFiniteSamplesError, to_device
-from bench.scoring.extractors import load_extractor
-from bench.scoring.own_scores import load_all, sources
+from bench.scoring.own_scores import sources
 from bench.scoring.scores import FID, REVERSE_KL
 from bench.store import files
 from bench.store.jobs import Job
@@ -77,7 +74,7 @@ class Stack:
     def __init__(self, jobs: Sequence[Job], context: RunContext) -> None:
         job = jobs[0]
         self.job, self.context, self.device = job, context, torch.device(context.device)
-        self.dataset = _dataset(job.data, context.data_root, context.offline, job.holdout)
+        self.dataset = kept.dataset(job.data, context.data_root, context.offline, job.holdout)
         factory = registry.get(job.model)
         self.card = registry.card(factory)
         gans = [factory(self.dataset.spec, **job.hyperparameters) for job in jobs]
@@ -113,7 +110,7 @@ class Stack:
         """
         planned = self.job.protocol["extractors"]
         scores = self.job.protocol.get("scores", {})
-        found = _evaluator(self.dataset, split, tuple(planned), sources(self.job.protocol), self.context)
+        found = kept.evaluator(self.dataset, split, tuple(planned), sources(self.job.protocol), self.context)
         for name, extractor in found.extractors.items():
             if extractor.sha256 != planned[name]["sha256"]:
                 raise ChangedError(f"the weights of extractor {name} changed since this run was planned")
@@ -369,28 +366,3 @@ def _selecting(metrics: Mapping[str, Mapping[str, float]]) -> float:
     """The score by which the best step is chosen: the first FID, of points reverse KL."""
     fids = [scores[FID.name] for scores in metrics.values() if FID.name in scores]
     return fids[0] if fids else next(iter(metrics.values()))[REVERSE_KL.name]
-
-
-@lru_cache(maxsize=2)
-def _dataset(name: str, data_root: Path, offline: bool, holdout: bool) -> datasets.Dataset:
-    return datasets.load(name, data_root=data_root, offline=offline, holdout=holdout)
-
-
-_evaluators: dict[tuple[str, str, tuple[str, ...], tuple[str, ...], RunContext], Evaluator] = {}
-
-
-def _evaluator(
-    dataset: datasets.Dataset,
-    split: str,
-    names: tuple[str, ...],
-    scores: tuple[str, ...],
-    context: RunContext,
-) -> Evaluator:
-    key = (dataset.sha256, split, names, scores, context)
-    if key not in _evaluators:
-        extractors = {
-            name: load_extractor(name, dataset, **context.for_extractors(context.device)) for name in names
-        }
-        device, own = torch.device(context.device), load_all(scores)
-        _evaluators[key] = Evaluator(dataset, split, extractors, context.cache, device, own)
-    return _evaluators[key]

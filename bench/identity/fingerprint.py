@@ -30,6 +30,7 @@ TRAINING = (
     "baselines.training.trainer",
     "bench.execution.checkpoints",
     "bench.execution.environment",
+    "bench.execution.kept",
     "bench.execution.recording",
     "bench.execution.training",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -36,7 +37,28 @@ def notes(group: Group, rows: Sequence[Row], tests: Sequence[Tests]) -> list[str
         )
     elif len({c for row in rows for c, cell in enumerate(row.cells) if cell.rank}) < len(tests):
         found.append("A column without marks: its best is told apart from no other model.")
-    return [*found, *_elsewhere(group), *_few(group), *_failures(group), *_missing(group)]
+    found += [*_elsewhere(group), *_averaged(group)]
+    return [*found, *_few(group), *_failures(group), *_missing(group)]
+
+
+def _averaged(group: Group) -> list[str]:
+    """A note for each configuration with averaged weights: whose scores the table has, and the first score of
+    the others."""
+    words = {"trained": "its trained weights", "ema": "the average of its weights"}
+    others = "ema" if group.protocol.get("weights") == "trained" else "trained"
+    first = next(
+        ((extractor, score) for extractor in group.extractors for score in group.scores(extractor)), None
+    )
+    found = []
+    for row in group.summary.to_dict("records"):
+        beta = group.of(row["id"]).iloc[0].get("hyperparameters.ema")
+        if first is None or not isinstance(beta, float) or not beta > 0:
+            continue
+        value = row.get(f"{others}.{first[1].column(first[0])}.mean", math.nan) * first[1].factor
+        shown = words["trained" if others == "ema" else "ema"]
+        other = f"{first[1].label} of {words[others]}: {value:.4g}"
+        found.append(f"{row['label']}: scores of {shown} (ema {beta:g}); {other}.")
+    return found
 
 
 def _elsewhere(group: Group) -> list[str]:

@@ -285,6 +285,6 @@ def test_every_built_in_model_is_registered_with_a_card() -> None:
     for name in registry.OURS:
         card = registry.card(registry.get(name))
         assert "arXiv:" in card.paper
-        assert 2014 <= card.year <= 2020
+        assert 2014 <= card.year <= 2024
         assert card.needs == ({"label"} if name in {"cgan", "acgan", "sngan_projection"} else frozenset())
         assert card.task == ("super-resolution" if name == "srgan" else "generation")

@@ -44,7 +44,7 @@ from commands import (
 from tasks import Actions, Broken, supervised
 
 from bench.errors import UsageError
-from bench.execution import checkpoints, recording, training
+from bench.execution import checkpoints, kept, recording, training
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.plan import RunContext, Spec, plan
@@ -523,7 +523,7 @@ def test_scores_that_cannot_be_computed_are_a_named_failure(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
-    training._evaluators.clear()
+    kept._evaluators.clear()
     _, (record,) = in_process(RunContext(fast_path, offline=True), 1)
     assert record is not None
     assert record["status"] == "failed"
