@@ -2,8 +2,8 @@
 
     python -m baselines.conformance vanilla mypkg.mygan:mygan --set net=conv
 
-prints what is wrong, for each image shape. Exit codes: 0 all fine, 1 something is wrong with a model, 2 the
-request was wrong.
+prints what is wrong, for each image shape, and whether seeds can train together as a stack. Exit codes: 0 all
+models can be run, 1 something is wrong with a model, 2 the request was wrong.
 """
 
 from __future__ import annotations
@@ -11,89 +11,100 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
 
-from baselines import registry
-from baselines.gan import Card, DataSpec, Gan, Optimizer
+from baselines import blame, registry
+from baselines.blame import DECLARE, GlobalDraws
+from baselines.gan import Card, DataSpec, Gan
 from baselines.hyperparameters import declared
 from baselines.probe import (
     Lab,
-    Tensors,
     carried_out,
     copied,
     differing,
     first_line,
+    on_modules,
+    params,
     random_examples,
     state,
     try_out,
 )
+from baselines.stackable import (
+    BATCH_SIZE,
+    FullLab,
+    check_lanes,
+    check_optimizers,
+    check_stack,
+    tried,
+    with_batch_size,
+)
 from baselines.training import settings
-from baselines.training.lanes import may_differ
-from baselines.training.optim import make_optimizer
-from baselines.training.trainer import Trainer, build
+from baselines.training.trainer import build
 
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32))
 N_CLASSES = 10
-BATCH_SIZE = 8
-ABSOLUTE, RELATIVE = 2e-6, 1e-3
-"""A seed may give other numbers in a stack than alone, because float32 sums have another order there. After
-one iteration with small SGD steps a tensor may differ by ABSOLUTE + RELATIVE × its largest change."""
 
 # ---------------------------------------------------------------- the checks
 
 
-def check(factory: Callable[..., Gan], data: DataSpec, /, **hyper: Any) -> list[str]:
-    """What is wrong with a model on data of this shape, one sentence each; empty where nothing is.
+@dataclass(frozen=True)
+class Findings:
+    """What the checks found, one sentence each."""
 
-    First the trial that ``bench`` makes before it plans a run, then the checks of this file.
+    broken: list[str]
+    """What makes a run fail, or its numbers wrong, wherever it is trained."""
+    unstackable: list[str]
+    """What keeps seeds from training together as one stack. They train one at a time."""
+
+
+def check(factory: Callable[..., Gan], data: DataSpec, /, **hyper: Any) -> list[str]:
+    """What :func:`examine` finds, in one list; empty where nothing is wrong."""
+    found = examine(factory, data, **hyper)
+    return [*found.broken, *(f"cannot be stacked: {problem}" for problem in found.unstackable)]
+
+
+def examine(factory: Callable[..., Gan], data: DataSpec, /, **hyper: Any) -> Findings:
+    """What is wrong with a model on data of this shape.
+
+    First the trial that ``bench`` makes before it plans a run, then the checks of this file. Randomness that
+    is not declared makes most of them fail, so it is looked for first, and reported alone.
 
     Raises:
         ValueError: the factory refuses the data or a hyperparameter, as it may.
     """
-    problems = list(check_signature(factory))
-    if problems:
-        return problems
+    if problems := list(check_signature(factory)):
+        return Findings(problems, [])
     hyper = {name: one.default for name, one in declared(factory).items()} | hyper
     labelled = "label" in registry.card(factory).needs
     trial = try_out(factory, data, hyper, labelled=labelled)
-    problems, changed = trial.problems, [*registry.side_effects(factory), *trial.changed]
+    found, changed = Findings(trial.problems, []), [*registry.side_effects(factory), *trial.changed]
     if trial.gan is not None and trial.trains:
         make = with_batch_size(factory, BATCH_SIZE if trial.any_batch else trial.gan.batch_size)
         examples = random_examples(data, labelled=labelled)
         lab = FullLab(make(data, **hyper), *examples, data, make=make, hyper=hyper)
-        for checking in CHECKS:
-            found = carried_out(checking, lab)
-            problems += found
-            if found and checking is check_finite:
-                break  # the others would only find the same again
+        found = _examined(lab, trial.problems)
         changed += lab.changed
-    return problems + [f"it changes the whole process: {change}" for change in dict.fromkeys(changed)]
+    found.broken.extend(f"it changes the whole process: {change}" for change in dict.fromkeys(changed))
+    return found
 
 
-def with_batch_size(factory: Callable[..., Gan], batch_size: int) -> Callable[..., Gan]:
-    """The factory of the same model with another batch size. It leaves the process's settings alone."""
-
-    def make(data: DataSpec, /, **hyper: Any) -> Gan:
-        with settings.kept():
-            return replace(factory(data, **hyper), batch_size=batch_size)
-
-    return make
-
-
-@dataclass(frozen=True)
-class FullLab(Lab):
-    """A lab that can also make the model with other hyperparameters."""
-
-    make: Callable[..., Gan] = field(kw_only=True)
-    """The factory."""
-    hyper: Mapping[str, Any] = field(kw_only=True)
-    """All hyperparameters."""
+def _examined(lab: FullLab, problems: list[str]) -> Findings:
+    """What the checks find beside the ``problems`` of the trial."""
+    if causes := carried_out(check_randomness, lab):
+        return Findings(causes, [])
+    problems = [*problems, *(found := carried_out(check_finite, lab))]
+    if found:
+        return Findings(problems, [])  # the others would only find the same again
+    for checking in (check_updates, check_seeds, check_state):
+        problems += carried_out(checking, lab)
+    unstackable = tried(check_stack, lab)
+    for more in () if unstackable else (check_lanes, check_optimizers):
+        unstackable += tried(more, lab)
+    return Findings(problems, unstackable)
 
 
 def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
@@ -104,6 +115,22 @@ def check_signature(factory: Callable[..., Gan]) -> Iterator[str]:
         declared(factory)
     except TypeError as error:
         yield first_line(error)
+
+
+def check_randomness(lab: Lab) -> Iterator[str]:
+    """Looking for randomness that is not declared."""
+    again, draws, before = lab.trainer(), GlobalDraws(), settings.streams()
+    with draws:
+        again.advance(lab.n_steps)
+    moved = [name for name, now in settings.streams().items() if now != before[name]]
+    for name in moved:
+        how = f" ({draws.first})" if name == "PyTorch" and draws.first else ""
+        yield f"training draws from {name}'s global generator{how}: {DECLARE}"
+    for key in differing(state(lab.trained), state(again))[:1] if not moved else ():
+        yield (
+            f"the same seed twice differs in {key}: draw from nothing but declared noise, and keep all that "
+            "changes in parameters and buffers"
+        )
 
 
 def check_finite(lab: Lab) -> Iterator[str]:
@@ -125,142 +152,32 @@ def check_finite(lab: Lab) -> Iterator[str]:
 def check_updates(lab: Lab) -> Iterator[str]:
     """Making one update at a time."""
     for update in dict.fromkeys(lab.gan.updates):
+        of = f"an update of {update.net!r}"
         trainer = lab.trainer(gan=replace(lab.gan, updates=(update,)))
         plain = build(lab.gan, 0, lab.images.device)
-        before = copied(_params(trainer))
-        stream = trainer.streams[0]
-        drawn = {name: value[0, 0] for name, value in stream.rewind(stream.state).items()}
+        before = copied(params(trainer))
         trainer.advance(1)
-        moved = {key.split(".")[0] for key in differing(before, _params(trainer))}
-        if update.net not in moved:
-            yield f"an update of {update.net!r} moves none of its parameters"
-        for other in sorted(moved - {update.net}):
-            yield f"an update of {update.net!r} moves parameters of {other!r}"
-        nets = {name: Plain(net) for name, net in plain.items()}
-        step = torch.zeros((), dtype=torch.int64)
-        loss, logs = update.loss(nets, lab.batch(drawn.pop("index"), step), drawn)
+        moved, by = differing(before, params(trainer)), f" ({blame.of_loss(update.loss)})"
+        nets = {key.split(".")[0] for key in moved}
+        if update.net not in nets:
+            yield f"{of} moves none of its parameters{by}: is the loss detached, or its learning rate 0?"
+        for other in sorted(nets - {update.net}):
+            which = next(key for key in moved if key.startswith(f"{other}."))
+            yield f"{of} moves parameters of {other!r}, {which}{by}: losses may change buffers only"
+        loss, logs = on_modules(lab, update, plain)
         for key, value in {"loss": loss, **logs}.items():
             if value.shape != ():
-                yield f"an update of {update.net!r} gives {key!r} the shape {tuple(value.shape)}, not ()"
+                yield f"{of} gives {key!r} the shape {tuple(value.shape)}, not (){by}"
         for name, net in plain.items():
             for key, buffer in net.named_buffers():
                 if not torch.allclose(buffer, trainer.buffers[name][key], atol=1e-5):
                     yield f"the buffer {name}.{key} is assigned, which the trainer loses: use copy_"
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A network without the trainer: its module owns its tensors."""
-
-    module: nn.Module
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        return self.module.train()(*inputs)
-
-    def eval(self, *inputs: Tensor) -> Any:
-        return self.module.eval()(*inputs)
-
-
-def check_randomness(lab: Lab) -> Iterator[str]:
-    """Training again from the same seed."""
-    again = lab.trainer()
-    with torch.random.fork_rng(devices=[]):
-        before = torch.manual_seed(1).get_state()
-        again.advance(2)
-        if not torch.equal(torch.get_rng_state(), before):
-            yield (
-                "training draws from PyTorch's global generator, which the seeds of a stack share: declare "
-                "the noise, and use Dropout from baselines.layers"
-            )
-            return
-    for key in differing(state(lab.trained), state(again))[:1]:
-        yield f"the same seed twice differs in {key}"
-
-
-def check_stack(lab: Lab) -> Iterator[str]:
-    """Training a stack of seeds."""
-    gan = _with_sgd(lab.gan)
-    stack = lab.trainer(0, 1, gan=gan)
-    if not differing(_params(stack, 0), _params(stack, 1)):
+def check_seeds(lab: Lab) -> Iterator[str]:
+    """Building two seeds."""
+    if not differing(params(lab.trainer(0)), params(lab.trainer(1))):
         yield "two seeds start with the same parameters: initialise them from PyTorch's global generator"
-    # A rounding error can move an activation across a kink, but hardly for three pairs of seeds.
-    for seeds in ((0, 1), (2, 3), (4, 5)):
-        gap = _stack_gap(lab, seeds, (gan, gan))
-        if not gap:
-            return
-    yield f"seed {gap}"
-
-
-def check_lanes(lab: FullLab) -> Iterator[str]:
-    """Training a stack whose seeds differ in numbers."""
-    other = dict(lab.hyper)
-    for name, value in lab.hyper.items():
-        half = value / 2 if isinstance(value, float) else value
-        with suppress(ValueError):  # refused
-            if may_differ(lab.make, lab.data, lab.hyper, name, half):
-                other[name] = half
-    gans = tuple(_with_sgd(lab.make(lab.data, **hyper)) for hyper in (lab.hyper, other))
-    names = ", ".join(name for name in other if other[name] != lab.hyper[name])
-    for seeds in ((0, 1), (2, 3), (4, 5)):
-        gap = _stack_gap(lab, seeds, gans)
-        if not gap:
-            return
-    yield (
-        f"one of {names} changes an optimizer or a number of a loss, and something else too, so that a stack "
-        f"cannot hold two values of it: seed {gap}"
-    )
-
-
-def _with_sgd(gan: Gan) -> Gan:
-    return replace(gan, optim={name: SGD() for name in gan.optim})
-
-
-def _stack_gap(lab: Lab, seeds: tuple[int, ...], gans: Sequence[Gan]) -> str:
-    """In which tensor a stack's step differs from that of each seed alone; empty if in none."""
-    stack = lab.trainer(*seeds, gan=gans[0], lanes=gans)
-    stack.advance(1)
-    for lane, (seed, gan) in enumerate(zip(seeds, gans, strict=True)):
-        solo = lab.trainer(seed, gan=gan)
-        before = copied(state(solo))
-        solo.advance(1)
-        stacked = state(stack, lane)
-        for key, alone in state(solo).items():
-            gap = (alone - stacked[key]).abs().max()
-            allowed = ABSOLUTE + RELATIVE * (alone - before[key]).abs().max()
-            if gap > (allowed if alone.is_floating_point() else 0):
-                return f"{seed} alone and in a stack differ in {key} by {gap:.2g} after one iteration"
-    return ""
-
-
-@dataclass(frozen=True)
-class SGD:
-    """Plain gradient descent. Unlike Adam, it does not amplify rounding errors."""
-
-    lr: float = 1e-3
-
-    def make(self, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-        return torch.optim.SGD(list(params), self.lr)
-
-
-def check_optimizers(lab: Lab) -> Iterator[str]:
-    """Optimizing a stack of seeds."""
-    rng = torch.Generator().manual_seed(0)
-    start, slope = torch.randn(2, 3, 4, generator=rng), torch.randn(2, 3, 4, generator=rng)
-    slope[1] *= 10
-    for name, optim in lab.gan.optim.items():
-        stacked = _optimized(optim, start, slope)
-        lanes = [_optimized(optim, *pair) for pair in zip(start, slope, strict=True)]
-        if not torch.allclose(stacked, torch.stack(lanes), atol=1e-6):
-            yield f"the optimizer of {name!r} mixes the seeds of a stack: it must work element by element"
-
-
-def _optimized(optim: Optimizer, start: Tensor, slope: Tensor) -> Tensor:
-    param = start.clone().requires_grad_()
-    optimizer = make_optimizer(optim, [param])
-    for _ in range(2):
-        param.grad = slope.clone()
-        optimizer.step()
-    return param.detach()
 
 
 def check_state(lab: Lab) -> Iterator[str]:
@@ -276,26 +193,6 @@ def check_state(lab: Lab) -> Iterator[str]:
             f"a saved and resumed run differs from an uninterrupted one in {key}: keep all that changes in "
             "parameters and buffers"
         )
-
-
-CHECKS: tuple[Callable[[FullLab], Iterator[str]], ...] = (
-    check_finite,
-    check_updates,
-    check_randomness,
-    check_stack,
-    check_lanes,
-    check_optimizers,
-    check_state,
-)
-
-
-# ---------------------------------------------------------------- helpers
-
-
-def _params(trainer: Trainer, lane: int = 0) -> Tensors:
-    """Every parameter of one lane by its full name."""
-    held = state(trainer, lane)
-    return {f"{net}.{key}": held[f"{net}.{key}"] for net, its in trainer.params.items() for key in its}
 
 
 # ---------------------------------------------------------------- command line
@@ -349,21 +246,35 @@ def _report(name: str, factory: Callable[..., Gan], hyper: dict[str, Any]) -> bo
     """Print one model's results. Returns whether something is wrong, or no shape fits."""
     print(name)
     fits, broken = False, False
+    before: Findings | None = None
     for channels, height, width in SHAPES:
         spec = f"{channels}x{height}x{width}"
         try:
-            problems = check(factory, DataSpec(channels, height, width, N_CLASSES), **hyper)
+            found = examine(factory, DataSpec(channels, height, width, N_CLASSES), **hyper)
         except ValueError as error:
             print(f"  {spec}: not for this model ({first_line(error)})")
             continue
         fits = True
-        broken |= bool(problems)
-        print(f"  {spec}: {'fine' if not problems else f'{len(problems)} problem(s)'}")
-        for problem in problems:
-            print(f"    - {problem}")
+        broken |= bool(found.broken)
+        print(f"  {spec}: {_verdict(found, before)}")
+        if found != before:
+            for problem in (*found.broken, *found.unstackable):
+                print(f"    - {problem}")
+        before = found
     if not fits:
         print("    - no shape fits: a model must build for at least one of them")
     return broken or not fits
+
+
+def _verdict(found: Findings, before: Findings | None) -> str:
+    """What one shape comes to, in words. ``before``: what was found at the shape before."""
+    if not found.broken and not found.unstackable:
+        return "fine"
+    again = ", as above" if found == before else ""
+    if not found.broken:
+        return f"cannot be stacked, so its seeds train one at a time (docs/writing-losses.md){again}"
+    n = len(found.broken) + len(found.unstackable)
+    return f"{n} problem{'s'[: n > 1]}{again}"
 
 
 if __name__ == "__main__":

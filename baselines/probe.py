@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.gan import RESERVED_LOGS, Batch, DataSpec, Draw, Gan
+from baselines import blame
+from baselines.gan import RESERVED_LOGS, Batch, DataSpec, Draw, Gan, Update
 from baselines.training import settings
 from baselines.training.step import DataBatch
 from baselines.training.streams import draw
-from baselines.training.trainer import Trainer
+from baselines.training.trainer import Trainer, build
 
 N_IMAGES = 24
 SMALL_BATCH = 4
@@ -196,14 +197,31 @@ def check_iteration(lab: Lab) -> Iterator[str]:
     except KeyError as error:
         if error.args != ("label",):
             raise
-        yield "a loss reads batch['label'], but the card does not say needs={'label'}"
+        where = blame.of_error(error)
+        yield f"a loss reads batch['label']{where}, but the card does not say needs={{'label'}}"
         return
     except RuntimeError as error:
         if "not have been used in the graph" not in str(error):
             raise
-        yield "a loss does not depend on every parameter of the network that its update names"
+        yield from _idle(lab)
         return
     yield from _wrong_logs(lab.gan, trainer)
+
+
+def _idle(lab: Lab) -> Iterator[str]:
+    """The parameters that the losses of their updates do not depend on."""
+    for update in lab.gan.updates:
+        plain = build(lab.gan, 0, lab.images.device)
+        named = dict(plain[update.net].named_parameters())
+        slopes = torch.autograd.grad(
+            on_modules(lab, update, plain)[0], list(named.values()), allow_unused=True
+        )
+        idle = [f"{update.net}.{key}" for key, slope in zip(named, slopes, strict=True) if slope is None]
+        if idle:
+            yield (
+                f"an update of {update.net!r} does not use {', '.join(idle)} ({blame.of_loss(update.loss)}): "
+                "use it, or move it to a network without an optimizer"
+            )
 
 
 ACCURACIES = ("d_acc_real", "d_acc_fake")
@@ -265,12 +283,17 @@ def _evaluates(
     if wrong := wrong_output(name, result, 5, shape, anywhere=lab.data.points):
         yield wrong
     elif result.isfinite().all():
-        if not torch.equal(function(5), result):
+        with blame.GlobalDraws() as draws:
+            again = function(5)
+        if draws.first:
+            yield f"{name} draws from PyTorch's global generator ({draws.first}): {blame.DECLARE}"
+        elif not torch.equal(again, result):
             yield f"{name} gives other values when called again: call the networks' eval"
         elif (function(2) - result[:2]).abs().max() > 1e-4 * result.abs().max().clamp(min=1):
             yield f"{name} mixes the examples of a batch: call the networks' eval"
-    for key in differing(before, state(lab.trained)):
-        yield f"{name} changes {key}: call the networks' eval"
+    if changed := differing(before, state(lab.trained)):
+        others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        yield f"{name} changes {changed[0]}{others}: call the networks' eval"
 
 
 def wrong_output(
@@ -294,6 +317,36 @@ def wrong_output(
 # ---------------------------------------------------------------- helpers
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A network without the trainer: its module owns its tensors."""
+
+    module: nn.Module
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        return self.module.train()(*inputs)
+
+    def eval(self, *inputs: Tensor) -> Any:
+        return self.module.eval()(*inputs)
+
+
+def on_modules(
+    lab: Lab, update: Update, modules: Mapping[str, nn.Module]
+) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The loss of an update's first batch, computed on these networks without the trainer, and its logs."""
+    stream = lab.trainer(gan=replace(lab.gan, updates=(update,))).streams[0]
+    drawn = {name: value[0, 0] for name, value in stream.rewind(stream.state).items()}
+    step = torch.zeros((), dtype=torch.int64)
+    nets = {name: Plain(net) for name, net in modules.items()}
+    return update.loss(nets, lab.batch(drawn.pop("index"), step), drawn)
+
+
+def params(trainer: Trainer, lane: int = 0) -> Tensors:
+    """Every parameter of one seed by its full name."""
+    held = state(trainer, lane)
+    return {f"{net}.{key}": held[f"{net}.{key}"] for net, its in trainer.params.items() for key in its}
+
+
 def state(trainer: Trainer, lane: int = 0) -> Tensors:
     """Every parameter, buffer and averaged parameter of one seed by its full name."""
     held = trainer.weights(lane) | {f"average of {k}": v for k, v in trainer.averaged(lane).items()}
@@ -315,10 +368,11 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def describe(error: BaseException) -> str:
-    """The kind of an error and the first line of its message."""
+    """The kind of an error, the first line of its message, and where in the model's code it was raised."""
+    where = blame.of_error(error)
     if isinstance(error, SystemExit):
-        return f"it ends the process with sys.exit({error.code!r}): raise an error instead"
-    return f"{type(error).__name__}: {first_line(error)}"
+        return f"it ends the process with sys.exit({error.code!r}){where}: raise an error instead"
+    return f"{type(error).__name__}: {first_line(error)}{where}"
 
 
 def first_line(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from bench.errors import UsageError, nearest, printable
 from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
-from bench.execution.stacking import n_stacks, seeds_per_stack
+from bench.execution.stacking import n_stacks, seeds_per_stack, unstackable
 from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, plan, resolve
 from bench.reuse import explain
 from bench.scoring.extractors import AUTO, named
@@ -187,10 +187,13 @@ def _execute(
     """Have the runs that are left of the ``whole`` plan computed."""
     n_workers = len(slots) if args.executor == "local" else args.workers or 1
     stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, context))
+    alone = unstackable(todo) if stack > 1 else set()
     source = Runs(todo, context.out, stack=stack, retries=args.retries, whole=whole)
+    for run_id in alone:
+        source.smaller(run_id, 1)
     with Progress(todo, context.out) if args.workers != 0 else nullcontext() as progress:
         tick = progress.tick if progress else lambda: None
-        where.execute(args, source, context, slots, interrupt, most=n_stacks(todo, stack), tick=tick)
+        where.execute(args, source, context, slots, interrupt, most=n_stacks(todo, stack, alone), tick=tick)
 
 
 def _spec(args: Namespace) -> Spec:

@@ -178,6 +178,16 @@ def seed() -> None:
     random.seed(0)
 
 
+def streams() -> dict[str, bytes]:
+    """The states of the global random streams, by the library that they belong to."""
+    numpy_state: Any = np.random.get_state()
+    return {
+        "PyTorch": torch.get_rng_state().numpy().tobytes(),
+        "NumPy": b"%d %s" % (numpy_state[2], numpy_state[1].tobytes()),
+        "Python": repr(random.getstate()).encode(),
+    }
+
+
 @contextmanager
 def kept() -> Iterator[None]:
     """Restore all settings when the block ends."""

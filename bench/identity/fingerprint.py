@@ -63,6 +63,7 @@ SCORING = (
 """These modules, and every module of ``baselines`` that they import."""
 
 NEUTRAL = (
+    "baselines.blame",
     "baselines.probe",
     "baselines.registry",
     "bench",

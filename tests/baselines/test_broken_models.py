@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from baselines.gan import Adam, DataSpec, Gan, Update, card
 from baselines.vanilla import d_real, g, vanilla
 
 DATA = DataSpec(1, 8, 8, 10)
+HERE = "tests/baselines/test_broken_models.py, line "
 
 
 Factory = Callable[..., Gan]
@@ -140,6 +142,11 @@ def reads_label(nets: Any, batch: Any, draw: Any) -> tuple[Tensor, dict[str, Ten
     return loss + 0 * batch["label"].sum(), logs
 
 
+def draws_with_numpy(nets: Any, batch: Any, draw: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    loss, logs = d_real(nets, batch, draw)
+    return loss * (1 + 0.1 * np.random.rand()), logs
+
+
 def explodes(nets: Any, batch: Any, draw: Any) -> tuple[Tensor, dict[str, Tensor]]:
     loss, logs = d_real(nets, batch, draw)
     return loss / 0.0, {**logs, "d_loss": loss / 0.0}
@@ -166,7 +173,7 @@ BROKEN: dict[str, tuple[Callable[[Gan], Gan], str]] = {
     "reads labels in secret": (with_first(reads_label), "card does not say needs={'label'}"),
     "has an idle parameter": (
         lambda gan: rebuilt(gan, disc=HasUnusedParameter),
-        "does not depend on every parameter",
+        "an update of 'disc' does not use disc.unused (loss d_real, baselines/vanilla.py, line ",
     ),
     "logs no loss": (
         lambda gan: relogged(gan, lambda logs: {k: v for k, v in logs.items() if k != "g_loss"}),
@@ -216,11 +223,11 @@ BROKEN: dict[str, tuple[Callable[[Gan], Gan], str]] = {
             gan,
             discriminate=lambda nets, batch: (s := nets["disc"].eval(batch["image"])) + torch.randn_like(s),
         ),
-        "discriminate gives other values when called again",
+        "discriminate draws from PyTorch's global generator (randn_like in " + HERE,
     ),
     "moves another network": (
         lambda gan: rebuilt(gan, gen=DecaysItself),
-        "an update of 'disc' moves parameters of 'gen'",
+        "an update of 'disc' moves parameters of 'gen', gen.net.0.weight (loss d_fake, ",
     ),
     "stands still": (
         lambda gan: replace(gan, optim={"gen": gan.optim["gen"], "disc": Adam(0.0)}),
@@ -229,20 +236,24 @@ BROKEN: dict[str, tuple[Callable[[Gan], Gan], str]] = {
     "assigns a buffer": (lambda gan: rebuilt(gan, gen=AssignsBuffer), "the buffer gen.calls is assigned"),
     "uses the global generator": (
         lambda gan: rebuilt(gan, disc=UsesGlobalDropout),
-        "draws from PyTorch's global generator",
+        "training draws from PyTorch's global generator (dropout in " + HERE,
     ),
+    "uses NumPy's generator": (with_first(draws_with_numpy), "training draws from NumPy's global generator"),
     "keeps a count of its own": (
         lambda gan: rebuilt(gan, disc=KeepsCount),
         "differs from an uninterrupted one",
     ),
-    "holds a plain tensor": (lambda gan: rebuilt(gan, disc=HoldsPlainTensor), "alone and in a stack differ"),
+    "holds a plain tensor": (
+        lambda gan: rebuilt(gan, disc=HoldsPlainTensor),
+        "alone and in a stack differ in gen.",
+    ),
     "asks for a number": (
         lambda gan: rebuilt(gan, disc=Branches),
-        "Training a stack of seeds: RuntimeError: vmap: It looks like you're calling .item()",
+        "cannot be stacked: Training a stack of seeds: RuntimeError: vmap: It looks like you're calling ",
     ),
     "clips by the norm": (
         lambda gan: replace(gan, optim={"gen": NormClipped(), "disc": NormClipped()}),
-        "mixes the seeds of a stack",
+        "cannot be stacked: the optimizer of 'gen' mixes the seeds of a stack",
     ),
     "starts every seed alike": (
         lambda gan: replace(gan, build=lambda: seeded(gan)),
@@ -270,6 +281,8 @@ def test_broken_models_are_told_why(promise: str) -> None:
     problems = conformance.check(model(change), DATA)
     assert any(message in problem for problem in problems), problems
     assert not any("\n" in problem for problem in problems)
+    if any("global generator" in problem for problem in problems):
+        assert len(problems) == 1, "the root cause alone"
 
 
 def test_a_number_of_an_optimizer_must_be_that_alone() -> None:
@@ -279,7 +292,9 @@ def test_a_number_of_an_optimizer_must_be_that_alone() -> None:
         return rebuilt(gan, gen=lambda net: nn.Sequential(net, Scaled(lr)))
 
     (found,) = conformance.check(mixed, DATA)
-    assert found.startswith("one of lr changes an optimizer or a number of a loss, and something else too")
+    assert found.startswith(
+        "cannot be stacked: lr changes an optimizer or a number of a loss, and something else too"
+    )
 
 
 class Scaled(nn.Module):
@@ -298,4 +313,19 @@ def test_command_line_names_what_breaks(
     factory = model(BROKEN["samples in training mode"][0])
     monkeypatch.setattr(registry, "get", lambda name: factory)
     assert conformance.main(["mine"]) == 1
-    assert "    - generate changes gen.2.running_mean: call the networks' eval" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.count("    - generate changes gen.2.running_mean and ") == 1
+    assert out.count("problems, as above") + out.count("problem, as above") == 2
+
+
+def test_command_line_parts_what_breaks_from_what_cannot_be_stacked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = model(BROKEN["asks for a number"][0])
+    monkeypatch.setattr(registry, "get", lambda name: factory)
+    monkeypatch.setattr(conformance, "SHAPES", ((1, 8, 8),))
+    assert conformance.main(["mine"]) == 0
+    out = capsys.readouterr().out
+    assert "1x8x8: cannot be stacked, so its seeds train one at a time" in out
+    assert f"({HERE}" in out
+    assert "choose with torch.where" in out
