@@ -64,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
     if given.features == CLASSIFIER:
         classifier.refuse_unlabelled(dataset)
+    if dataset.channels is not None:
+        raise UsageError(
+            f"--dataset: {dataset.name!r} is drawn on the fly, so no fixed images can be changed; "
+            f"use {dataset.channels.name}"
+        )
     if given.command == "train":
         _write(_out(given.out, dataset.name), classifier.trained(dataset))
     else:

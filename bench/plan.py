@@ -248,7 +248,7 @@ def build_protocol(
     spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
 ) -> dict[str, Any]:
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
-    from bench.scoring import memorisation, metrics, points
+    from bench.scoring import memorisation, metrics, per_channel, points
     from bench.scoring.own_scores import load_all
 
     if spec.scores and dataset.points:
@@ -271,7 +271,12 @@ def build_protocol(
         **(
             points.protocol(len(reference))
             if dataset.points
-            else metrics.protocol(len(reference)) | memorisation.protocol(len(dataset.train))
+            else metrics.protocol(len(reference))
+            | (
+                memorisation.protocol(len(dataset.train))
+                if dataset.channels is None
+                else per_channel.protocol(dataset.channels, context.cache)
+            )
         ),
         "d_acc_tolerance": spec.d_acc_tolerance,
         "code": fingerprint.short(fingerprint.scoring_code()),

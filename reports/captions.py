@@ -39,13 +39,16 @@ def protocol(group: Group) -> str:
     features = " and ".join(
         f"{name} (weights {short(p.get(f'extractors.{name}.sha256', 'unknown'))})"
         for name in group.extractors
+        if f"extractors.{name}.sha256" in p
     )
+    judge = p.get("mode_judge_sha256")
+    modes = f"; modes by the classifier of a channel (weights {short(judge)})" if judge else ""
     draws = p.get("draws")
     several = f", mean of {draws} draws," if isinstance(draws, int) and draws > 1 else ""
     best = ", FID also at the step that is best on validation" if p.get("select") == "best" else ""
     return (
         f"{trained} {n_fake} samples per run{several} against {n_real} images of the {split} split, with the "
-        f"features of {features or 'no extractor'}, at the final step{best}.{averaged(group)}"
+        f"features of {features or 'no extractor'}{modes}, at the final step{best}.{averaged(group)}"
         f"{_real_images(group)}"
     )
 

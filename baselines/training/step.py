@@ -101,17 +101,16 @@ def _to_float32(output: Any) -> Any:
 
 
 class DataBatch(Mapping[str, Tensor]):
-    """The examples at ``index`` (B,), gathered when they are read. Images are scaled to [-1, 1].
+    """The examples at ``index``, gathered when they are read. Images are scaled to [-1, 1].
 
-    Float "images" are points in the plane, and stay as they are.
+    ``index`` is (B,); or (B, n) where an example has n images in its channels, each drawn on its own. Float
+    "images" are points in the plane, and stay as they are.
     """
 
     def __init__(
         self, images: Tensor, labels: Tensor | None, index: Tensor, step: Tensor | None = None
     ) -> None:
-        self.entries: dict[str, Callable[[], Tensor]] = {
-            "image": lambda: to_float(images.index_select(0, index))
-        }
+        self.entries: dict[str, Callable[[], Tensor]] = {"image": lambda: to_float(gathered(images, index))}
         if labels is not None:
             self.entries["label"] = lambda: labels[index]
         if step is not None:
@@ -125,6 +124,13 @@ class DataBatch(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+def gathered(images: Tensor, index: Tensor) -> Tensor:
+    """The images (N, C, H, W) at ``index`` (B,); at ``index`` (B, n), n beside each other: (B, n·C, H, W)."""
+    if index.dim() == 1:
+        return images.index_select(0, index)
+    return images.index_select(0, index.flatten()).view(len(index), -1, *images.shape[2:])
 
 
 def to_float(images: Tensor) -> Tensor:

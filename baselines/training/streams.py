@@ -54,20 +54,25 @@ class Stream:
         n_updates: int,
         noise: Mapping[str, Noise],
         device: torch.device,
+        per_example: int = 1,
     ) -> None:
         self.generator = torch.Generator(device).manual_seed(derive(seed, "train"))
         self.n_examples = n_examples
         self.noise = noise
-        per_example = 1 + sum(torch.Size(kind.shape).numel() for kind in noise.values())
-        n_iterations = min(64, max(1, CHUNK // (n_updates * batch_size * per_example)))
+        numbers = per_example + sum(torch.Size(kind.shape).numel() for kind in noise.values())
+        n_iterations = min(64, max(1, CHUNK // (n_updates * batch_size * numbers)))
         self.size = (n_iterations, n_updates, batch_size)
+        self.index_size = self.size if per_example == 1 else (*self.size, per_example)
         self.state = self.generator.get_state()
 
     def chunk(self) -> dict[str, Tensor]:
-        """The next K iterations: ``index`` (K, U, B), with replacement, and each noise (K, U, B, *shape)."""
+        """The next K iterations: ``index`` (K, U, B), with replacement, and each noise (K, U, B, *shape).
+
+        ``index`` is (K, U, B, n) where an example is made of n images, each drawn on its own.
+        """
         self.state = self.generator.get_state()
         index = torch.randint(
-            self.n_examples, self.size, generator=self.generator, device=self.generator.device
+            self.n_examples, self.index_size, generator=self.generator, device=self.generator.device
         )
         return {"index": index} | draw(self.noise, self.size, self.generator)
 

@@ -42,6 +42,8 @@ class Trainer:
         seeds: one for each lane.
         lanes: the model of each lane, if they differ in numbers such as a learning rate (``lanes.py``).
         capture: on a GPU, record one iteration as a CUDA graph and replay it.
+        per_example: how many of the images make one example, side by side along the channels. Each is drawn
+            on its own.
         bf16: networks compute in bfloat16 in training. Weights, losses and optimizers stay float32.
         steps: the planned number of iterations, over which learning rates with a ``decay`` fall.
     """
@@ -55,6 +57,7 @@ class Trainer:
         *,
         lanes: Sequence[Gan] = (),
         capture: bool = True,
+        per_example: int = 1,
         bf16: bool = False,
         steps: int | None = None,
     ) -> None:
@@ -95,6 +98,7 @@ class Trainer:
                 n_updates=len(gan.updates),
                 noise=gan.noise,
                 device=self.device,
+                per_example=per_example,
             )
             for seed in seeds
         ]

@@ -25,6 +25,7 @@ from bench.data.folder import read_folder
 from bench.data.own_dataset import read_own
 from bench.data.points import MIXTURES, read_points
 from bench.data.resizing import square
+from bench.data.stacked import STACKED, balanced, stack
 from bench.data.torchvision_sets import CLASSES, provide, read_torchvision
 from bench.errors import UsageError, nearest
 from bench.identity import outside
@@ -32,7 +33,7 @@ from bench.identity import outside
 if TYPE_CHECKING:
     from baselines.gan import DataSpec
 
-NAMES = ("digits", *CLASSES, *MIXTURES)
+NAMES = ("digits", *CLASSES, *STACKED, *MIXTURES)
 """The data sets by name. There are also ``folder:PATH`` and ``array:FILE``, and ``auto``, for which
 :func:`resolve` chooses a name."""
 
@@ -50,7 +51,7 @@ FOLDER = "folder-"
 
 DEFAULT_STEPS: Mapping[str, int] = {
     "digits": 3_000,
-    **dict.fromkeys(CLASSES, 30_000),
+    **dict.fromkeys((*CLASSES, *STACKED), 30_000),
     **dict.fromkeys(MIXTURES, 5_000),
 }
 MAX_TEST = 10_000
@@ -86,12 +87,31 @@ class Dataset:
     """0 without labels."""
     sha256: str
     """The hash of shapes, pixels, labels and splits, but not of the name."""
+    channels: Dataset | None = None
+    """Of ``stacked-mnist`` and the like: the data set that the channels come from. ``train`` then holds its
+    images, of which training draws one for each channel, and the other splits hold stacks."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        _, c, h, w = self.train.images.shape
+        _, c, h, w = self.test.images.shape
         return c, h, w
+
+    @property
+    def per_example(self) -> int:
+        """How many images of ``train`` are drawn for one example: one, or one for each channel."""
+        return self.shape[0] // int(self.train.images.shape[1])
+
+    def examples(self, index: NDArray[np.int64]) -> Images:
+        """Training examples at ``index`` (M,), or (M, C) where each channel is drawn on its own."""
+        if self.channels is None:
+            return self.train[index]
+        return Images(stack(self.train.images, index), None)
+
+    def drawn(self, n: int, k: int) -> Images:
+        """The k-th draw of n training examples of a data set whose channels are drawn each on its own."""
+        generator = np.random.Generator(np.random.PCG64(k))
+        return self.examples(generator.integers(len(self.train), size=(n, self.per_example)))
 
     @property
     def spec(self) -> DataSpec:
@@ -118,6 +138,7 @@ class Dataset:
             "n_classes": self.n_classes,
             "shape": list(self.shape),
             **({"points": True} if self.points else {}),
+            **({} if self.channels is None else {"channels": self.channels.name}),
         }
 
 
@@ -177,6 +198,8 @@ def load(name: str, *, data_root: Path, offline: bool = False, holdout: bool = F
         UsageError: the data is missing, damaged or cannot be used. The message is one line.
     """
     asked, _ = resolve(name, data_root=data_root, offline=offline)
+    if asked in STACKED:
+        return _stacked(asked, load(STACKED[asked], data_root=data_root, offline=offline, holdout=holdout))
     try:
         name, train, test = _read(asked, data_root, offline)
     except UsageError as error:
@@ -210,6 +233,18 @@ def _read(asked: str, data_root: Path, offline: bool) -> tuple[str, Images, Imag
         everything = _read_own(kind, side, path)
         name = f"{kind}-{_sha256(all=everything)[:8]}"
     return name, *split(everything, min(MAX_TEST, -(-len(everything) // 5)))
+
+
+def _stacked(name: str, channels: Dataset) -> Dataset:
+    """The data set whose channels are drawn from another one. It has no labels: models are given none."""
+
+    def reference(split: Images) -> Images:
+        assert split.labels is not None
+        return Images(stack(split.images, balanced(split.labels)), None)
+
+    train, test = Images(channels.train.images, None), reference(channels.test)
+    val = None if channels.val is None else reference(channels.val)
+    return Dataset(name, train, val, test, 0, _sha256(train=train, val=val, test=test), channels)
 
 
 def with_size(name: str, side: int) -> str:

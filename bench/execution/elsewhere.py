@@ -21,7 +21,7 @@ from bench.execution import environment
 from bench.execution.recording import describe_baseline
 from bench.identity import fingerprint
 from bench.plan import RunContext
-from bench.scoring import infinity, pictures
+from bench.scoring import infinity, per_channel, pictures
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.evaluator import CLASSIFIER, Evaluator
 from bench.scoring.extractors import load_extractor
@@ -104,6 +104,9 @@ def describe_scores(evaluator: Evaluator, read: Read, job: Job, *, with_infinity
     parts = np.split(np.arange(len(images)), job.protocol["draws"])
     draws: dict[str, dict[str, list[float]]] = {}
     curves: dict[str, Any] = {}
+    if evaluator.judges is not None:
+        modes = [evaluator.judges(images[part]) for part in parts]
+        draws[per_channel.NAME] = {name: [its[name] for its in modes] for name in modes[0]}
     for name, extractor in evaluator.extractors.items():
         features = extractor(images)
         found = []

@@ -89,6 +89,7 @@ class Stack:
             *data,
             [job.seed for job in jobs],
             lanes=gans,
+            per_example=self.dataset.per_example,
             bf16=job.protocol["precision"] == "bf16",
             steps=job.steps,
         )
@@ -365,9 +366,9 @@ def _begun(jobs: Sequence[Job], context: RunContext) -> Iterator[Stack]:
 
 
 def _selecting(metrics: Mapping[str, Mapping[str, float]]) -> float:
-    """The score by which the best step is chosen: FID, of points reverse KL."""
-    first = next(iter(metrics.values()))
-    return first[FID.name] if FID.name in first else first[REVERSE_KL.name]
+    """The score by which the best step is chosen: the first FID, of points reverse KL."""
+    fids = [scores[FID.name] for scores in metrics.values() if FID.name in scores]
+    return fids[0] if fids else next(iter(metrics.values()))[REVERSE_KL.name]
 
 
 def copied(weights: Tensors) -> Tensors:

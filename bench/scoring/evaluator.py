@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.gan import Batch, Gan, Nets
@@ -24,7 +24,7 @@ from baselines.probe import wrong_output
 from baselines.training.step import DataBatch, to_uint8
 from baselines.training.streams import derive, draw
 from bench.data.datasets import Dataset, Images
-from bench.scoring import criterion, memorisation, metrics, points
+from bench.scoring import criterion, memorisation, metrics, per_channel, points
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.neighbours import Neighbours
@@ -119,7 +119,15 @@ class Evaluator:
     @property
     def n_fake(self) -> int:
         """M, for models that are not of super-resolution."""
-        return points.N_SAMPLES if self.dataset.points else metrics.n_fakes(len(self))
+        if self.dataset.points:
+            return points.N_SAMPLES
+        return metrics.n_fakes(len(self)) if self.dataset.channels is None else per_channel.N_SAMPLES
+
+    @cached_property
+    def judges(self) -> per_channel.Judges | None:
+        """Of the modes of images whose channels are drawn each on its own; None for other data."""
+        channels = self.dataset.channels
+        return None if channels is None else per_channel.Judges(channels, self.cache, self.device)
 
     def real_data_baseline(self) -> Draws:
         """The scores of real images in several draws: M training images in place of the samples.
@@ -128,13 +136,17 @@ class Evaluator:
         """
         if self.dataset.points:
             return points.baseline(self.dataset, BASELINE_DRAWS)
-        return {name: self._baseline(extractor) for name, extractor in self.extractors.items()}
+        found = {}
+        if (judges := self.judges) is not None:
+            folder = self.kept("baselines", judges.classifier)
+            found[per_channel.NAME] = judges.baseline(self.dataset, folder, BASELINE_DRAWS)
+        return found | {name: self._baseline(extractor) for name, extractor in self.extractors.items()}
 
     def _baseline(self, extractor: Extractor) -> dict[str, list[float]]:
         def compute() -> entries.Entry:
-            every, found = self.training(extractor.name)[0], []
-            for k in map(self._real_draw, range(BASELINE_DRAWS)):
-                images, features = torch.from_numpy(self.dataset.train.images[k]), every[k]
+            found = []
+            for k in range(BASELINE_DRAWS):
+                images, features = self._real_draw(extractor, k)
                 scores = self.scores(extractor.name, images, features, seed=0)
                 found.append(scores | self.memorisation(extractor.name, features))
             return {}, {"scores": {name: [one[name] for one in found] for name in found[0]}}
@@ -167,19 +179,27 @@ class Evaluator:
         """Scores of samples with these features against all training images, which take a while.
 
         ``held_out``: the numbers of the images of the split that count as held out; by default all.
+
+        Empty where training images are stacks: there is no list of them to compare with.
         """
+        if self.dataset.channels is not None:
+            return {}
         every, prepared = self.training(extractor)
         return memorisation.scores(every.features, prepared, fake.features, held_out)
 
-    def _real_draw(self, k: int) -> NDArray[np.intp]:
-        """M training examples (M,): blocks of N, each drawn without replacement.
+    def _real_draw(self, extractor: Extractor, k: int) -> tuple[Tensor, Features]:
+        """M training examples, uint8, and their features: blocks of N, each drawn without replacement.
 
         Precision and recall are computed in these blocks; a repeated image would shrink its own ball.
         """
+        if self.dataset.channels is not None:
+            images = torch.from_numpy(self.dataset.drawn(self.n_fake, k).images)
+            return images, extractor(images)
         generator = np.random.Generator(np.random.PCG64(k))
         n_train, n_blocks = len(self.dataset.train), -(-self.n_fake // len(self))
         blocks = [generator.permutation(n_train)[: len(self)] for _ in range(n_blocks)]
-        return np.concatenate(blocks)[: self.n_fake]
+        chosen = np.concatenate(blocks)[: self.n_fake]
+        return torch.from_numpy(self.dataset.train.images[chosen]), self.training(extractor.name)[0][chosen]
 
     def evaluate(self, gan: Gan, nets: Nets, seed: int, *, conditional: bool = False) -> Evaluation:
         """Sample, score and judge. Noise and labels depend on the run's seed alone: they are the same at
@@ -264,8 +284,9 @@ class Evaluator:
             return Conditions(self.images, self.labels)
         # On the CPU, so that a run asks for the same labels on every device.
         generator = torch.Generator().manual_seed(derive(seed, f"conditions-{draw_number}"))
-        chosen = torch.randint(len(self.dataset.train), (self.n_fake,), generator=generator).numpy()
-        return Conditions(*to_device(self.dataset.train[chosen], self.device))
+        n, size = self.dataset.per_example, (self.n_fake,)
+        chosen = torch.randint(len(self.dataset.train), size if n == 1 else (*size, n), generator=generator)
+        return Conditions(*to_device(self.dataset.examples(chosen.numpy()), self.device))
 
     def _sample(self, gan: Gan, nets: Nets, asked: Conditions, seed: int, draw_number: int = 0) -> Tensor:
         noise = draw_noise(gan, len(asked), seed, draw_number, self.device)
@@ -289,6 +310,8 @@ class Evaluator:
     ) -> dict[str, dict[str, float]]:
         """``asked``: the labels (M,) that a conditional model was given."""
         scores = points.of(self.dataset, images) if self.dataset.points else {}
+        if self.judges is not None:
+            scores[per_channel.NAME] = self.judges(images)
         for name, its in features.items():
             scores[name] = self.scores(name, images, its, seed)
             if asked is not None and self.labels is not None and name == CLASSIFIER:

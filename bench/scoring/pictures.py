@@ -74,7 +74,10 @@ def _real_grids(first_row: Tensor, evaluator: Evaluator, folder: Path) -> None:
     rows = grid_examples(evaluator.labels, len(evaluator))
     write_grid(evaluator.images.cpu()[rows.flatten()], rows.shape[1], folder / "real.png")
     train = torch.from_numpy(evaluator.dataset.train.images)
-    pairs = torch.cat([first_row, train[nearest(first_row, train)]])
+    # Where channels are drawn each on its own, so is the nearest of each.
+    parts = torch.split(first_row, train.shape[1], dim=1)
+    nearest_ones = torch.cat([train[nearest(part, train)] for part in parts], dim=1)
+    pairs = torch.cat([first_row, nearest_ones])
     write_grid(pairs, len(first_row), folder / "neighbours.png")
 
 

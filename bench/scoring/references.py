@@ -26,9 +26,10 @@ def halves(evaluator: Evaluator) -> Draws:
     and have values only where a half has at least ten per feature.
 
     They are computed once per protocol and kept in the cache. A split of fewer than 20 images has none, nor
-    have points in the plane: their scores need no other side.
+    have points in the plane and stacked digits: the scores of points need no other side, and fresh stacks of
+    training digits are what a perfect model makes.
     """
-    if len(evaluator) < 2 * metrics.ISC_SPLITS:
+    if len(evaluator) < 2 * metrics.ISC_SPLITS or evaluator.dataset.channels is not None:
         return {}
     return {name: _halves(evaluator, extractor) for name, extractor in evaluator.extractors.items()}
 

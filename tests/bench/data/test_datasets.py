@@ -139,7 +139,8 @@ def test_unknown_names_are_refused_in_one_line(name: str) -> None:
 def test_known_names_stand_for_themselves() -> None:
     for name in (*datasets.NAMES, "folder:/some/where"):
         assert resolve(name, data_root=NOWHERE, offline=True) == (name, None)
-    assert set(datasets.NAMES) == {"digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "ring", "grid"}
+    drawn = {"stacked-digits", "stacked-mnist", "ring", "grid"}
+    assert {*datasets.NAMES} == {"digits", "mnist", "fashion-mnist", "kmnist", "cifar10", *drawn}
 
 
 def test_default_steps() -> None:
