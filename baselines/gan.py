@@ -171,6 +171,9 @@ class Gan:
     threshold: float | None = 0.0
     """A score above it means "real". For a logit, 0 is a probability of one half.
     ``None``: the score has no natural threshold, as with critics."""
+    packing: int = 1
+    """D judges packs of so many images. Then ``discriminate`` scores each image in a pack with those that
+    follow it in the batch."""
     low_resolution: Callable[[Batch], Tensor] | None = None
     """For super-resolution: the generator's input (B, C, H/r, W/r), which takes the place of noise."""
     ema: float = 0.0

@@ -32,6 +32,7 @@ OURS = (
     "dragan",
     "hinge",
     "r3gan",
+    "pacgan",
 )
 
 

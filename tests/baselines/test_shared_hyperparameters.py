@@ -38,6 +38,7 @@ IDENTITIES = {
     "dragan": "4b430628753d",
     "hinge": "deba91e79208",
     "r3gan": "9c8ab200e72d",
+    "pacgan": "f9ea3667a609",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
