@@ -33,6 +33,7 @@ OURS = (
     "hinge",
     "r3gan",
     "pacgan",
+    "began",
 )
 
 

@@ -83,6 +83,7 @@ def test_loss_family_conforms_on_every_network(
         ("wgan", {"optimizer": "adam"}),
         ("wgan", {"disc_norm": "own", "net": "conv"}),
         ("hinge", {"disc_norm": "none"}),
+        ("began", {"disc_norm": "batch", "net": "infogan"}),
         ("pacgan", {"packing": 3, "batch_size": 4, "disc_norm": "batch"}),
         ("cgan", {"condition": "multiply", "dropout": 0.4, "g_widths": (32, 64), "d_widths": (32, 32)}),
         ("srgan", {"n_blocks": 1, "width": 4, "scale": 4, "warmup_steps": 1}),

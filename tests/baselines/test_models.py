@@ -255,6 +255,8 @@ def test_acgan_classifies_what_it_learns() -> None:
         ("dcgan", DIGITS, {"width": 1}, "width=1"),
         ("acgan", DIGITS, {"width": 3}, "width=3"),
         ("cgan", DIGITS, {"d_widths": ()}, "d_widths=()"),
+        ("began", DIGITS, {"code_dim": 0}, "code_dim=0"),
+        ("began", DataSpec(1, 9, 9), {"net": "infogan"}, "multiples of 4"),
         ("pacgan", DIGITS, {"packing": 0}, "packing=0"),
         ("pacgan", DIGITS, {"net": "plane"}, "net=plane is for points in the plane"),
         ("pacgan", DIGITS, {"net": "stacked_half"}, "net=stacked_half is for images of 28x28"),
