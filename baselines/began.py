@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines import family
-from baselines.checks import at_least, multiples_of
-from baselines.family import Net, Prior, Training
+from baselines.checks import at_least, fraction, multiples_of, positive
+from baselines.family import Net, Prior
 from baselines.gan import (
+    Adam,
     Batch,
     Choice,
     DataSpec,
@@ -43,7 +44,6 @@ from baselines.gan import (
     Update,
     card,
 )
-from baselines.groups import grouped
 from baselines.infogan import Shrink, Stretch, small_normal
 from baselines.layers import UpConv2d, glorot
 
@@ -150,7 +150,6 @@ def discriminate(nets: Nets, batch: Batch) -> Tensor:
     paper="Berthelot et al., BEGAN: Boundary Equilibrium Generative Adversarial Networks, arXiv:1703.10717",
     year=2017,
 )
-@grouped
 def began(
     data: DataSpec,
     *,
@@ -162,15 +161,20 @@ def began(
     n_critic: Annotated[int, Choice((1, 2, 5))] = 1,
     gamma: Annotated[float, Linear(0.0, 1.0)] = 0.75,
     k_rate: Annotated[float, Log(1e-4, 1e-2)] = 0.001,
-    training: Training = Training(lr=1e-4),
+    lr: Annotated[float, Log(1e-5, 1e-2)] = 1e-4,
+    beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5,
+    beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
+    batch_size: Annotated[int, Log(32, 512)] = 64,
 ) -> Gan:
     """``code_dim``: size of the autoencoder's code. ``gamma``: γ. ``k_rate``: λ, the learning rate of k."""
-    adam = training.adam()
     if net != "mlp":
         multiples_of(4, data)
     at_least(1, latent_dim=latent_dim, code_dim=code_dim, n_critic=n_critic)
-    at_least(2, batch_size=training.batch_size)
+    at_least(2, batch_size=batch_size)
     at_least(0, gamma=gamma, k_rate=k_rate)
+    positive(lr=lr)
+    fraction(beta1=beta1, beta2=beta2)
+    adam = Adam(lr, (beta1, beta2))
     z: Noise = Normal((latent_dim,)) if prior == "normal" else Uniform((latent_dim,), -1.0, 1.0)
     return Gan(
         build=lambda: {
@@ -183,6 +187,6 @@ def began(
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"]),
         discriminate=discriminate,
         optim={"gen": adam, "disc": adam},
-        batch_size=training.batch_size,
+        batch_size=batch_size,
         threshold=None,
     )

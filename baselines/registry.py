@@ -34,6 +34,7 @@ OURS = (
     "r3gan",
     "pacgan",
     "began",
+    "vae",
 )
 
 

@@ -22,6 +22,7 @@ EXAMPLE = Path(__file__).parents[1] / "support" / "example_package"
 DATA = DataSpec(1, 8, 8, 10)
 SMALL: dict[str, dict[str, Any]] = {
     "srgan": {"n_blocks": 1, "width": 8},
+    "vae": {"net": "conv"},
     "dcgan": {"width": 16},
     "acgan": {"width": 16},
     "vanilla": {"g_widths": (32, 64), "d_widths": (32, 16)},
@@ -83,6 +84,7 @@ def test_loss_family_conforms_on_every_network(
         ("wgan", {"optimizer": "adam"}),
         ("wgan", {"disc_norm": "own", "net": "conv"}),
         ("hinge", {"disc_norm": "none"}),
+        ("vae", {"encoder_norm": "batch", "net": "infogan"}),
         ("began", {"disc_norm": "batch", "net": "infogan"}),
         ("pacgan", {"packing": 3, "batch_size": 4, "disc_norm": "batch"}),
         ("cgan", {"condition": "multiply", "dropout": 0.4, "g_widths": (32, 64), "d_widths": (32, 32)}),

@@ -39,7 +39,8 @@ IDENTITIES = {
     "hinge": "deba91e79208",
     "r3gan": "9c8ab200e72d",
     "pacgan": "f9ea3667a609",
-    "began": "d58b6e9d9ee5",
+    "began": "7817532e10ca",
+    "vae": "dfadde2f9e94",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
