@@ -35,6 +35,8 @@ OURS = (
     "pacgan",
     "began",
     "vae",
+    "sngan",
+    "sngan_projection",
 )
 
 

@@ -22,7 +22,9 @@ EXAMPLE = Path(__file__).parents[1] / "support" / "example_package"
 DATA = DataSpec(1, 8, 8, 10)
 SMALL: dict[str, dict[str, Any]] = {
     "srgan": {"n_blocks": 1, "width": 8},
-    "vae": {"net": "conv"},
+    "vae": {},
+    "sngan": {"width": 4, "n_critic": 1},
+    "sngan_projection": {"width": 4, "n_critic": 1},
     "dcgan": {"width": 16},
     "acgan": {"width": 16},
     "vanilla": {"g_widths": (32, 64), "d_widths": (32, 16)},
@@ -32,9 +34,16 @@ SMALL: dict[str, dict[str, Any]] = {
 FAMILY = tuple(name for name in registry.OURS if name not in SMALL)
 
 
+SHAPES = {"vae": ((1, 28, 28),), "sngan": ((1, 8, 8), (3, 32, 32)), "sngan_projection": ((1, 28, 28),)}
+"""Models on networks that others are tried on, too, or that they share, need not be tried on each shape."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", conformance.SHAPES, ids=str)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in SMALL for shape in SHAPES.get(name, conformance.SHAPES)],
+    ids=str,
+)
 def test_models_conform(name: str, shape: tuple[int, int, int]) -> None:
     assert conformance.check(registry.get(name), DataSpec(*shape, 10), **SMALL[name]) == []
 
@@ -84,6 +93,7 @@ def test_loss_family_conforms_on_every_network(
         ("wgan", {"optimizer": "adam"}),
         ("wgan", {"disc_norm": "own", "net": "conv"}),
         ("hinge", {"disc_norm": "none"}),
+        ("vae", {"net": "conv"}),
         ("vae", {"encoder_norm": "batch", "net": "infogan"}),
         ("began", {"disc_norm": "batch", "net": "infogan"}),
         ("pacgan", {"packing": 3, "batch_size": 4, "disc_norm": "batch"}),

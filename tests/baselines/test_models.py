@@ -255,6 +255,10 @@ def test_acgan_classifies_what_it_learns() -> None:
         ("dcgan", DIGITS, {"width": 1}, "width=1"),
         ("acgan", DIGITS, {"width": 3}, "width=3"),
         ("cgan", DIGITS, {"d_widths": ()}, "d_widths=()"),
+        ("vae", DataSpec(1, 9, 9), {"net": "conv"}, "multiples of 4"),
+        ("sngan", DataSpec(1, 9, 8), {}, "images 8 wide and 9 high do not fit: both must be even"),
+        ("sngan", DIGITS, {"width": 1}, "width=1"),
+        ("sngan_projection", DataSpec(1, 8, 8), {}, "labels"),
         ("began", DIGITS, {"code_dim": 0}, "code_dim=0"),
         ("began", DataSpec(1, 9, 9), {"net": "infogan"}, "multiples of 4"),
         ("pacgan", DIGITS, {"packing": 0}, "packing=0"),
@@ -282,5 +286,5 @@ def test_every_built_in_model_is_registered_with_a_card() -> None:
         card = registry.card(registry.get(name))
         assert "arXiv:" in card.paper
         assert 2014 <= card.year <= 2020
-        assert card.needs == ({"label"} if name in {"cgan", "acgan"} else frozenset())
+        assert card.needs == ({"label"} if name in {"cgan", "acgan", "sngan_projection"} else frozenset())
         assert card.task == ("super-resolution" if name == "srgan" else "generation")

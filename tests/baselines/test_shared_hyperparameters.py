@@ -41,6 +41,8 @@ IDENTITIES = {
     "pacgan": "f9ea3667a609",
     "began": "7817532e10ca",
     "vae": "dfadde2f9e94",
+    "sngan": "05df79361f78",
+    "sngan_projection": "ce0abdf5981b",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")

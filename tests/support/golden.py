@@ -39,6 +39,8 @@ N, D, K = 60, 8, 10
 N_STEPS = 2
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name: (name, {}) for name in registry.OURS},
+    "sngan": ("sngan", {"width": 16}),
+    "sngan_projection": ("sngan_projection", {"width": 16}),
     "nsgan conv": ("nsgan", {"net": "conv"}),
     "nsgan infogan": ("nsgan", {"net": "infogan", "prior": "uniform"}),
     "nsgan spectral": ("nsgan", {"disc_norm": "spectral"}),
