@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import active_children
@@ -12,6 +13,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process per core; set before PyTorch is imported
+
+# Tests start some two hundred processes, each of which would compile this project anew: half a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 DATA = Path(os.environ.get("GAN_BENCH_TEST_DATA") or Path(__file__).resolve().parents[1] / "data")
 """Where the original MNIST files are, if they are on this machine: in ``MNIST/raw`` below it."""

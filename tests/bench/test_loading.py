@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import with_known
 from PIL import Image
 
 import bench
@@ -36,6 +37,7 @@ WORDS = (
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with a run of three models, and more samples of each than are scored at once."""
     out = tmp_path_factory.mktemp("finished") / "results"
+    with_known(out.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "build", lambda *arguments, **options: None)
         assert run.main([*WORDS, "--save-samples", "4000", "--out", str(out)]) == 0

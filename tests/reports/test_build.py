@@ -57,23 +57,29 @@ def test_one_command_gives_all_of_it(
     assert (tmp_path / "report.html").read_text().count(verdict) == 1
 
 
+@pytest.fixture(scope="module")
+def quick_report(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the main job, and its page."""
+    out = tmp_path_factory.mktemp("report")
+    build.build([results], out, ("markdown", "csv", "html"), quick=True)
+    return out
+
+
 @pytest.mark.slow
-def test_the_quick_report_of_the_main_job(results: Path, tmp_path: Path) -> None:
-    build.build([results], tmp_path, ("markdown", "csv"), quick=True)
-    written = {path.name for path in tmp_path.iterdir()}
+def test_the_quick_report_of_the_main_job(quick_report: Path) -> None:
+    written = {path.name for path in quick_report.iterdir()}
     assert written == {
-        *("table.md", "table.csv", "comparisons.csv", "runs.csv", "target.csv", "files.json"),
+        *("table.md", "table.csv", "comparisons.csv", "runs.csv", "target.csv", "files.json", "report.html"),
         *("curves-digits.png", "scores-digits.png", "samples-digits.png"),
     }
 
 
 @pytest.mark.slow
-def test_pictures_that_the_markdown_names_exist(results: Path, tmp_path: Path) -> None:
-    build.build([results], tmp_path, ("markdown",), quick=True)
-    text = (tmp_path / "table.md").read_text()
+def test_pictures_that_the_markdown_names_exist(quick_report: Path) -> None:
+    text = (quick_report / "table.md").read_text()
     assert text.count("![") == 3
     assert all(
-        (tmp_path / name).exists()
+        (quick_report / name).exists()
         for name in ("curves-digits.png", "scores-digits.png", "samples-digits.png")
         if name in text
     )
@@ -175,11 +181,10 @@ def test_default_place_is_the_first_results_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_building_twice_gives_the_same_bytes(results: Path, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        build.build([results], tmp_path / name, ("markdown", "csv", "html"), quick=True)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+def test_building_twice_gives_the_same_bytes(results: Path, quick_report: Path, tmp_path: Path) -> None:
+    build.build([results], tmp_path, ("markdown", "csv", "html"), quick=True)
+    for path in quick_report.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
 
 
 def test_trace_names_the_records_behind_each_row(

@@ -56,7 +56,7 @@ from bench.store.leases import alive
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc or Linux' own calls")
 FAULTY = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu", "--draws", "1")
 NARROW = ("--set", "vanilla.g_widths=16", "vanilla.d_widths=16")
-RUN = (*SMALL, "--seeds", "1", "--steps", "300", "--eval-every", "100", "--checkpoint-every", "0")
+RUN = (*SMALL, "--seeds", "1", "--steps", "200", "--eval-every", "100", "--checkpoint-every", "0")
 RUN = (*RUN, "--draws", "1")
 LONG = (*SMALL, "--steps", "200000", "--eval-every", "100000", "--checkpoint-every", "0")
 
@@ -133,7 +133,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
     It goes on from the last checkpoint that was complete, or a later one, until there are records.
     """
     quick_scores(monkeypatch)
-    spec = Spec(["faults:faulty"], ["digits"], range(2), steps=60, eval_every=60, draws=1)
+    spec = Spec(["faults:faulty"], ["digits"], range(2), steps=24, eval_every=24, draws=1)
     context = RunContext(fast_path / "whole", offline=True, checkpoint_every=0, cache_root=fast_path)
     jobs = plan(spec, context)
     compute(jobs, context)
@@ -169,7 +169,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
             run_here(jobs, context, retries=0)
         assert all(step >= kept for step in resumed)
         assert resumed or calls > last or not left
-        assert not (kept == 60 and trained), "what was trained to the end is only scored"
+        assert not (kept == 24 and trained), "what was trained to the end is only scored"
         return calls > last
 
     for point in range(100):
@@ -182,7 +182,7 @@ def test_crashed_between_any_two_file_operations_a_stack_goes_on_exactly(
         assert [numbers(each.folder(out)) for each in jobs] == expected
     assert point > 15
     assert min(first) == 0
-    assert first.count(60) > 5
+    assert first.count(24) > 5
 
 
 @pytest.mark.slow

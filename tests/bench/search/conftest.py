@@ -45,7 +45,13 @@ def jobs(templates: dict[str, Job]) -> list[Job]:
     return [replace(templates["vanilla"], seed=seed) for seed in (1000, 1001)]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is computed once of the real images."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def context(fast_path: Path) -> RunContext:
+def context(fast_path: Path, cache: Path) -> RunContext:
     """A results folder."""
-    return RunContext(fast_path, offline=True, checkpoint_every=1e9)
+    return RunContext(fast_path, offline=True, checkpoint_every=1e9, cache_root=cache)
