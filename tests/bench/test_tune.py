@@ -314,7 +314,7 @@ def test_several_models_have_a_study_each_and_equal_budgets(
     fixed += ["lsgan.net=mlp", "lsgan.prior=normal", "lsgan.disc_norm=own", "lsgan.n_critic=1"]
     words = ["--models", "vanilla", "lsgan", "--set", *fixed, "--space", str(space), "--sampler", "qmc"]
     words += ["--dataset", "digits", "--offline", "--device", "cpu", "--seeds", "1", "--retrain", "0"]
-    assert here(fast_path, *words, "--steps", "2", "--trials", "2") == 0
+    assert here(fast_path, *words, "--steps", "2", "--eval-every", "2", "--trials", "2") == 0
     out = capsys.readouterr().out
     for model in ("vanilla", "lsgan"):
         assert f"{model} spent 2 trials (2 complete), 4 iterations" in out
@@ -354,6 +354,7 @@ def test_a_grid_ends_where_all_of_it_was_run(fast_path: Path) -> None:
 
 FAULTY = (
     *("--model", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu", "--steps", "8"),
+    *("--eval-every", "8"),
     *("--sampler", "grid", "--retrain", "0", "--seeds", "1"),
 )
 
