@@ -25,7 +25,7 @@ PARTIAL = ("balanced", "extracted", "regression")
 def bench(folder: Path, model: str, *words: str, **options: Any) -> commands.Command:
     """``bench.run`` of one seed on digits, by default of four steps, in one process and without a report."""
     common = ("--seeds", "1", "--dataset", "digits", "--offline", "--device", "cpu", "--workers", "0")
-    words = (*common, "--steps", "4", "--draws", "1", *words)
+    words = (*common, "--steps", "4", "--eval-every", "4", "--draws", "1", *words)
     return commands.run(
         folder, "--models", f"partial:{model}", *words, **{"before": commands.without_report, **options}
     )
@@ -98,6 +98,7 @@ def test_a_seed_goes_on_from_its_state_alone_or_in_a_stack(name: str) -> None:
 def test_a_killed_run_goes_on_with_the_state_of_a_network_without_optimizer(fast_path: Path) -> None:
     marker = fast_path / "marker"
     words = ("--set", "partial:balanced.dies_at=60", "--steps", "100", "--checkpoint-every", "0")
+    words += ("--eval-every", "100")
     for folder, code in (("killed", -signal.SIGKILL), ("killed", 0), ("whole", 0)):
         done = bench(fast_path / folder, "balanced", *words, PARTIAL_MARKER=str(marker))
         assert done.process.exitcode == code, done.err

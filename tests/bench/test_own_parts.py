@@ -165,6 +165,8 @@ def test_a_run_on_both(
             "own.scores:mean_gap",
             "--steps",
             "4",
+            "--eval-every",
+            "4",
             "--seeds",
             "2",
             "--draws",

@@ -247,6 +247,7 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
 def test_a_critic_has_no_accuracy_in_training(tmp_path: Path) -> None:
     """It has no threshold: what is judged is held out, and is not shown as anything else."""
     words = ("--models", "wgan", "--dataset", "digits", "--steps", "2", "--seeds", "1", "--workers", "0")
+    words += ("--eval-every", "2")
     assert forked(tmp_path, *words, "--device", "cpu", "--draws", "1").wait() == 0
     (record,) = records(tmp_path / "results").values()
     assert record["d_accuracy"]["threshold"] == "calibrated"

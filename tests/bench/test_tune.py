@@ -14,12 +14,13 @@ from pathlib import Path
 import commands
 import pandas as pd
 import pytest
-from commands import Command, quick_scores, wait_for
+from commands import Command, progress, quick_scores, wait_for
 from small_searches import (
     LONG,
     QUICK,
     attempts,
     here,
+    run_folders,
     start,
     study_folder,
     summary,
@@ -272,7 +273,7 @@ def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
 def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, workers: str) -> None:
     words = (*LONG, "--trials", "2", "--workers", workers, "--retries", "0")
     command = start(fast_path, *words, to="first")
-    wait_for(lambda: trains(fast_path))
+    wait_for(lambda: trains(fast_path) and any(map(progress, run_folders(fast_path))))
     command.kill(number)
     assert command.wait() == 128 + number
     assert command.err == "interrupted: 2 trials are left; the same command goes on\n"
@@ -313,7 +314,7 @@ def test_several_models_have_a_study_each_and_equal_budgets(
     fixed += ["lsgan.net=mlp", "lsgan.prior=normal", "lsgan.disc_norm=own", "lsgan.n_critic=1"]
     words = ["--models", "vanilla", "lsgan", "--set", *fixed, "--space", str(space), "--sampler", "qmc"]
     words += ["--dataset", "digits", "--offline", "--device", "cpu", "--seeds", "1", "--retrain", "0"]
-    assert here(fast_path, *words, "--steps", "2", "--trials", "2") == 0
+    assert here(fast_path, *words, "--steps", "2", "--eval-every", "2", "--trials", "2") == 0
     out = capsys.readouterr().out
     for model in ("vanilla", "lsgan"):
         assert f"{model} spent 2 trials (2 complete), 4 iterations" in out
@@ -353,6 +354,7 @@ def test_a_grid_ends_where_all_of_it_was_run(fast_path: Path) -> None:
 
 FAULTY = (
     *("--model", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu", "--steps", "8"),
+    *("--eval-every", "8"),
     *("--sampler", "grid", "--retrain", "0", "--seeds", "1"),
 )
 

@@ -125,11 +125,16 @@ def test_a_measurement_ends_at_once(launch: Start, fast_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize(
-    ("words", "imported"),
-    [(RUN, "bench.errors"), (TUNE, "bench.where"), (RUN, "torch._C"), (SPEED, "torch.types")],
-    ids=["bench.run", "bench.tune", "planning", "bench.speed"],
+    ("words", "imported", "way"),
+    [
+        (RUN, "bench.errors", "Ctrl-C"),
+        (TUNE, "bench.where", "SIGTERM"),
+        (RUN, "torch._C", "Ctrl-C"),
+        (RUN, "torch._C", "SIGTERM"),
+        (SPEED, "torch.types", "SIGTERM"),
+    ],
+    ids=["bench.run", "bench.tune", "planning", "planning-SIGTERM", "bench.speed"],
 )
 def test_before_there_is_anything_to_save_a_signal_ends_it_without_a_word(
     launch: Start, words: tuple[str, ...], imported: str, way: str

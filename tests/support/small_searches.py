@@ -79,10 +79,14 @@ def trains(folder: Path) -> bool:
     return begun and any("RUNNING" in endings for endings in attempts(folder).values())
 
 
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of the trials' runs, in order."""
+    return sorted(folder.glob("results/studies/*/runs/*/seed-*"))
+
+
 def trial_runs(folder: Path) -> list[dict[str, Any]]:
     """The records of the trials' runs."""
-    paths = sorted(folder.glob("results/studies/*/runs/*/seed-*"))
-    return [record for path in paths if (record := records.read_record(path)) is not None]
+    return [record for path in run_folders(folder) if (record := records.read_record(path)) is not None]
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "srun")
 
 FOUR = ("--models", "vanilla", "lsgan", "--seeds", "2", "--dataset", "digits", "--offline", "--device", "cpu")
-FOUR = (*FOUR, "--steps", "2", "--batch-size", "8", "--draws", "1")
+FOUR = (*FOUR, "--steps", "2", "--eval-every", "2", "--batch-size", "8", "--draws", "1")
 LONG = (*SMALL, "--steps", "1000", "--eval-every", "1000", "--draws", "1", "--checkpoint-every", "0")
 """A run is long enough to be caught in the middle of it."""
 

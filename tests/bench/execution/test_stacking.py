@@ -29,7 +29,9 @@ def model(data: DataSpec) -> Gan:
 """
 
 
-def model_is_here() -> None:
+def prepared() -> None:
+    """For ``before``: the model is here, and no report is written."""
+    commands.without_report()
     sys.path.insert(0, str(Path.cwd()))
 
 
@@ -38,7 +40,8 @@ def test_a_model_that_cannot_be_stacked_trains_one_seed_at_a_time(tmp_path: Path
     (tmp_path / "mine.py").write_text(MODEL)
     models = ("--models", "mine:model", "vanilla", "--set", "vanilla.g_widths=16", "vanilla.d_widths=16")
     words = (*models, "--dataset", "digits", "--offline", "--steps", "4", "--draws", "1")
-    done = commands.run(tmp_path, *words, "--seeds", "2", "--stack", "2", before=model_is_here)
+    words += ("--eval-every", "4")
+    done = commands.run(tmp_path, *words, "--seeds", "2", "--stack", "2", before=prepared)
     assert done.process.exitcode == 0
     said = [line for line in done.err.splitlines() if "cannot be stacked" in line]
     assert len(said) == 1

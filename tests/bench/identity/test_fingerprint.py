@@ -57,6 +57,7 @@ def model(data, *, lr: float = 2e-4):
     return replace(vanilla(data, lr=lr, g_widths=(16,), d_widths=(16,), batch_size=16), updates=updates)
 '''
 TINY = ("--dataset", "digits", "--offline", "--device", "cpu", "--steps", "20", "--seeds", "1")
+TINY = (*TINY, "--eval-every", "20")
 
 
 @pytest.fixture
@@ -359,7 +360,7 @@ def planned(
     here: Path, *, dataset: str = "digits", model: str = "model:model"
 ) -> tuple[list[Job], RunContext]:
     context = RunContext(out=here / "results", data_root=here / "data", offline=True)
-    return plan(Spec([model], [dataset], [0], steps=20), context), context
+    return plan(Spec([model], [dataset], [0], steps=20, eval_every=20), context), context
 
 
 def compute(jobs: list[Job], context: RunContext) -> None:
@@ -410,7 +411,7 @@ def test_the_plan_says_that_a_folder_changed(here: Path, monkeypatch: pytest.Mon
     for k, image in enumerate(noise):
         (images / str(k % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(k % 2) / f"{k}.png")
-    spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10)
+    spec = Spec(["vanilla"], [f"folder:{images}"], [0], steps=10, eval_every=10)
     compute(plan(spec, context), context)
     (images / "0" / "0.png").unlink()
     said = explain(plan(spec, context), context.out)

@@ -383,6 +383,7 @@ def test_fresh_does_not_pull_a_folder_from_under_a_living_command(fast_path: Pat
 def test_a_failure_is_not_tried_again_by_who_waited_for_it_but_by_a_later_command(fast_path: Path) -> None:
     one = ("--models", "faults:faulty", "--dataset", "digits", "--offline", "--device", "cpu")
     one += ("--set", "faults:faulty.fault=raises", "--steps", "50", "--seeds", "1", "--workers", "0")
+    one += ("--eval-every", "50")
     before = partial(note_runs, fast_path / "noted", fast_path / "gate")
     first = start(fast_path, *one, before=before)
     wait_for(lambda: noted(fast_path / "noted"))
