@@ -42,6 +42,7 @@ def record(results: Path, model: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_record_holds_the_scores_of_points_and_small_networks(results: Path) -> None:
     vanilla, wgan_gp = (record(results, model) for model in MODELS)
     for found in (vanilla, wgan_gp):
@@ -56,6 +57,7 @@ def test_the_record_holds_the_scores_of_points_and_small_networks(results: Path)
     assert wgan_gp["hyperparameters"]["latent_dim"] == 2
 
 
+@pytest.mark.slow
 def test_samples_are_coordinates_and_the_film_has_the_first_of_each_evaluation(results: Path) -> None:
     own = folder(results, "vanilla")
     assert not list(own.glob("*.png"))
@@ -72,6 +74,7 @@ def test_samples_are_coordinates_and_the_film_has_the_first_of_each_evaluation(r
     np.testing.assert_array_equal(loaded, samples)
 
 
+@pytest.mark.slow
 def test_the_report_shows_points(results: Path) -> None:
     report = results / "report"
     page, table = ((report / name).read_text() for name in ("report.html", "table.md"))
@@ -87,6 +90,7 @@ def test_the_report_shows_points(results: Path) -> None:
     assert {"metrics.points.reverse_kl", "metrics.points.high_quality"} <= set(verdict)
 
 
+@pytest.mark.slow
 def test_stored_weights_have_the_recorded_scores(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main([str(folder(results, "wgan_gp")), "--scores-only", "--device", "cpu"]) == 0
     assert "identical" in capsys.readouterr().out
@@ -125,6 +129,7 @@ def test_what_needs_images_is_refused_in_one_line(words: list[str], said: str, t
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_other_commands_refuse_what_is_for_images(results: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--out: grid.png is for images"):
         sample.main([str(folder(results, "vanilla")), "--out", str(tmp_path / "grid.png")])
@@ -136,6 +141,7 @@ def test_other_commands_refuse_what_is_for_images(results: Path, tmp_path: Path)
         tune.main(["--models", "nsgan", "--dataset", "ring", "--dry-run"])
 
 
+@pytest.mark.slow
 def test_a_search_may_optimise_the_scores_of_points(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +163,7 @@ def test_figures_leave_out_what_they_cannot_read(tmp_path: Path) -> None:
     assert points.read(run_folder / "points.npz", 0) is not None
 
 
+@pytest.mark.slow
 def test_frames_of_points_can_be_loaded(results: Path) -> None:
     evals = reports.evals(reports.load(results))
     assert isinstance(evals, pd.DataFrame)
