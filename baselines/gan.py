@@ -12,7 +12,7 @@ A model is written for *one* seed. The trainer maps it over a stack of seeds wit
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -229,15 +229,22 @@ class Card:
     """``{"label"}`` for a model that reads ``batch["label"]``."""
     task: str = "generation"
     """``generation`` or ``super-resolution``. Models of different tasks are never ranked together."""
+    on_points: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that have another default on points in the plane, with that default."""
 
 
 def card(
-    *, paper: str, year: int, needs: Collection[str] = (), task: str = "generation"
+    *,
+    paper: str,
+    year: int,
+    needs: Collection[str] = (),
+    task: str = "generation",
+    on_points: Mapping[str, Any] | None = None,
 ) -> Callable[[Factory], Factory]:
     """Attach a :class:`Card` to a factory."""
 
     def attach(factory: Factory) -> Factory:
-        factory.card = Card(paper, year, frozenset(needs), task)  # type: ignore[attr-defined]
+        factory.card = Card(paper, year, frozenset(needs), task, on_points or {})  # type: ignore[attr-defined]
         return factory
 
     return attach

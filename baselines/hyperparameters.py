@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from baselines.gan import Choice, Gan, Linear, Log, Unsearched
+from baselines.gan import Card, Choice, Gan, Linear, Log, Unsearched
 
 Search = Log | Linear | Choice
 
 ON_POINTS: Mapping[str, Any] = {"latent_dim": 2, "g_widths": (128, 128), "d_widths": (128, 128)}
-"""Defaults of hyperparameters of these names on points in the plane, where small networks are enough."""
+"""Defaults of hyperparameters of these names on points in the plane, where small networks are enough.
+
+A model's card may have more."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
 def defaults(factory: Callable[..., Gan], *, points: bool = False) -> dict[str, Any]:
     """The default of each hyperparameter, on images or on points in the plane."""
     known = {name: one.default for name, one in declared(factory).items()}
-    return known | {name: value for name, value in ON_POINTS.items() if points and name in known}
+    if not points:
+        return known
+    card: Card = factory.card  # type: ignore[attr-defined]
+    return known | {name: value for name, value in {**ON_POINTS, **card.on_points}.items() if name in known}
 
 
 def _check_default(one: Hyperparameter) -> None:

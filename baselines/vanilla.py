@@ -34,10 +34,15 @@ def dense(n_in: int, n_out: int) -> nn.Linear:
 
 
 def generator(latent_dim: int, widths: Sequence[int], data: DataSpec) -> nn.Sequential:
-    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1], or points (B, 2, 1, 1) anywhere in the plane."""
+    """z (B, latent_dim) -> images (B, C, H, W) in [-1, 1], or points (B, 2, 1, 1) anywhere in the plane.
+
+    Points have no tanh, and no BatchNorm: statistics of a batch blur them by more than the modes are wide.
+    """
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise((latent_dim, *widths)):
-        layers += [dense(n_in, n_out), nn.LeakyReLU(0.2), nn.BatchNorm1d(n_out, eps=1e-3, momentum=0.2)]
+        layers += [dense(n_in, n_out), nn.LeakyReLU(0.2)]
+        if not data.points:
+            layers.append(nn.BatchNorm1d(n_out, eps=1e-3, momentum=0.2))
     end: list[nn.Module] = [] if data.points else [nn.Tanh()]
     return nn.Sequential(*layers, dense(widths[-1], data.n_pixels), *end, nn.Unflatten(1, data.shape))
 

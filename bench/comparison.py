@@ -75,6 +75,7 @@ def compare_scores(record: Record, again: Mapping[str, Any], whose: str = "the s
     """
     a = {name: record[name] for name in SCORED if record.get(name)}
     a["d_accuracy"] = record["d_accuracy"].get("heldout")
+    again = {name: found for name, found in again.items() if found or name not in SCORED}
     apart = list(differences(a, again))
     if not apart:
         return Verdict("identical", f"scores of {whose}")

@@ -130,7 +130,7 @@ class _Writer:
             drawn = figures.figures(shown, len(group.summary), how, histories, quick)
             for name, caption, figure in drawn:
                 self.figure(group.number, f"{name}-{data}", caption, figure)
-            if not quick and (film := figures.animation(shown, len(group.summary), how)) is not None:
+            if (film := figures.animation(shown, len(group.summary), how)) is not None:
                 self.film(group.number, f"{film[0]}-{data}.gif", *film[1:])
         if not quick:
             self.across(groups, how)

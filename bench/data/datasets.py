@@ -52,7 +52,8 @@ FOLDER = "folder-"
 DEFAULT_STEPS: Mapping[str, int] = {
     "digits": 3_000,
     **dict.fromkeys((*CLASSES, *STACKED), 30_000),
-    **dict.fromkeys(MIXTURES, 5_000),
+    "ring": 4_000,
+    "grid": 10_000,
 }
 MAX_TEST = 10_000
 SPLIT_SEED = 0

@@ -65,6 +65,8 @@ def _always(group: Group, on: str, styles: Mapping[str, Style], histories: Histo
     if films := points.first_films(group):
         caption = f"{captions.points(films)}, {on}; scores of that seed. {runs}."
         yield "samples", caption, points.scatter(group, films, styles)
+        caption = f"{captions.points(films)} along training, {on}. {runs}."
+        yield "samples_along", caption, points.filmstrip(films, styles)
     else:
         grids = samples.first_grids(group)
         beside = "; beside them real images" if samples.real_images(group) else ""
@@ -102,10 +104,6 @@ def _more(group: Group, on: str, styles: Mapping[str, Style]) -> Iterator[Drawn]
                 f"{on}; failed runs count and are never good enough. {measured}."
             )
             yield _name("profile", extractor, k), caption, figure
-    if films := points.first_films(group):
-        caption = f"{captions.points(films)} along training, {on}. {runs}."
-        yield "filmstrip", caption, points.filmstrip(films, styles)
-        return
     frames = samples.first_frames(group)
     caption = f"Samples along training{captions.pictures(group, frames)}, {on}. {runs}."
     yield "filmstrip", caption, samples.filmstrip(group, frames, styles)

@@ -69,13 +69,13 @@ def first_films(group: Group) -> dict[str, Film]:
     for run_id in group.summary["id"]:
         mine = group.of(run_id)
         for seed, folder in zip(mine["seed"], mine["folder"], strict=True):
-            if (film := _read(Path(folder) / "points.npz", int(seed))) is not None:
+            if (film := read(Path(folder) / "points.npz", int(seed))) is not None:
                 found[run_id] = film
                 break
     return found
 
 
-def _read(path: Path, seed: int) -> Film | None:
+def read(path: Path, seed: int) -> Film | None:
     """The film in a file, or None where there is none that can be shown."""
     if not is_file(path):
         return None
