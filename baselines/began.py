@@ -20,16 +20,16 @@ pixels lie in [0, 1], so that errors and steps of k are half as large.
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from baselines import family
-from baselines.checks import at_least, fraction, multiples_of, positive
-from baselines.family import Net, Prior
+from baselines.checks import at_least, multiples_of
+from baselines.family import POINTS_WIDTHS, Net, Prior, Training
 from baselines.gan import (
-    Adam,
     Batch,
     Choice,
     DataSpec,
@@ -44,6 +44,7 @@ from baselines.gan import (
     Update,
     card,
 )
+from baselines.groups import grouped
 from baselines.infogan import Shrink, Stretch, small_normal
 from baselines.layers import UpConv2d, glorot
 
@@ -62,9 +63,10 @@ def autoencoder(net: Net, code_dim: int, data: DataSpec, *, norm: bool) -> nn.Se
 
     n, channels, h, w = data.n_pixels, data.channels, data.height // 4, data.width // 4
     if net == "mlp":
-        widths = (n, 512, 256, code_dim, 256, 512)
-        layers = [m for i in range(5) for m in hidden(nn.Linear(widths[i], widths[i + 1]))]
-        return glorot(nn.Sequential(nn.Flatten(), *layers, nn.Linear(512, n), nn.Unflatten(1, data.shape)))
+        first, second = POINTS_WIDTHS if data.points else (512, 256)
+        widths = (n, first, second, code_dim, second, first)
+        layers = [m for pair in pairwise(widths) for m in hidden(nn.Linear(*pair))]
+        return glorot(nn.Sequential(nn.Flatten(), *layers, nn.Linear(first, n), nn.Unflatten(1, data.shape)))
     if net == "conv":
         return glorot(
             nn.Sequential(
@@ -150,6 +152,7 @@ def discriminate(nets: Nets, batch: Batch) -> Tensor:
     paper="Berthelot et al., BEGAN: Boundary Equilibrium Generative Adversarial Networks, arXiv:1703.10717",
     year=2017,
 )
+@grouped
 def began(
     data: DataSpec,
     *,
@@ -161,20 +164,15 @@ def began(
     n_critic: Annotated[int, Choice((1, 2, 5))] = 1,
     gamma: Annotated[float, Linear(0.0, 1.0)] = 0.75,
     k_rate: Annotated[float, Log(1e-4, 1e-2)] = 0.001,
-    lr: Annotated[float, Log(1e-5, 1e-2)] = 1e-4,
-    beta1: Annotated[float, Linear(0.0, 0.9)] = 0.5,
-    beta2: Annotated[float, Linear(0.9, 0.999)] = 0.999,
-    batch_size: Annotated[int, Log(32, 512)] = 64,
+    training: Training = Training(lr=1e-4),
 ) -> Gan:
     """``code_dim``: size of the autoencoder's code. ``gamma``: γ. ``k_rate``: λ, the learning rate of k."""
     if net != "mlp":
         multiples_of(4, data)
     at_least(1, latent_dim=latent_dim, code_dim=code_dim, n_critic=n_critic)
-    at_least(2, batch_size=batch_size)
+    at_least(2, batch_size=training.batch_size)
     at_least(0, gamma=gamma, k_rate=k_rate)
-    positive(lr=lr)
-    fraction(beta1=beta1, beta2=beta2)
-    adam = Adam(lr, (beta1, beta2))
+    adam = training.adam()
     z: Noise = Normal((latent_dim,)) if prior == "normal" else Uniform((latent_dim,), -1.0, 1.0)
     return Gan(
         build=lambda: {
@@ -186,7 +184,7 @@ def began(
         updates=(Update("disc", partial(d, gamma=gamma, k_rate=k_rate)),) * n_critic + (Update("gen", g),),
         generate=lambda nets, batch, draw: nets["gen"].eval(draw["z"]),
         discriminate=discriminate,
-        optim={"gen": adam, "disc": adam},
-        batch_size=batch_size,
+        optim={"gen": adam, "disc": training.of_disc(adam)},
+        batch_size=training.batch_size,
         threshold=None,
     )

@@ -25,15 +25,14 @@ from baselines.infogan import small_normal
 
 Published = Literal["plane", "stacked_quarter", "stacked_half"]
 
-PLANE = (2, 1, 1)
 FILTERS = {"stacked_quarter": (2, 4, 8), "stacked_half": (4, 8, 16)}
 """Of the three convolutions of D."""
 
 
 def fits(net: str, data: DataSpec) -> None:
     """Raise ``ValueError`` where ``net`` is one of these networks and not made for data of this shape."""
-    if net == "plane" and data.shape != PLANE:
-        raise ValueError(f"net={net} is for points in the plane, not for images of shape {data.shape}")
+    if net == "plane" and not data.points:
+        raise ValueError(f"net={net} is for points in the plane, not for images")
     if net in FILTERS and (data.height, data.width) != (28, 28):
         raise ValueError(
             f"net={net} is for images of 28x28, not for images {data.width} wide and {data.height} high"

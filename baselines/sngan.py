@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines import hinge
-from baselines.checks import at_least, fraction, positive
+from baselines.checks import at_least, fraction, multiples_of, positive
 from baselines.gan import Adam, Batch, Choice, DataSpec, Gan, Linear, Log, Loss, Normal, Update, card
 from baselines.groups import grouped
 from baselines.layers import UpConv2d, spectral_norm
@@ -181,9 +181,10 @@ def gan(data: DataSpec, d: Loss, g: Loss, setup: Setup, *, n_classes: int = 0) -
     Raises:
         ValueError: a hyperparameter is out of range, or the networks do not fit the images.
     """
+    multiples_of(2, data)
     if not halvings(data, 4):
         raise ValueError(
-            f"images {data.width} wide and {data.height} high do not fit: both must be even and at least 8"
+            f"images {data.width} wide and {data.height} high do not fit: both must be at least 8"
         )
     at_least(1, latent_dim=setup.latent_dim, n_critic=setup.n_critic)
     at_least(2, width=setup.width, batch_size=setup.batch_size)

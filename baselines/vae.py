@@ -105,6 +105,8 @@ def vae(
     batch_size: Annotated[int, Log(32, 512)] = 64,
 ) -> Gan:
     """``encoder_norm``: BatchNorm in the encoder. The decoder has it always."""
+    if data.points:
+        raise ValueError("its likelihood is one of pixels, and these are points in the plane; take a GAN")
     if net != "mlp":
         multiples_of(4, data)
     at_least(1, latent_dim=latent_dim)

@@ -256,7 +256,10 @@ def test_acgan_classifies_what_it_learns() -> None:
         ("acgan", DIGITS, {"width": 3}, "width=3"),
         ("cgan", DIGITS, {"d_widths": ()}, "d_widths=()"),
         ("vae", DataSpec(1, 9, 9), {"net": "conv"}, "multiples of 4"),
-        ("sngan", DataSpec(1, 9, 8), {}, "images 8 wide and 9 high do not fit: both must be even"),
+        ("vae", DataSpec(2, 1, 1, points=True), {}, "points in the plane"),
+        ("sngan", DataSpec(2, 1, 1, points=True), {}, "points in the plane"),
+        ("sngan", DataSpec(1, 9, 8), {}, "images 8 wide and 9 high do not fit: both must be multiples of 2"),
+        ("sngan", DataSpec(1, 6, 6), {}, "images 6 wide and 6 high do not fit: both must be at least 8"),
         ("sngan", DIGITS, {"width": 1}, "width=1"),
         ("sngan_projection", DataSpec(1, 8, 8), {}, "labels"),
         ("began", DIGITS, {"code_dim": 0}, "code_dim=0"),
@@ -285,6 +288,6 @@ def test_every_built_in_model_is_registered_with_a_card() -> None:
     for name in registry.OURS:
         card = registry.card(registry.get(name))
         assert "arXiv:" in card.paper
-        assert 2014 <= card.year <= 2020
+        assert 2014 <= card.year <= 2024
         assert card.needs == ({"label"} if name in {"cgan", "acgan", "sngan_projection"} else frozenset())
         assert card.task == ("super-resolution" if name == "srgan" else "generation")

@@ -21,7 +21,7 @@ from baselines.training.streams import Stream
 from baselines.training.trainer import Trainer, build
 
 CPU = torch.device("cpu")
-DIGITS, POINTS, STACKED = DataSpec(1, 8, 8), DataSpec(2, 1, 1), DataSpec(3, 28, 28)
+DIGITS, POINTS, STACKED = DataSpec(1, 8, 8), DataSpec(2, 1, 1, points=True), DataSpec(3, 28, 28)
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 B, M, LR = 4, 3, 0.1
 

@@ -39,7 +39,7 @@ IDENTITIES = {
     "hinge": "deba91e79208",
     "r3gan": "9c8ab200e72d",
     "pacgan": "f9ea3667a609",
-    "began": "7817532e10ca",
+    "began": "d58b6e9d9ee5",
     "vae": "dfadde2f9e94",
     "sngan": "05df79361f78",
     "sngan_projection": "ce0abdf5981b",
