@@ -217,7 +217,7 @@ def _spec(args: Namespace) -> Spec:
         followed = follow(args.protocol, args.models, args.dataset)
         for model in args.models:
             settings[model] = followed.settings(model) | settings.get(model, {})
-            n_critic = resolve(model, settings[model])["n_critic"]
+            n_critic = resolve(model, settings[model]).get("n_critic", 1)
             steps_of[model] = followed.steps(args.dataset[0], n_critic)
         if args.features and set(features) != set(followed.features):
             raise UsageError(f"--features: --protocol {args.protocol} has {' '.join(followed.features)}")
