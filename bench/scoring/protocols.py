@@ -15,7 +15,7 @@ class Protocol:
 
     paper: str
     models: Mapping[str, Mapping[str, Any]]
-    """Model -> hyperparameters that the paper fixed for this model alone."""
+    """Model -> hyperparameters that the paper fixed for this model alone; None where it has no such one."""
     hyperparameters: Mapping[str, Any]
     """Hyperparameters that the paper fixed for every model."""
     updates: Mapping[str, int]
@@ -29,7 +29,8 @@ class Protocol:
 
     def settings(self, model: str, dataset: str = "") -> dict[str, Any]:
         """All hyperparameters that the paper fixed for a model on a data set."""
-        return {**self.hyperparameters, **self.datasets.get(dataset, {}), **self.models.get(model, {})}
+        fixed = {**self.hyperparameters, **self.datasets.get(dataset, {}), **self.models.get(model, {})}
+        return {name: value for name, value in fixed.items() if value is not None}
 
     def steps(self, dataset: str, n_critic: int) -> int:
         """The length of the paper's training in iterations.
@@ -60,9 +61,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "wgan": {"optimizer": "adam"},
             "wgan_gp": {},
             "dragan": {},
+            "began": {"code_dim": 64},
+            "vae": {"prior": None},  # always N(0, I)
         },
-        # β2 is TensorFlow's default. The paper searched over learning rate, β1, n_critic, norm, clip and
-        # penalty.
+        # β2 is TensorFlow's default. The paper searched over learning rate, β1, n_critic, norm, clip,
+        # penalty, and γ and λ of BEGAN.
         hyperparameters={
             "net": "infogan",
             "prior": "uniform",

@@ -176,3 +176,12 @@ def critics(group: Group) -> list[dict[Hashable, Any]]:
         run["id"] for run in group.runs[["id", THRESHOLD]].to_dict("records") if run[THRESHOLD] == CALIBRATED
     }
     return [row for row in group.summary.to_dict("records") if row["id"] in calibrated]
+
+
+def without_discriminator(group: Group) -> set[Hashable]:
+    """The ids of models that have no discriminator: of no finished run is anything known about one."""
+    if NEAR_HALF.column() not in group.runs:
+        return set()
+    finished = group.runs[group.runs["status"] == "finished"]
+    judged = finished[NEAR_HALF.column()].notna().groupby(finished["id"]).any()
+    return set(judged.index[~judged])

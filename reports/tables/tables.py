@@ -280,8 +280,9 @@ def _outcome(group: Group) -> Columns:
 
 
 def _without_critics(group: Group, column: Sequence[Cell]) -> list[Cell]:
-    """A column of the criterion. Critics are judged in another way, which a note says."""
-    return _without(group, {row["id"] for row in notes.critics(group)}, _of_trained(group, column))
+    """A column of the criterion, which needs a discriminator. A note says how critics are judged."""
+    others = {row["id"] for row in notes.critics(group)} | notes.without_discriminator(group)
+    return _without(group, others, _of_trained(group, column))
 
 
 def _of_trained(group: Group, column: Sequence[Cell]) -> list[Cell]:

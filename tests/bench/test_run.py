@@ -473,6 +473,9 @@ def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
     fixed = {"net": "infogan", "prior": "uniform", "latent_dim": 64, "batch_size": 64, "beta2": 0.999}
     assert spec.hyperparameters == {"nsgan": fixed, "wgan": {**fixed, "optimizer": "adam", "n_critic": "1"}}
     assert spec.features == ["inception-v3-compat"]
+    spec = followed("--models", "began", "vae", "--dataset", "mnist")
+    without_prior = {name: value for name, value in fixed.items() if name != "prior"}
+    assert spec.hyperparameters == {"began": {**fixed, "code_dim": 64}, "vae": without_prior}
 
 
 def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words() -> None:

@@ -214,6 +214,15 @@ def test_critics_do_not_stand_in_the_column_of_the_criterion(tmp_path: Path) -> 
     assert cell(tables.training(group), "vanilla", "Near ½ since step").text != to_text.NOTHING
 
 
+def test_a_model_without_a_discriminator_does_not_either(tmp_path: Path) -> None:
+    fake_runs.study(tmp_path, {"vanilla": 40}, images=False)
+    fake_runs.study(tmp_path, {"vae": 30}, images=False, fields={"d_accuracy": {}})
+    table = tables.scores(group_of(tmp_path))
+    assert cell(table, "vanilla", "Near ½").text == "5/5"
+    assert cell(table, "vae", "Near ½").text == to_text.NOTHING
+    assert not [note for note in table.notes if note.startswith("vae: a critic")]
+
+
 def test_optional_columns_appear_where_somebody_has_them(tmp_path: Path) -> None:
     fake_runs.study(tmp_path, {"vanilla": 40}, seeds=range(2), images=False)
     assert "Cond. acc." not in [c.label for c in tables.scores(group_of(tmp_path)).columns]
