@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -163,6 +164,22 @@ def setting(text: str) -> tuple[str, str, str]:
     if not (equals and dot and model and name):
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed; write MODEL.PARAM=VALUE")
     return model, name, value
+
+
+def configurations(
+    settings: Iterable[tuple[str, str, str]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """What :func:`setting` read, by model: hyperparameters with one value, and every choice of the others."""
+    given: dict[str, dict[str, dict[str, None]]] = {}
+    for model, name, value in settings:
+        given.setdefault(model, {}).setdefault(name, {})[value] = None
+    one: dict[str, dict[str, Any]] = {}
+    several: dict[str, list[dict[str, Any]]] = {}
+    for model, its in given.items():
+        one[model] = {name: next(iter(values)) for name, values in its.items() if len(values) == 1}
+        if varied := {name: values for name, values in its.items() if len(values) > 1}:
+            several[model] = [dict(zip(varied, choice, strict=True)) for choice in product(*varied.values())]
+    return one, several
 
 
 def label(text: str) -> tuple[str, str]:

@@ -63,8 +63,8 @@ class Spec:
     datasets: Sequence[str]
     seeds: Sequence[int]
     steps: int | None = None
-    steps_of: Mapping[str, int] = field(default_factory=dict)
-    """Model -> its number of steps, if ``steps`` does not give one for all."""
+    updates: int | None = None
+    """Updates of the discriminator, if ``steps`` does not say how long training is."""
     eval_every: int | None = None
     features: Sequence[str] = ("auto",)
     """Names of extractors; ``auto`` depends on the data set."""
@@ -72,6 +72,8 @@ class Spec:
     """A user's own, beside those of this harness."""
     hyperparameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Model -> name -> value, as text or plain values."""
+    variations: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """Model -> name -> value of each of its configurations, beside ``hyperparameters``, if it has several."""
     batch_size: int | None = None
     select: str = "final"
     scored_on: str = "test"
@@ -99,7 +101,7 @@ def plan(
     Raises:
         UsageError: a model, data set, hyperparameter or combination is not possible.
     """
-    for given in spec.hyperparameters:
+    for given in (*spec.hyperparameters, *spec.variations):
         if given not in spec.models:
             raise UsageError(
                 f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
@@ -121,7 +123,7 @@ def plan(
         else:
             log(f"--dataset {source!r}: its images are called {name}")
         settings = _settings(spec, points=dataset.points)
-        for model, values in settings.items():
+        for model, values in settings:
             size = check(model, values, dataset.describe(), _flag(spec, model))
             if size > len(dataset.train):
                 log(
@@ -135,9 +137,9 @@ def plan(
             extractor["sha256"] == extractors.TO_BE_TRAINED for extractor in protocol["extractors"].values()
         ):
             log(f"a classifier of {name} would be trained first, once; the ids below depend on it")
-        for model, values in settings.items():
+        for model, values in settings:
             code = fingerprint.code_of(model)
-            steps = spec.steps or spec.steps_of.get(model) or datasets.default_steps(name)
+            steps = spec.steps or iterations(spec.updates, values) or datasets.default_steps(name)
             every = min(steps, spec.eval_every or max(1, steps // datasets.n_evals(name)))
             own = protocol | _paired(model, protocol)
             if spec.select == "best":
@@ -146,13 +148,22 @@ def plan(
     return jobs
 
 
-def _settings(spec: Spec, *, points: bool) -> dict[str, dict[str, Any]]:
-    """Model -> all its hyperparameters."""
-    found = {name: resolve(name, spec.hyperparameters.get(name, {}), points=points) for name in spec.models}
+def _settings(spec: Spec, *, points: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Each configuration: its model, and all its hyperparameters."""
+    found = []
+    for model in spec.models:
+        for variation in spec.variations.get(model, [{}]):
+            given = {**spec.hyperparameters.get(model, {}), **variation}
+            found.append((model, resolve(model, given, points=points)))
     if spec.batch_size is not None:
-        for values in found.values():
+        for _, values in found:
             values["batch_size"] = spec.batch_size
     return found
+
+
+def iterations(updates: int | None, values: Mapping[str, Any]) -> int | None:
+    """How many iterations of a model have so many updates of the discriminator."""
+    return updates and max(1, updates // max(1, values.get("n_critic", 1)))  # below 1 it is refused later
 
 
 def _paired(model: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,7 +177,7 @@ def _paired(model: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flag(spec: Spec, model: str) -> str:
     """The flag to name if a model cannot be built."""
-    if spec.hyperparameters.get(model):
+    if spec.hyperparameters.get(model) or model in spec.variations:
         return "--set"
     return "--models" if spec.batch_size is None else "--batch-size"
 

@@ -17,16 +17,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from bench import where
-from bench.cli import Parser, chosen, label, number, run_main, setting, word
+from bench.cli import Parser, chosen, configurations, label, number, run_main, setting, word
 from bench.errors import UsageError, nearest, printable
 from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack, unstackable
-from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, plan, resolve
+from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, plan
 from bench.reuse import explain
 from bench.scoring.extractors import AUTO, named
 from bench.scoring.protocols import PROTOCOLS, follow
@@ -69,7 +68,7 @@ def _add_training(p: Parser) -> None:
     what.add_argument("--batch-size", type=number(int, 1, MOST), metavar="N", help="for every model")
     what.add_argument(
         "--set", type=setting, nargs="+", action="extend", default=[], metavar="MODEL.PARAM=VALUE",
-        help="hyperparameters; --list shows them",
+        help="hyperparameters (see --list); one with several values makes a configuration of each",
     )  # fmt: skip
     what.add_argument(
         "--label", type=label, nargs="+", action="extend", default=[], metavar="MODEL=NAME",
@@ -120,8 +119,9 @@ def _add_scoring(p: Parser) -> None:
         help="of each run, as samples.npz; finished runs are sampled from their weights",
     )
     how.add_argument(
-        "--draws", type=number(int, 1, 1000), default=3, metavar="N",
-        help="draws of samples that a run's scores are averaged over, at the last step (default 3)",
+        "--draws", type=number(int, 1, 1000), metavar="N",
+        help="draws of samples that a run's scores are averaged over, at the last step (default 3, without "
+        "--protocol)",
     )  # fmt: skip
     how.add_argument(
         "--strict-environment", action="store_true",
@@ -205,20 +205,19 @@ def _spec(args: Namespace) -> Spec:
         twice = [value for value, n in Counter(values).items() if n > 1]
         if twice:
             raise UsageError(f"{flag}: {str(twice[0])!r} is named twice")
-    settings: dict[str, dict[str, Any]] = {}
-    for model, name, value in args.set:
-        settings.setdefault(model, {})[name] = value
-        if name == "batch_size" and args.batch_size is not None:
-            raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
-    steps_of, features = {}, list(dict.fromkeys(args.features or [AUTO]))
+    if args.batch_size is not None:
+        for model, name, _ in args.set:
+            if name == "batch_size":
+                raise UsageError(f"--batch-size: --set names {model}.batch_size as well")
+    settings, variations = configurations(args.set)
+    updates, draws, features = None, 3, list(dict.fromkeys(args.features or [AUTO]))
     if args.protocol:
         if len(args.dataset) > 1:
             raise UsageError("--protocol: one --dataset at a time, since steps differ by data set")
         followed = follow(args.protocol, args.models, args.dataset)
         for model in args.models:
-            settings[model] = followed.settings(model) | settings.get(model, {})
-            n_critic = resolve(model, settings[model])["n_critic"]
-            steps_of[model] = followed.steps(args.dataset[0], n_critic)
+            settings[model] = followed.settings(model, args.dataset[0]) | settings.get(model, {})
+        updates, draws = followed.updates[args.dataset[0]], followed.draws or draws
         if args.features and set(features) != set(followed.features):
             raise UsageError(f"--features: --protocol {args.protocol} has {' '.join(followed.features)}")
         features = list(followed.features)
@@ -227,16 +226,17 @@ def _spec(args: Namespace) -> Spec:
         datasets=where.sized(args.dataset, args.image_size),
         seeds=sorted(args.seed_list) if args.seed_list else range(args.seeds or 5),
         steps=args.steps,
-        steps_of=steps_of,
+        updates=updates,
         eval_every=args.eval_every,
         features=features,
         scores=args.scores,
         hyperparameters=settings,
+        variations=variations,
         batch_size=args.batch_size,
         select=args.select,
         d_acc_tolerance=args.d_acc_tolerance,
         precision=args.precision,
-        draws=args.draws,
+        draws=args.draws or draws,
         select_weights=args.select_weights,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.scoring import scores
 from bench.scoring.protocols import PROTOCOLS
 
 LUCIC = PROTOCOLS["lucic2018"]
@@ -82,6 +83,15 @@ class Difference:
         return f"{self.name} {self.ours} (theirs: {self.theirs})"
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A row of published scores."""
+
+    name: str
+    cells: Mapping[tuple[str, str], tuple[str, float]]
+    """Extractor and label of a column -> text and mean, in the column's unit."""
+
+
 BATCHES = Difference("batches", "drawn with replacement", "shuffled epochs")
 NOISE = Difference("z of a generator update", "fresh", "that of the discriminator update before")
 SLOPES = Difference("slopes", "per pixel in [-1, 1]", "per pixel in [0, 1], never below 0.01")
@@ -103,6 +113,16 @@ def figure(dataset: str, model: str) -> tuple[float, float] | None:
     return FID.get(dataset, {}).get(model)
 
 
+def row(run: Mapping[str, Any]) -> Figure | None:
+    """The published scores of a run (a row of :func:`reports.load`): of its model and data set."""
+    found = figure(str(run.get("dataset")), str(run.get("model")))
+    if found is None:
+        return None
+    mean, std = found
+    cells = {(EXTRACTOR, scores.FID.label): (f"{mean} ± {std}", mean)}
+    return Figure(f"{run['model']}, published", cells)
+
+
 def compare(run: Mapping[str, Any]) -> list[Difference]:
     """In which fields a run (a row of :func:`reports.load`) differs from the published protocol.
 
@@ -118,10 +138,10 @@ def compare(run: Mapping[str, Any]) -> list[Difference]:
         for name, value in theirs.items()
         if ours.get(name) != value
     ]
-    return [*fields, *_options(present), *_training(present), *CODE.get(model, ())]
+    return [*fields, *options(present), *_training(present), *CODE.get(model, ())]
 
 
-def _options(run: Mapping[str, Any]) -> list[Difference]:
+def options(run: Mapping[str, Any]) -> list[Difference]:
     """The options of ours that are on. NaN, which is not equal to itself, stands where a run has none."""
     values = {name: run.get(name, off) for name, off in OFF.items()}
     return [
@@ -131,15 +151,21 @@ def _options(run: Mapping[str, Any]) -> list[Difference]:
     ]
 
 
+def deviations(run: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """What is named beside a published row; here nothing is left, since :func:`compare` has it all."""
+    return ()
+
+
 def _training(run: Mapping[str, Any]) -> list[Difference]:
     """The length of training, counted in discriminator updates as in the paper."""
     dataset = str(run.get("dataset"))
-    n_critic = max(1, _whole(run.get("hyperparameters.n_critic")))
-    updates = _whole(run.get("steps")) * n_critic
+    n_critic = max(1, whole(run.get("hyperparameters.n_critic")))
+    updates = whole(run.get("steps")) * n_critic
     if dataset in LUCIC.updates and updates == LUCIC.steps(dataset, n_critic) * n_critic:
         return []
     return [Difference("discriminator updates", updates, LUCIC.updates.get(dataset, "another data set"))]
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """A whole number from a column with gaps; 0 for what is none."""
     return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0

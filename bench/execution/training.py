@@ -367,8 +367,7 @@ def _begun(jobs: Sequence[Job], context: RunContext) -> Iterator[Stack]:
 
 def _selecting(metrics: Mapping[str, Mapping[str, float]]) -> float:
     """The score by which the best step is chosen: the first FID, of points reverse KL."""
-    fids = [scores[FID.name] for scores in metrics.values() if FID.name in scores]
-    return fids[0] if fids else next(iter(metrics.values()))[REVERSE_KL.name]
+    return next(its[name] for name in (FID.name, REVERSE_KL.name) for its in metrics.values() if name in its)
 
 
 @lru_cache(maxsize=2)

@@ -71,6 +71,7 @@ KID = Score("kid_mean", "KID ×10³", "lower", factor=1e3)
 IS = Score("isc_mean", "IS", "higher")
 PRECISION = Score("precision", "Precision", "higher")
 RECALL = Score("recall", "Recall", "higher")
+MODES = Score("modes", "Modes", "higher", needs="classes or points")
 MODE_KL = Score("mode_kl", "Mode KL", "lower", needs="classes")
 MODE_KL_KNN = Score("mode_kl_knn", "kNN mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
@@ -86,7 +87,7 @@ SCORES = (
     PRECISION,
     RECALL,
     REVERSE_KL,
-    Score("modes", "Modes", "higher", needs="classes or points"),
+    MODES,
     HIGH_QUALITY,
     MODE_KL,
     Score("modes_knn", "kNN modes", "higher", needs="classes"),

@@ -23,7 +23,7 @@ from bench.scoring.scores import (
     TRAIN_S,
     Score,
 )
-from reports import captions, environments, published, versions
+from reports import captions, environments, published, published_pacgan, versions
 from reports.captions import protocol
 from reports.compare import LEVEL, MOST_PAIRS, Tests
 from reports.groups import HALVES, Group
@@ -225,34 +225,42 @@ def seeds(group: Group, run_id: str) -> Table:
 
 
 def _published(group: Group, columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
-    """Rows of published FIDs for models that were measured in the same way; notes on the others."""
-    if published.EXTRACTOR not in group.extractors:
-        return [], []
+    """Rows of published scores for models that were measured in the same way; notes on the others."""
+    runs = [
+        {str(name): value for name, value in run.items()}
+        for run in group.runs.drop_duplicates("id").to_dict("records")
+    ]
     rows: list[Row] = []
-    differing: dict[str, None] = {}  # in order, each once
-    for run in group.runs.drop_duplicates("id").to_dict("records"):
-        figure = published.figure(group.dataset, str(run["model"]))
-        if figure is None:
-            continue
-        differences = published.compare({str(name): value for name, value in run.items()})
-        if differences:
-            differing |= dict.fromkeys(map(str, differences))
-            continue
-        mean, std = figure
-        shown = [
-            Cell(f"{mean} ± {std}", mean)
-            if (column.group, column.label) == (published.EXTRACTOR, FID.label)
-            else Cell(NOTHING if column.group else "")
-            for column in columns
-        ]
-        rows.append(Row(f"{run['model']}, published", "reference", tuple(shown)))
-    found = [f"Published: {published.SOURCE}."] if rows else []
-    if differing:
-        found.append(
-            f"The figures of {published.SOURCE} are not shown, since their protocol differs in "
-            f"{'; '.join(differing)}."
-        )
+    found: list[str] = []
+    for paper in (published, published_pacgan):
+        more: dict[str, Row] = {}
+        differing: dict[str, None] = {}  # in order, each once
+        deviating: dict[str, None] = {}
+        for run in runs:
+            figure = paper.row(run)
+            if figure is None or not {where for where, _ in figure.cells} & {*group.extractors}:
+                continue
+            if differences := paper.compare(run):
+                differing |= dict.fromkeys(map(str, differences))
+                continue
+            deviating |= dict.fromkeys(map(str, paper.deviations(run)))
+            shown = [_cell(figure, column) for column in columns]
+            more[figure.name] = Row(figure.name, "reference", tuple(shown))
+        rows += more.values()
+        if more:
+            but = f" Our code differs in {'; '.join(deviating)}." if deviating else ""
+            found.append(f"Published: {paper.SOURCE}.{but}")
+        if differing:
+            found.append(
+                f"The figures of {paper.SOURCE} are not shown, since their protocol differs in "
+                f"{'; '.join(differing)}."
+            )
     return rows, found
+
+
+def _cell(figure: published.Figure, column: Column) -> Cell:
+    known = figure.cells.get((column.group, column.label))
+    return Cell(*known) if known else Cell(NOTHING if column.group else "")
 
 
 def _outcome(group: Group) -> Columns:

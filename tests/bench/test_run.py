@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines import conformance
+from baselines import conformance, registry
 from bench import run
 from bench.errors import UsageError
-from bench.plan import RunContext, Spec, plan, resolve
+from bench.plan import RunContext, Spec, _settings, iterations, plan, resolve
 from bench.store.leases import Leases
 from bench.store.records import log, write_failure
 
@@ -461,9 +462,9 @@ def test_a_wrong_config_file(content: str, said: list[str], tmp_path: Path) -> N
         assert part in str(refused.value)
 
 
-def followed(*arguments: str) -> Spec:
-    """The request under ``--protocol lucic2018``."""
-    return run._spec(run.parser().parse(["--protocol", "lucic2018", *arguments]))
+def followed(*arguments: str, protocol: str = "lucic2018") -> Spec:
+    """The request under ``--protocol``."""
+    return run._spec(run.parser().parse(["--protocol", protocol, *arguments]))
 
 
 def test_a_published_protocol_fixes_what_the_paper_fixed() -> None:
@@ -477,8 +478,10 @@ def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words
     from bench.scoring.protocols import PROTOCOLS
 
     for protocol in PROTOCOLS.values():
-        for model in protocol.models:
-            settings = protocol.settings(model)
+        for model, dataset in product(protocol.models, protocol.updates):
+            if model not in registry.OURS:
+                continue
+            settings = protocol.settings(model, dataset)
             assert {name: resolve(model, settings)[name] for name in settings} == settings
 
 
@@ -489,21 +492,51 @@ def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words
 def test_a_published_protocol_counts_discriminator_updates(dataset: str, n_critic: int, steps: int) -> None:
     """Their code makes one at every training step, and one of the generator at every n_critic-th."""
     request = ("--models", "wgan", "--dataset", dataset)
-    assert followed(*request, "--set", f"wgan.n_critic={n_critic}").steps_of == {"wgan": steps}
-    if n_critic == 5:  # the default
-        assert followed(*request).steps_of == {"wgan": steps}
+    spec = followed(*request, "--set", f"wgan.n_critic={n_critic}")
+    assert iterations(spec.updates, {"n_critic": n_critic}) == steps
 
 
 def test_each_model_of_a_plan_has_its_own_steps_unless_steps_says_otherwise(tmp_path: Path) -> None:
     request = {"models": ["nsgan", "wgan"], "datasets": ["digits"], "seeds": [0, 1]}
     context = RunContext(tmp_path / "results", tmp_path / "data", offline=True)
-    jobs = plan(Spec(**request, steps_of={"nsgan": 50, "wgan": 10}), context)
+    jobs = plan(Spec(**request, updates=50), context)
     assert [(job.model, job.steps, job.eval_every) for job in jobs[::2]] == [
         ("nsgan", 50, 5),
         ("wgan", 10, 1),
     ]
-    jobs = plan(Spec(**request, steps=30, steps_of={"nsgan": 50, "wgan": 10}), context)
+    jobs = plan(Spec(**request, steps=30, updates=50), context)
     assert {job.steps for job in jobs} == {30}
+
+
+def test_a_hyperparameter_with_several_values_makes_a_configuration_of_each(tmp_path: Path) -> None:
+    words = "--models vanilla nsgan --dataset digits --seeds 1 --steps 5 --set nsgan.lr=1e-4 nsgan.lr=1e-3"
+    more = "vanilla.latent_dim=3 nsgan.beta1=0 nsgan.beta1=0.5 nsgan.lr=1e-4"
+    spec = run._spec(run.parser().parse([*words.split(), *more.split()]))
+    jobs = plan(spec, RunContext(tmp_path / "results", offline=True))
+    chosen = [(job.model, job.hyperparameters["lr"], job.hyperparameters["beta1"]) for job in jobs]
+    assert chosen[0][0] == "vanilla"
+    assert chosen[1:] == [("nsgan", lr, beta) for lr in (1e-4, 1e-3) for beta in (0.0, 0.5)]
+    assert len({job.run_id for job in jobs}) == 5
+    wrong = ["--models", "vanilla", "--dataset", "digits", "--set", "nsgan.lr=1", "nsgan.lr=2"]
+    with pytest.raises(UsageError, match="--set: 'nsgan' is not among --models"):
+        plan(run._spec(run.parser().parse(wrong)), RunContext())
+
+
+@pytest.mark.skipif("pacgan" not in registry.OURS, reason="needs the model")
+@pytest.mark.parametrize(
+    ("dataset", "steps", "net"),
+    [("ring", 400_000, "plane"), ("grid", 400_000, "plane"), ("stacked-mnist", 500_000, "stacked_quarter")],
+)
+def test_pacgans_protocol_trains_every_packing_in_one_command(dataset: str, steps: int, net: str) -> None:
+    packings = [f"pacgan.packing={m}" for m in (1, 2, 3, 4)]
+    spec = followed("--models", "pacgan", "--dataset", dataset, "--set", *packings, protocol="pacgan2018")
+    assert (spec.draws, spec.features, spec.updates) == (1, ["auto"], steps)
+    configurations = _settings(spec, points=dataset in ("ring", "grid"))
+    assert [values["packing"] for _, values in configurations] == [1, 2, 3, 4]
+    for _, values in configurations:
+        theirs = {"net": net, "prior": "normal", "n_critic": 1, "lr": 1e-4}
+        assert values | theirs == values
+        assert iterations(spec.updates, values) == steps
 
 
 @pytest.mark.parametrize("text", ["256,512", "[256,512]", "[256, 512]", "(256, 512)"])
@@ -545,8 +578,8 @@ def test_the_line_of_a_failed_run_names_its_log(
 def test_a_published_protocol_refuses_what_the_models_refuse() -> None:
     for setting, said in (("wgan.n_critics=1", "did you mean 'n_critic'"), ("wgan.n_critic=x", "whole")):
         with pytest.raises(UsageError, match=said):
-            followed("--models", "wgan", "--dataset", "mnist", "--set", setting)
-    assert followed("--models", "wgan", "--dataset", "mnist", "--set", "wgan.n_critic=0").steps_of["wgan"] > 0
+            plan(followed("--models", "wgan", "--dataset", "mnist", "--set", setting), RunContext())
+    assert iterations(15_625, {"n_critic": 0}) == 15_625
     with pytest.raises(UsageError, match="--features: --protocol lucic2018 has inception-v3-compat"):
         followed("--models", "wgan", "--dataset", "mnist", "--features", "classifier")
     spec = followed("--models", "wgan", "--dataset", "mnist", "--set", "wgam.lr=1")
