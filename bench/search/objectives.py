@@ -42,9 +42,15 @@ OF_POINTS = [name for name, score in OBJECTIVES.items() if score.needs in ("poin
 
 
 def refuse_features(
-    objectives: Sequence[str], extractors: Mapping[str, Mapping[str, Any]], *, points: bool = False
+    objectives: Sequence[str],
+    extractors: Mapping[str, Mapping[str, Any]],
+    *,
+    points: bool = False,
+    stacked: bool = False,
 ) -> None:
     """Refuse objectives that no extractor of a protocol gives; or, of ``points``, that these do not have.
+
+    ``stacked``: the data have modes without an extractor, those of their channels.
 
     Raises:
         UsageError: naming the first.
@@ -57,6 +63,8 @@ def refuse_features(
                 raise UsageError(f"--objective: points in the plane have no {name!r}, but {', '.join(known)}")
         elif need == "points":
             raise UsageError(f"--objective: {name!r} needs points in the plane, such as --dataset ring")
+        elif need in ("classes", "classes or points") and stacked:
+            continue
         elif need in ("classes", "label", "classes or points") and "classifier" not in extractors:
             raise UsageError(f"--objective: {name!r} needs --features classifier")
         elif name == IS.name and not any(said.get("logits", True) for said in extractors.values()):

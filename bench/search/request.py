@@ -80,8 +80,10 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
     )
     templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}
     for template in templates.values():
-        points = "points" in template.protocol["dataset"]
-        objectives.refuse_features(args.objective, template.protocol["extractors"], points=points)
+        about = template.protocol["dataset"]
+        points, stacked = "points" in about, "channels" in about
+        extractors = template.protocol["extractors"]
+        objectives.refuse_features(args.objective, extractors, points=points, stacked=stacked)
     for model, template in templates.items():
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
             values = resolve(model, {**template.hyperparameters, **end})

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baselines import conformance, registry
+from baselines import conformance
 from bench import run
 from bench.errors import UsageError
 from bench.plan import RunContext, Spec, _settings, iterations, plan, resolve
@@ -483,8 +483,6 @@ def test_a_published_protocol_fixes_every_model_it_names_in_the_models_own_words
 
     for protocol in PROTOCOLS.values():
         for model, dataset in product(protocol.models, protocol.updates):
-            if model not in registry.OURS:
-                continue
             settings = protocol.settings(model, dataset)
             assert {name: resolve(model, settings)[name] for name in settings} == settings
 
@@ -526,7 +524,6 @@ def test_a_hyperparameter_with_several_values_makes_a_configuration_of_each(tmp_
         plan(run._spec(run.parser().parse(wrong)), RunContext())
 
 
-@pytest.mark.skipif("pacgan" not in registry.OURS, reason="needs the model")
 @pytest.mark.parametrize(
     ("dataset", "steps", "net"),
     [("ring", 400_000, "plane"), ("grid", 400_000, "plane"), ("stacked-mnist", 500_000, "stacked_quarter")],

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from bench import run
 from bench.data import datasets, stacked
 from bench.data.datasets import Dataset
+from bench.errors import UsageError
 from bench.execution import training
 from bench.scoring import evaluator, per_channel
 from bench.scoring.per_channel import Judges, coverage, mode_counts
+from bench.search import objectives
 from bench.store.records import read_record
 from reports import load
 from reports.groups import TRAINING, groups
@@ -56,6 +58,13 @@ def test_both_judges_see_the_digits_of_each_channel(digits: Dataset) -> None:
     assert scores["mode_kl"] > 6.5  # nearly all are 717: ln 1000 is 6.9
     assert scores["mode_kl_knn"] > 6.5
     assert scores["modes"] <= 3
+
+
+def test_a_search_may_optimise_them() -> None:
+    objectives.refuse_features(["modes", "mode_kl_knn"], {"generic": {}}, stacked=True)
+    for name in ("cond_accuracy", "reverse_kl"):
+        with pytest.raises(UsageError, match=f"--objective: '{name}' needs"):
+            objectives.refuse_features([name], {"generic": {}}, stacked=True)
 
 
 @pytest.mark.slow
