@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # the import takes seconds, and plans need only hyperparameters
+    import torch
+    from torch import Tensor, nn
 
 # ---------------------------------------------------------------- the data set
 
@@ -61,15 +62,15 @@ class Net(Protocol):
 Nets = Mapping[str, Net]
 """The networks by name. Gradients are taken only for the network that the update names."""
 
-Batch = Mapping[str, Tensor]
+Batch = Mapping[str, "Tensor"]
 """``image`` (B, C, H, W) in [-1, 1], coordinates (B, 2, 1, 1) where the data are points; ``label`` (B,) int64
 where the data has labels; ``step`` (), int64: the iterations done so far. Entries are computed when they are
 read."""
 
-Draw = Mapping[str, Tensor]
+Draw = Mapping[str, "Tensor"]
 """The declared noise by name, drawn anew for every update: (B, *shape)."""
 
-Loss = Callable[[Nets, Batch, Draw], tuple[Tensor, Mapping[str, Tensor]]]
+Loss = Callable[[Nets, Batch, Draw], tuple["Tensor", Mapping[str, "Tensor"]]]
 """The scalar to minimise, and the scalars to log.
 
 The logs become the columns of ``history.csv``. If several updates of one iteration log the same key, the mean

@@ -85,13 +85,11 @@ def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
     return found
 
 
-def defaults(factory: Callable[..., Gan], *, points: bool = False) -> dict[str, Any]:
+def defaults(known: Mapping[str, Hyperparameter], card: Card, *, points: bool = False) -> dict[str, Any]:
     """The default of each hyperparameter, on images or on points in the plane."""
-    known = {name: one.default for name, one in declared(factory).items()}
-    if not points:
-        return known
-    card: Card = factory.card  # type: ignore[attr-defined]
-    return known | {name: value for name, value in {**ON_POINTS, **card.on_points}.items() if name in known}
+    values = {name: one.default for name, one in known.items()}
+    others = {**ON_POINTS, **card.on_points} if points else {}
+    return values | {name: value for name, value in others.items() if name in known}
 
 
 def _check_default(one: Hyperparameter) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from baselines.gan import Card, Gan
 from baselines.options import with_options
-from baselines.training import settings
 
 GROUP = "gan_bench.models"
 """The entry-point group in which another package registers its models."""
@@ -107,6 +106,8 @@ def load(path: str) -> Any:
     Raises:
         LookupError: importing it fails. The message says why.
     """
+    from baselines.training import settings  # here, not above: it imports PyTorch, which takes seconds
+
     module_name, _, attribute = path.partition(":")
     try:
         if module_name not in sys.modules:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse(argv)
 
     from bench.data import datasets
-    from bench.scoring import classifier
+    from bench.scoring import classifier, kept
 
     if given.command == "sensitivity" and given.out is not None:
         raise UsageError("--out: only train writes files; sensitivity prints a table")
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("--dataset: name one")
     dataset = datasets.load(given.dataset, data_root=given.data_root, offline=given.offline)
     if given.features == CLASSIFIER:
-        classifier.refuse_unlabelled(dataset)
+        kept.refuse_unlabelled(dataset)
     if dataset.channels is not None:
         raise UsageError(
             f"--dataset: {dataset.name!r} is drawn on the fly, so no fixed images can be changed; "
@@ -124,7 +124,7 @@ def _rounded(value: float) -> str:
 
 def _out(given: str | None, dataset: str) -> Path:
     """The path of the weights, without suffix. Only a checkout has a default, not an installed package."""
-    from bench.scoring.classifier import SHIPPED, SHIPPED_NAMES
+    from bench.scoring.kept import SHIPPED, SHIPPED_NAMES
 
     if given is None:
         if dataset in (*SHIPPED_NAMES, GENERIC) and (SHIPPED.parents[2] / "pyproject.toml").exists():

@@ -12,6 +12,7 @@ from typing import Any
 from bench.data import datasets
 from bench.errors import UsageError, nearest
 from bench.identity import fingerprint
+from bench.identity.signatures import signature
 from bench.scoring import extractors
 from bench.store.jobs import Job
 
@@ -91,21 +92,24 @@ class Spec:
 
 
 def plan(
-    spec: Spec, context: RunContext, log: Callable[[str], object] = print, *, dry_run: bool = False
+    spec: Spec,
+    context: RunContext,
+    log: Callable[[str], object] = print,
+    *,
+    dry_run: bool = False,
+    trials: Trials | None = None,
 ) -> list[Job]:
     """The runs of a request; the seeds of a configuration follow each other.
 
-    Loads each data set and each feature extractor. A classifier may be trained here, once, but not in a
-    ``dry_run``. ``log`` reports how ``auto`` was resolved, and why.
+    Loads each data set, tries each model on it, and loads each feature extractor that was not trained here. A
+    classifier may be trained here, once. In a ``dry_run`` no model is tried and no classifier is trained.
+    Where ``trials`` is given, it is filled with the trials that are left to workers. ``log`` reports how
+    ``auto`` was resolved, and why.
 
     Raises:
         UsageError: a model, data set, hyperparameter or combination is not possible.
     """
-    for given in (*spec.hyperparameters, *spec.variations):
-        if given not in spec.models:
-            raise UsageError(
-                f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
-            )
+    _refuse_unasked(spec)
     _settings(spec, points=False)  # what cannot be is refused before data sets are read
     jobs: list[Job] = []
     for asked in spec.datasets:
@@ -123,13 +127,10 @@ def plan(
         else:
             log(f"--dataset {source!r}: its images are called {name}")
         settings = _settings(spec, points=dataset.points)
+        ready = extractors.are_kept(spec.features, dataset, context.cache)
         for model, values in settings:
-            size = check(model, values, dataset.describe(), _flag(spec, model))
-            if size > len(dataset.train):
-                log(
-                    f"{model}: a batch of {size:,} is larger than the training split of {name}, "
-                    f"{len(dataset.train):,} images: each batch holds some of them several times"
-                )
+            trial = Trial(model, values, dataset.describe(), _flag(spec, model))
+            _make(trial, log, left_to=[] if dry_run else trials if ready else None)
         if why := extractors.resolve(spec.features, dataset)[1]:
             log(why)
         protocol = build_protocol(spec, dataset, context, dry_run=dry_run)
@@ -146,6 +147,15 @@ def plan(
                 own["eval_every"] = every
             jobs += [Job(model, values, name, seed, steps, every, own, code, source) for seed in spec.seeds]
     return jobs
+
+
+def _refuse_unasked(spec: Spec) -> None:
+    """Refuse hyperparameters of models that are not asked for."""
+    for given in (*spec.hyperparameters, *spec.variations):
+        if given not in spec.models:
+            raise UsageError(
+                f"--set: {given!r} is not among --models {' '.join(spec.models)}{nearest(given, spec.models)}"
+            )
 
 
 def _settings(spec: Spec, *, points: bool) -> list[tuple[str, dict[str, Any]]]:
@@ -166,11 +176,25 @@ def iterations(updates: int | None, values: Mapping[str, Any]) -> int | None:
     return updates and max(1, updates // max(1, values.get("n_critic", 1)))  # below 1 it is refused later
 
 
+def _make(trial: Trial, log: Callable[[str], object], *, left_to: Trials | None) -> None:
+    """Make a trial, or leave it to others; ``log`` reports a batch that is larger than the data."""
+    refuse_unlabelled(trial.model, trial.dataset)
+    if left_to is None:
+        size = trial()
+    else:
+        left_to.append(trial)
+        size = trial.values.get("batch_size", 0)
+    n_train, name = trial.dataset["n_train"], trial.dataset["name"]
+    if size > n_train:
+        log(
+            f"{trial.model}: a batch of {size:,} is larger than the training split of {name}, "
+            f"{n_train:,} images: each batch holds some of them several times"
+        )
+
+
 def _paired(model: str, protocol: Mapping[str, Any]) -> dict[str, Any]:
     """What super-resolution changes in a protocol: one sample per image of the split, and no noise."""
-    from baselines import registry
-
-    if registry.card(registry.get(model)).task != "super-resolution":
+    if signature(model).card.task != "super-resolution":
         return {}
     return {"n_fake": protocol["n_real"], "draws": 1}
 
@@ -190,16 +214,16 @@ def resolve(model: str, given: Mapping[str, Any], *, points: bool = False) -> di
     """
     from baselines import registry
     from baselines.gan import Choice
-    from baselines.hyperparameters import declared, defaults
+    from baselines.hyperparameters import defaults
 
     try:
-        known = declared(registry.get(model))
+        known = signature(model).hyperparameters
     except LookupError as error:
         ours = "" if ":" in model else f"; one of {', '.join(registry.names())}, or module:function"
         raise UsageError(f"--models: {error.args[0]}{ours}{registry.hint(model)}") from error
     except TypeError as error:
         raise UsageError(f"--models: {model} cannot be used: {error}") from error
-    values = defaults(registry.get(model), points=points)
+    values = defaults(known, signature(model).card, points=points)
     for name, value in given.items():
         if name not in known:
             raise UsageError(
@@ -227,14 +251,9 @@ def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], fla
     """
     from baselines import probe, registry
 
+    refuse_unlabelled(model, dataset)
     factory, name = registry.get(model), dataset["name"]
     data = datasets.spec_of(dataset)
-    if "label" in registry.card(factory).needs and not data.n_classes:
-        others = [n for n in registry.names() if "label" not in registry.card(registry.get(n)).needs]
-        raise UsageError(
-            f"--models: {model} needs labels and data set {name!r} has none; "
-            f"take one of {', '.join(datasets.LABELLED)}, or a model without labels: {', '.join(others)}"
-        )
     labelled = "label" in registry.card(factory).needs
     try:
         trial = probe.try_out(factory, data, values, labelled=labelled)
@@ -248,6 +267,35 @@ def check(model: str, values: Mapping[str, Any], dataset: Mapping[str, Any], fla
     return trial.gan.batch_size
 
 
+def refuse_unlabelled(model: str, dataset: Mapping[str, Any]) -> None:
+    """Raise a UsageError if a model needs labels and the data set has none."""
+    from baselines import registry
+
+    if "label" in signature(model).card.needs and not dataset["n_classes"]:
+        others = [name for name in registry.names() if "label" not in signature(name).card.needs]
+        raise UsageError(
+            f"--models: {model} needs labels and data set {dataset['name']!r} has none; "
+            f"take one of {', '.join(datasets.LABELLED)}, or a model without labels: {', '.join(others)}"
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model to be tried on one data set: the arguments of :func:`check`, which a process can be sent."""
+
+    model: str
+    values: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    flag: str
+
+    def __call__(self) -> int:
+        """Try it; as :func:`check`."""
+        return check(self.model, self.values, self.dataset, self.flag)
+
+
+Trials = list[Trial]
+
+
 @cache
 def _report_once(model: str, *changed: str) -> None:
     if changed:
@@ -255,11 +303,25 @@ def _report_once(model: str, *changed: str) -> None:
         print(f"{model} changes the whole process, which is put back: {what}", file=sys.stderr)
 
 
+def _scores_of(dataset: datasets.Dataset, n_real: int, context: RunContext) -> dict[str, Any]:
+    """The settings of the scores that a data set has."""
+    from bench.scoring import sizes
+
+    if dataset.points:
+        from bench.scoring import points
+
+        return points.protocol(n_real)
+    if dataset.channels is not None:
+        from bench.scoring import per_channel
+
+        return sizes.protocol(n_real) | per_channel.protocol(dataset.channels, context.cache)
+    return sizes.protocol(n_real) | sizes.protocol_of_memorisation(len(dataset.train))
+
+
 def build_protocol(
     spec: Spec, dataset: datasets.Dataset, context: RunContext, *, dry_run: bool = False
 ) -> dict[str, Any]:
     """The protocol of a request on one data set. Loads each extractor to hash its weights."""
-    from bench.scoring import memorisation, metrics, per_channel, points
     from bench.scoring.own_scores import load_all
 
     if spec.scores and dataset.points:
@@ -279,16 +341,7 @@ def build_protocol(
             for name in extractors.resolve(spec.features, dataset)[0]
         },
         **({"scores": own} if own else {}),
-        **(
-            points.protocol(len(reference))
-            if dataset.points
-            else metrics.protocol(len(reference))
-            | (
-                memorisation.protocol(len(dataset.train))
-                if dataset.channels is None
-                else per_channel.protocol(dataset.channels, context.cache)
-            )
-        ),
+        **_scores_of(dataset, len(reference), context),
         "d_acc_tolerance": spec.d_acc_tolerance,
         "code": fingerprint.short(fingerprint.scoring_code()),
     }

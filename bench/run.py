@@ -14,7 +14,7 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from bench.execution.progress import Progress
 from bench.execution.run_source import Runs
 from bench.execution.signals import Interrupt
 from bench.execution.stacking import n_stacks, seeds_per_stack, unstackable
-from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, plan
+from bench.plan import PRECISIONS, WEIGHTS, RunContext, Spec, Trial, Trials, plan
 from bench.reuse import explain
 from bench.scoring.extractors import AUTO, named
 from bench.scoring.protocols import PROTOCOLS, follow
@@ -149,20 +149,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = _labels(args)
     where.say_planning(args.models, args.dataset)
     context, slots = where.context_of(args, save_samples=args.save_samples)
-    jobs = plan(_spec(args), context, dry_run=args.dry_run)
+    trials: Trials | None = [] if where.workers_try(args) else None
+    jobs = plan(_spec(args), context, dry_run=args.dry_run, trials=trials)
     if args.dry_run:
         return _print_plan(jobs, context)
-    _note_command(argv, jobs, context, labels)
+
+    def note() -> None:
+        _note_command(argv, jobs, context, labels)
+
     if args.fresh:
         _put_away(jobs, context)
     todo, reused = _sort(jobs, context)
+    if not (trials and todo):
+        note()
     at = where.names(args, slots)
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
     for line in explain(todo, context.out):
         print(line, flush=True)
     with Interrupt().installed() as interrupt:
         if todo:
-            _execute(args, todo, context, slots, interrupt, whole=jobs)
+            _execute(args, todo, context, slots, interrupt, whole=jobs, trials=trials or (), ready=note)
     if interrupt.signal is not None:
         left = len(_sort(jobs, context)[0])
         what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
@@ -183,8 +189,10 @@ def _execute(
     interrupt: Interrupt,
     *,
     whole: Sequence[Job],
+    trials: Sequence[Trial] = (),
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Have the runs that are left of the ``whole`` plan computed."""
+    """Have the runs that are left of the ``whole`` plan computed, after these ``trials``."""
     n_workers = len(slots) if args.executor == "local" else args.workers or 1
     stack = args.stack or seeds_per_stack(todo, n_workers, gpus=where.on_gpus(args, context))
     alone = unstackable(todo) if stack > 1 else set()
@@ -193,7 +201,10 @@ def _execute(
         source.smaller(run_id, 1)
     with Progress(todo, context.out) if args.workers != 0 else nullcontext() as progress:
         tick = progress.tick if progress else lambda: None
-        where.execute(args, source, context, slots, interrupt, most=n_stacks(todo, stack, alone), tick=tick)
+        where.execute(
+            args, source, context, slots, interrupt,
+            most=n_stacks(todo, stack, alone), tick=tick, trials=trials, ready=ready,
+        )  # fmt: skip
 
 
 def _spec(args: Namespace) -> Spec:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from baselines.registry import OURS
 from bench.cli import Parser, chosen, number, path
 from bench.data.datasets import SIDES, with_size
 from bench.errors import UsageError, nearest, printable
@@ -19,7 +20,7 @@ from bench.execution.launch import Engine, keep_jobs
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.execution.worker import Source, work
-from bench.plan import RunContext
+from bench.plan import RunContext, Trial
 from bench.scoring.extractors import weights
 from bench.store.leases import holder
 
@@ -66,7 +67,7 @@ def add_flags(parser: Parser, *, stack: str, retries: tuple[int, str]) -> None:
     where.add_argument("--retries", type=number(int, 0), default=retries[0], metavar="N", help=retries[1])
     where.add_argument("--run-timeout", type=number(float, 1), metavar="SECONDS", help="for one attempt")
     where.add_argument("--config", type=path, metavar="FILE.toml", help="the same keys as the flags")
-    where.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    where.add_argument("--dry-run", action="store_true", help="print the plan and stop; no model is built")
     beyond = parser.add_argument_group("beyond this machine")
     beyond.add_argument(
         "--executor", type=chosen(EXECUTORS), default="local", metavar="NAME", help=", ".join(EXECUTORS)
@@ -188,6 +189,15 @@ def on_gpus(args: Namespace, context: RunContext) -> bool:
     return args.device == "cuda" or (args.device == "auto" and bool(asked))
 
 
+def workers_try(args: Namespace) -> bool:
+    """Whether models are tried by the workers: this process then needs no PyTorch, and starts sooner.
+
+    Not where a job waits in a queue first, or results are put away, or PyTorch is here anyhow.
+    """
+    ours = all(model in OURS for model in args.models) and "torch" not in sys.modules
+    return args.executor == "local" and args.workers != 0 and not args.fresh and ours
+
+
 def execute(
     args: Namespace,
     source: Source,
@@ -197,8 +207,12 @@ def execute(
     *,
     most: int,
     tick: Callable[[], None],
+    trials: Sequence[Trial] = (),
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Have the work of a source done, by at most so many workers.
+
+    ``trials``, which workers of this machine make first, and ``ready`` are as for :func:`supervise`.
 
     Raises:
         UsageError: the engine refuses, or no work of this source can be done.
@@ -218,7 +232,10 @@ def execute(
 
         work(source, context, stop, notify=Waiting())
     else:
-        supervise(source, context, slots[:most], interrupt, timeout=args.run_timeout, tick=tick)
+        supervise(
+            source, context, slots[:most], interrupt,
+            timeout=args.run_timeout, tick=tick, trials=trials, ready=ready,
+        )  # fmt: skip
 
 
 class Waiting:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from bench.errors import UsageError, nearest
+
+DRIVERS = ("nvidia*", "nvhost*", "nvmap*", "dxg", "kfd")
+"""Files in /dev of drivers that PyTorch's CUDA devices need: NVIDIA's, WSL's, AMD's."""
 
 
 def devices(text: str) -> list[str]:
@@ -17,6 +23,8 @@ def devices(text: str) -> list[str]:
     if text != "auto" and kind != "cuda":
         known = nearest(text.casefold().replace("gpu", "cuda"), ["auto", "cpu", "cuda"])
         raise UsageError(f"--device: {text!r} is not allowed; auto, cpu, cuda or cuda:0,1{known}")
+    if text == "auto" and "torch" not in sys.modules and not _has_driver():
+        return ["cpu"]
     import torch
 
     found = torch.cuda.device_count()
@@ -28,3 +36,8 @@ def devices(text: str) -> list[str]:
     if len({*wanted}) < len(wanted):
         raise UsageError(f"--device: {text!r} names a device twice; --workers is for several on one")
     return [f"cuda:{k}" for k in wanted]
+
+
+def _has_driver() -> bool:
+    """Whether there may be GPUs. Otherwise PyTorch, which takes seconds to import, need not be asked."""
+    return any(next(Path("/dev").glob(name), None) for name in DRIVERS)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bench.errors import UsageError
 from bench.execution.processes import Process
 from bench.execution.signals import Interrupt
 from bench.execution.worker import Source, work
-from bench.plan import RunContext
+from bench.plan import RunContext, Trial
 from bench.store.files import UnwritableError
 from bench.store.leases import give_up, holder, is_leased, is_mine
 
@@ -37,6 +38,8 @@ class WorkerTarget:
     source: Source
     context: RunContext
     owner: int
+    trials: Sequence[Trial] = ()
+    """To be made first: a model that cannot be trained is refused before anything is computed."""
 
     def __call__(self, pipe: Connection) -> None:
         """Work until a message asks to stop."""
@@ -45,6 +48,9 @@ class WorkerTarget:
             pipe.send((what, about))
 
         try:
+            for trial in self.trials:
+                trial()
+            notify("ready", None)
             work(self.source, self.context, pipe.poll, notify=notify, owner=self.owner, until_failure=True)
         except (UnwritableError, UsageError) as error:
             notify("raised", error)
@@ -59,8 +65,12 @@ def supervise(
     timeout: float | None = None,
     tick: Callable[[], None] = lambda: None,
     patience: float = PATIENCE,
+    trials: Sequence[Trial] = (),
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Have all work of a source done by one worker per slot; a slot is the name of a device.
+
+    Each worker makes the ``trials`` before it takes work, and then ``ready`` is called.
 
     Returns when nothing is left to do, or when ``interrupt`` was signalled and every worker has saved its
     work. ``timeout`` bounds the seconds of one attempt. ``tick`` is called a few times a second.
@@ -70,10 +80,12 @@ def supervise(
         UsageError: no work of this source can be done, or workers die before they advance any.
     """
     workers: list[Worker] = []
+    once = cache(ready)
     spent: dict[Path, float] = {}
     try:
         for device in slots:
-            workers.append(Worker(source, replace(context, device=device), timeout, spent))  # noqa: PERF401
+            here = replace(context, device=device)
+            workers.append(Worker(source, here, timeout, spent, trials, once))
         said = False
         while workers := [worker for worker in workers if worker.look(interrupt)]:
             if not said and (folder := _waited_for(workers)) is not None:
@@ -103,10 +115,17 @@ class Worker:
     """One slot: a process that works, and after a failure the next one."""
 
     def __init__(
-        self, source: Source, context: RunContext, timeout: float | None, spent: dict[Path, float]
+        self,
+        source: Source,
+        context: RunContext,
+        timeout: float | None,
+        spent: dict[Path, float],
+        trials: Sequence[Trial],
+        ready: Callable[[], None],
     ) -> None:
         """``spent``: seconds of the present attempt at each folder, of all workers."""
         self.source, self.context, self.timeout, self.spent = source, context, timeout or math.inf, spent
+        self.trials, self.ready = trials, ready
         self.held: dict[Path, float] = {}
         """The folders whose leases it holds, and since when."""
         self.waiting: Path | None = None
@@ -116,7 +135,7 @@ class Worker:
     def start(self) -> None:
         """Start the process."""
         self.asked = False
-        self.process = Process(WorkerTarget(self.source, self.context, os.getpid()))
+        self.process = Process(WorkerTarget(self.source, self.context, os.getpid(), self.trials))
 
     def look(self, interrupt: Interrupt) -> bool:
         """See to the process; False when it has ended and no other is needed."""
@@ -146,7 +165,10 @@ class Worker:
         return True
 
     def _heard(self, what: str, about: Any) -> None:
-        if what == "took":
+        if what == "ready":
+            self.trials = ()
+            self.ready()
+        elif what == "took":
             self.waiting = None
             self.held[about] = time.monotonic()
         elif what == "released":

@@ -14,6 +14,7 @@ imported under a computed name, and files that code reads as data.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,7 @@ SCORING = (
     "bench.scoring.generic",
     "bench.scoring.inception",
     "bench.scoring.infinity",
+    "bench.scoring.kept",
     "bench.scoring.memorisation",
     "bench.scoring.metrics",
     "bench.scoring.neighbours",
@@ -60,6 +62,7 @@ SCORING = (
     "bench.scoring.points",
     "bench.scoring.pretrained",
     "bench.scoring.references",
+    "bench.scoring.sizes",
     "bench.scoring.superresolution",
 )
 """These modules, and every module of ``baselines`` that they import."""
@@ -87,6 +90,7 @@ NEUTRAL = (
     "bench.identity.fingerprint",
     "bench.identity.modules",
     "bench.identity.outside",
+    "bench.identity.signatures",
     "bench.plan",
     "bench.scoring",
     "bench.scoring.film",
@@ -107,6 +111,9 @@ listed."""
 def code_of(model: str) -> dict[str, Any]:
     """The fingerprint of the code that trains and scores a model, as this process has imported it.
 
+    A model of this package that is not imported yet is read from its files; the worker that imports it
+    compares.
+
     Beside the three parts it holds ``how``: the least exact way in which a file was read, ``source``,
     ``bytecode`` or ``file``.
 
@@ -119,13 +126,19 @@ def code_of(model: str) -> dict[str, Any]:
 
     name = registry.location(model).partition(":")[0]
     before = modules.model_modules(name)
+    if model in registry.OURS and name not in sys.modules:  # as it stands in its file: nothing is imported
+        return _parts(before)
     factory = registry.plain(model)
     after = modules.model_modules(name) or modules.function_modules(model, factory)
     if before and (changed := differing(_files(before), _files(after))):
         raise ChangedError(f"{', '.join(changed)} changed while {model} was imported")
-    ways = {module.how for module in after.values()}
+    return _parts(after)
+
+
+def _parts(model: Mapping[str, Module]) -> dict[str, Any]:
+    ways = {module.how for module in model.values()}
     return {
-        "model": _files(after),
+        "model": _files(model),
         "training": training_code(),
         "scoring": scoring_code(),
         "how": next((how for how in ("file", "bytecode") if how in ways), "source"),

@@ -31,15 +31,10 @@ from torch import Tensor, nn
 
 from bench.data.datasets import Dataset, Images, split
 from bench.errors import UsageError
-from bench.identity import fingerprint
-from bench.scoring import determinism, fitting
+from bench.scoring import determinism, fitting, kept
 from bench.scoring.features import Extractor
 from bench.store import cache as entries
 
-SHIPPED = Path(__file__).parent / "weights"
-SHIPPED_NAMES = ("digits", "mnist")
-
-FEATURE_DIM = 64
 GRID = 4
 STEPS = 3000
 """Of the classifiers that come with the package."""
@@ -66,8 +61,8 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
     Raises:
         UsageError: the data set has no labels, or the shipped weights are damaged.
     """
-    refuse_unlabelled(dataset)
-    if dataset.name in SHIPPED_NAMES:
+    kept.refuse_unlabelled(dataset)
+    if dataset.name in kept.SHIPPED_NAMES:
         tensors, record = shipped(dataset.name)
     else:
         tensors, record = _own(dataset, cache)
@@ -79,21 +74,6 @@ def extractor(dataset: Dataset, cache: Path, device: torch.device) -> Extractor:
 
     info = {key: record[key] for key in ("accuracy", "command", "dataset_sha256", "feature_dim")}
     return Extractor("classifier", record["sha256"], info, forward, device, batch_size=100)
-
-
-def is_ready(dataset: Dataset, cache: Path) -> bool:
-    """Whether the classifier of this data set exists already. Otherwise :func:`extractor` trains it."""
-    refuse_unlabelled(dataset)
-    return dataset.name in SHIPPED_NAMES or _own_folder(dataset, cache).exists()
-
-
-def refuse_unlabelled(dataset: Dataset) -> None:
-    """Raise a UsageError if the data set has no labels."""
-    if not dataset.n_classes:
-        raise UsageError(
-            f"--features classifier: data set {dataset.name!r} has no labels to learn from; "
-            "use --features generic"
-        )
 
 
 def network(shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
@@ -123,11 +103,11 @@ def network(shape: tuple[int, int, int], n_classes: int) -> nn.Sequential:
         *layers,
         nn.AdaptiveAvgPool2d(GRID),
         nn.Flatten(),
-        nn.Linear(64 * GRID**2, FEATURE_DIM, bias=False),
-        nn.BatchNorm1d(FEATURE_DIM),
+        nn.Linear(64 * GRID**2, kept.FEATURE_DIM, bias=False),
+        nn.BatchNorm1d(kept.FEATURE_DIM),
         nn.ReLU(),
     )
-    return nn.Sequential(OrderedDict(trunk=trunk, head=nn.Linear(FEATURE_DIM, n_classes)))
+    return nn.Sequential(OrderedDict(trunk=trunk, head=nn.Linear(kept.FEATURE_DIM, n_classes)))
 
 
 def scaled(images: Tensor) -> Tensor:
@@ -220,7 +200,7 @@ def fit(dataset: Dataset, checkpoint: Path | None = None) -> tuple[dict[str, Ten
 
 def trained(dataset: Dataset, checkpoint: Path | None = None) -> entries.Entry:
     """Train a classifier; returns its weights, and a record of its test accuracy and of how it was made."""
-    if dataset.name in SHIPPED_NAMES:
+    if dataset.name in kept.SHIPPED_NAMES:
         tensors, steps = train(dataset), STEPS
     else:
         tensors, steps = fit(dataset, checkpoint)
@@ -241,7 +221,7 @@ def record_of(dataset: Dataset, tensors: dict[str, Tensor], steps: int, command:
         "dataset_sha256": dataset.sha256,
         "shape": list(dataset.shape),
         "n_classes": dataset.n_classes,
-        "feature_dim": FEATURE_DIM,
+        "feature_dim": kept.FEATURE_DIM,
         "steps": steps,
         "versions": {
             "python": platform.python_version(),
@@ -258,16 +238,11 @@ def shipped(name: str) -> entries.Entry:
         UsageError: they are damaged.
     """
     try:
-        return entries.read(SHIPPED / name)
+        return entries.read(kept.SHIPPED / name)
     except (entries.DamagedError, FileNotFoundError) as error:
         raise UsageError(
             f"--features: the weights in this package cannot be used ({error}); install it again"
         ) from error
-
-
-def _own_folder(dataset: Dataset, cache: Path) -> Path:
-    code = "-".join(fingerprint.module_code(name) for name in (__name__, fitting.__name__))
-    return cache / "classifiers" / f"{dataset.sha256[:16]}-{code}"
 
 
 def _own(dataset: Dataset, cache: Path) -> entries.Entry:
@@ -280,7 +255,7 @@ def _own(dataset: Dataset, cache: Path) -> entries.Entry:
         )
         return trained(dataset, folder.with_name(f"{folder.name}.partial.pt"))
 
-    folder = _own_folder(dataset, cache)
+    folder = kept.own_folder(dataset, cache)
     return entries.cached(folder, compute)
 
 

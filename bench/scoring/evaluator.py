@@ -1,7 +1,7 @@
 """Sample a generator, score the samples, and measure the accuracy of its discriminator.
 
 Letters: N examples of the reference split, M fakes. There are more fakes than examples where the split is
-small (:func:`bench.scoring.metrics.n_fakes`). A conditional generator is asked for the labels of training
+small (:func:`bench.scoring.sizes.n_fakes`). A conditional generator is asked for the labels of training
 examples, drawn with replacement, so it is given class frequencies of training, and none of the split that it
 is scored on. A super-resolution generator is given the low-resolution input of each example of the split:
 there, M is N.
@@ -24,7 +24,7 @@ from baselines.probe import wrong_output
 from baselines.training.step import DataBatch, to_uint8
 from baselines.training.streams import derive, draw
 from bench.data.datasets import Dataset, Images
-from bench.scoring import criterion, memorisation, metrics, per_channel, points
+from bench.scoring import criterion, memorisation, metrics, per_channel, points, sizes
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.features import Extractor, Features, cache_key, real_features
 from bench.scoring.neighbours import Neighbours
@@ -121,7 +121,7 @@ class Evaluator:
         """M, for models that are not of super-resolution."""
         if self.dataset.points:
             return points.N_SAMPLES
-        return metrics.n_fakes(len(self)) if self.dataset.channels is None else per_channel.N_SAMPLES
+        return sizes.n_fakes(len(self)) if self.dataset.channels is None else per_channel.N_SAMPLES
 
     @cached_property
     def judges(self) -> per_channel.Judges | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, nearest
 from bench.identity import outside
+from bench.scoring import kept
 
 if TYPE_CHECKING:
     import torch
@@ -136,20 +137,30 @@ def resolve(names: Sequence[str], dataset: Dataset) -> tuple[list[str], str | No
     return found, f"--features auto is {chosen} here, because {dataset.name} has no labels"
 
 
+def are_kept(names: Sequence[str], dataset: Dataset, cache: Path) -> bool:
+    """Whether all of these extractors were trained here already: none has to be loaded to describe it.
+
+    Raises:
+        UsageError: one of them does not take these images.
+    """
+    return all(kept.record(name, dataset, cache) for name in resolve(names, dataset)[0])
+
+
 def describe(name: str, dataset: Dataset, *, train: bool, cache: Path, **options: Any) -> dict[str, Any]:
     """What a protocol says of an extractor: the hash of its weights, and the number of features.
 
-    ``logits`` is there, and false, where it has none. The extractor is loaded, so a classifier that does not
-    exist yet is trained here. Without ``train`` it is not, and its hash is :data:`TO_BE_TRAINED`.
+    ``logits`` is there, and false, where it has none. An extractor that was not trained here is loaded. A
+    classifier that does not exist yet is trained. Without ``train`` it is not, and its hash is
+    :data:`TO_BE_TRAINED`.
 
     Raises:
         UsageError: as for :func:`load_extractor`.
     """
-    if name == "classifier" and not train:
-        from bench.scoring import classifier
-
-        if not classifier.is_ready(dataset, cache):
-            return {"sha256": TO_BE_TRAINED, "feature_dim": classifier.FEATURE_DIM}
-    extractor = load_extractor(name, dataset, cache=cache, **options)
-    said = ("feature_dim", "official", "logits")
-    return {"sha256": extractor.sha256} | {key: extractor.info[key] for key in said if key in extractor.info}
+    found = kept.record(name, dataset, cache)
+    if found is None and name == kept.CLASSIFIER and not train and dataset.name not in kept.SHIPPED_NAMES:
+        return {"sha256": TO_BE_TRAINED, "feature_dim": kept.FEATURE_DIM}
+    if found is None:
+        extractor = load_extractor(name, dataset, cache=cache, **options)
+        found = {**extractor.info, "sha256": extractor.sha256}
+    said = ("sha256", "feature_dim", "official", "logits")
+    return {key: found[key] for key in said if key in found}

@@ -15,12 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.datasets import Dataset
-from bench.errors import UsageError
-from bench.scoring import classifier, drawn
+from bench.scoring import classifier, drawn, kept
 from bench.scoring.features import Extractor
 from bench.store import cache as entries
 
-NAME = "generic"
 COMMAND = "python -m bench.features train --features generic"
 STEPS = 2000
 
@@ -33,12 +31,8 @@ def extractor(dataset: Dataset, device: torch.device) -> Extractor:
     Raises:
         UsageError: the images have other channels, or the weights in this package are damaged.
     """
-    if dataset.shape[0] not in (1, 3):
-        raise UsageError(
-            f"--features {NAME}: takes images of 1 or 3 channels; those of {dataset.name!r} have "
-            f"{dataset.shape[0]}"
-        )
-    tensors, record = classifier.shipped(NAME)
+    kept.refuse_channels(dataset)
+    tensors, record = classifier.shipped(kept.GENERIC)
     net = classifier.network((3, drawn.SIDE, drawn.SIDE), drawn.N_CLASSES)
     net.load_state_dict(tensors)
     trunk = net.eval().to(device).get_submodule("trunk")
@@ -47,7 +41,7 @@ def extractor(dataset: Dataset, device: torch.device) -> Extractor:
         return trunk(classifier.scaled(resized(images))), None
 
     info = {"logits": False} | {key: record[key] for key in ("command", "dataset_sha256", "feature_dim")}
-    return Extractor(NAME, record["sha256"], info, forward, device, batch_size=100)
+    return Extractor(kept.GENERIC, record["sha256"], info, forward, device, batch_size=100)
 
 
 def resized(images: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bench.scoring import fidelity
 from bench.scoring.determinism import scoring
-from bench.scoring.metrics import KID_SUBSET_SIZE, KID_SUBSETS, ScoreError
+from bench.scoring.metrics import ScoreError
+from bench.scoring.sizes import KID_SUBSET_SIZE, KID_SUBSETS
 
 POINTS = 15
 """Numbers of samples at which FID is computed, equally far apart, as in the paper."""

@@ -38,13 +38,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.scoring import sizes
 from bench.scoring.determinism import scoring
 from bench.scoring.metrics import check_features
 
-NEIGHBOURS = 5
-"""k of density and coverage, as in the paper."""
-CELLS = 3
-"""Of C_T. This, 20 samples and 64 dimensions are the settings of Stein et al. 2023, arXiv:2306.04675."""
 FEWEST_IN_CELL = 20
 """A cell of C_T counts where it has more samples than this."""
 MOST_DIMENSIONS = 64
@@ -59,11 +56,6 @@ ROUNDING = 1e-12
 EDGE = 1e-5
 """How far a squared distance must be below a squared radius, as a fraction of it, to be less. Features are
 float32, and their last digits can depend on the batch that an image came in."""
-
-
-def protocol(n_train: int) -> dict[str, int]:
-    """The settings of these scores against so many training images, for the record."""
-    return {"n_train": n_train, "neighbours": NEIGHBOURS, "cells": CELLS}
 
 
 def prepare(train: Tensor, held_out: Tensor) -> dict[str, Tensor]:
@@ -84,7 +76,7 @@ def prepare(train: Tensor, held_out: Tensor) -> dict[str, Tensor]:
         # k + 1, as the nearest point is the point itself.
         least = torch.cat(
             [
-                squares.topk(NEIGHBOURS + 1, largest=False).values[:, [1, NEIGHBOURS]]
+                squares.topk(sizes.NEIGHBOURS + 1, largest=False).values[:, [1, sizes.NEIGHBOURS]]
                 for _, squares in _distances(train, train)
             ]
         )
@@ -126,7 +118,7 @@ def scores(
         distance, cell = _within_cells(train, prepared, fake)
     known = slice(None) if held_out is None else held_out
     return {
-        "density": within / (NEIGHBOURS * len(fake)),
+        "density": within / (sizes.NEIGHBOURS * len(fake)),
         "coverage": covered.double().mean().item(),
         "authpct": 100 * authentic / len(fake),
         "c_t": _c_t(distance, cell, prepared["held_out"][known], prepared["held_out_cell"][known]),
@@ -166,9 +158,9 @@ def _centres(points: Tensor) -> Tensor:
 
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than cells
-        found = KMeans(CELLS, n_init=10, random_state=0).fit(points.numpy())
+        found = KMeans(sizes.CELLS, n_init=10, random_state=0).fit(points.numpy())
     centres = torch.from_numpy(found.cluster_centers_)
-    return centres[_cells(points, centres).bincount(minlength=CELLS) > 0]
+    return centres[_cells(points, centres).bincount(minlength=sizes.CELLS) > 0]
 
 
 def _cells(points: Tensor, centres: Tensor) -> Tensor:

@@ -17,44 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.scoring import fidelity
+from bench.scoring import fidelity, sizes
 from bench.scoring.determinism import scoring
 from bench.scoring.features import Features
 
-FAKES_PER_REAL = 10
-MOST_FAKES = 10_000
-KID_SUBSETS = 100
-KID_SUBSET_SIZE = 1000
-"""Or half of the images, where that is less."""
-ISC_SPLITS = 10
-PRC_K = 3
 BLOCK = 1000
 """Rows of a distance matrix that are computed at once."""
 
 
 class ScoreError(Exception):
     """These features have no scores: there are too few, or some are not finite. The message says which."""
-
-
-def n_fakes(n_real: int) -> int:
-    """How many samples are scored against so many real images: ten times as many, but at most 10,000.
-
-    Where there are 10,000 real images or more, there are as many samples. Beyond ten times as many, what is
-    left of a score's error comes from the real images, and more samples would not change it.
-    """
-    return max(n_real, min(FAKES_PER_REAL * n_real, MOST_FAKES))
-
-
-def protocol(n_real: int) -> dict[str, int]:
-    """The settings of scores against so many real images, for the record."""
-    return {
-        "n_fake": n_fakes(n_real),
-        "n_real": n_real,
-        "kid_subset_size": _subset_size(n_real),
-        "kid_subsets": KID_SUBSETS,
-        "isc_splits": ISC_SPLITS,
-        "prc_k": PRC_K,
-    }
 
 
 def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
@@ -89,8 +61,8 @@ def score(real: Features, fake: Features, *, seed: int) -> dict[str, float]:
         kid_mean, kid_std = fidelity.kid(
             fake.features,
             real.features,
-            subsets=KID_SUBSETS,
-            subset_size=_subset_size(min(len(fake), len(real))),
+            subsets=sizes.KID_SUBSETS,
+            subset_size=sizes.kid_subset_size(min(len(fake), len(real))),
             seed=seed,
         )
         precision, recall = _precision_recall_in_blocks(fake.features, real.features, _real_radii(real))
@@ -112,7 +84,7 @@ def _isc(logits: Tensor, seed: int) -> dict[str, float]:
     # Below e^-700 a probability adds nothing, but its logarithm would become infinite.
     logits = logits.double()
     logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-700)
-    mean, std = fidelity.isc(logits, splits=ISC_SPLITS, seed=seed)
+    mean, std = fidelity.isc(logits, splits=sizes.ISC_SPLITS, seed=seed)
     return {"isc_mean": mean, "isc_std": std}
 
 
@@ -140,10 +112,6 @@ def mode_coverage(
     return {f"modes{judge}": int(covered.sum()), f"mode_kl{judge}": kl}
 
 
-def _subset_size(n: int) -> int:
-    return min(KID_SUBSET_SIZE, n // 2)
-
-
 def _check(side: str, given: Features) -> None:
     check_features(side, given.features)
     if given.logits is not None:
@@ -156,8 +124,10 @@ def check_features(side: str, features: Tensor) -> None:
     Raises:
         ScoreError: there are fewer than 10, or some are not finite.
     """
-    if len(features) < ISC_SPLITS:
-        raise ScoreError(f"{len(features)} {side} images cannot be scored: at least {ISC_SPLITS} are needed")
+    if len(features) < sizes.ISC_SPLITS:
+        raise ScoreError(
+            f"{len(features)} {side} images cannot be scored: at least {sizes.ISC_SPLITS} are needed"
+        )
     _refuse_infinite(side, "features", features)
 
 
@@ -182,7 +152,7 @@ def _radii(features: Tensor) -> Tensor:
     # k + 1, as the nearest point is the point itself.
     return torch.cat(
         [
-            torch.cdist(block, features).topk(PRC_K + 1, largest=False).values[:, -1]
+            torch.cdist(block, features).topk(sizes.PRC_K + 1, largest=False).values[:, -1]
             for block in torch.split(features, BLOCK)
         ]
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.scoring import memorisation, metrics
+from bench.scoring import memorisation, metrics, sizes
 from bench.scoring.evaluator import BASELINE_DRAWS, CLASSIFIER, Draws, Evaluator
 from bench.scoring.features import Extractor
 from bench.store import cache as entries
@@ -29,7 +29,7 @@ def halves(evaluator: Evaluator) -> Draws:
     have points in the plane and stacked digits: the scores of points need no other side, and fresh stacks of
     training digits are what a perfect model makes.
     """
-    if len(evaluator) < 2 * metrics.ISC_SPLITS or evaluator.dataset.channels is not None:
+    if len(evaluator) < 2 * sizes.ISC_SPLITS or evaluator.dataset.channels is not None:
         return {}
     return {name: _halves(evaluator, extractor) for name, extractor in evaluator.extractors.items()}
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from baselines import registry
 from bench.data import datasets
 from bench.identity.fingerprint import short
+from bench.identity.signatures import signature
 from bench.plan import RunContext, Spec, check, plan, resolve
 from bench.search import FIRST_SEED, objectives
 from bench.search import space as spaces
@@ -58,7 +58,7 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         settings.setdefault(model, {})[name] = value
     for model in args.models:
         resolve(model, settings.get(model, {}))
-        objectives.refuse(model, registry.card(registry.get(model)), args.objective)
+        objectives.refuse(model, signature(model).card, args.objective)
     given = read_toml(args.space, "--space") if args.space else {}
     space = spaces.spaces(args.models, given, settings)
     named = args.dataset if args.image_size is None else datasets.with_size(args.dataset, args.image_size)
@@ -84,7 +84,7 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         points, stacked = "points" in about, "channels" in about
         extractors = template.protocol["extractors"]
         objectives.refuse_features(args.objective, extractors, points=points, stacked=stacked)
-    for model, template in templates.items():
+    for model, template in {} if args.dry_run else templates.items():
         for end in spaces.ends(space[model]):  # one that cannot be built fails here, not after hours
             values = resolve(model, {**template.hyperparameters, **end})
             check(model, values, template.protocol["dataset"], "--space")

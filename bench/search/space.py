@@ -16,6 +16,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, nearest
+from bench.identity.signatures import signature
 
 if TYPE_CHECKING:
     import optuna
@@ -119,10 +120,7 @@ def spaces(
     Raises:
         UsageError: a name, a range or a value that cannot be.
     """
-    from baselines import registry
-    from baselines.hyperparameters import declared
-
-    known = {model: declared(registry.get(model)) for model in models}
+    known = {model: signature(model).hyperparameters for model in models}
     found: dict[str, Space] = {}
     for model in models:
         wanted = _wanted(model, given, known)

@@ -9,10 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-import torch
 
 from bench.errors import ChangedError, UsageError, one_line
 from bench.execution.signals import Stop
@@ -21,10 +20,12 @@ from bench.plan import RunContext, resolve
 from bench.search.addresses import StorageError
 from bench.search.storage import storage_errors
 from bench.search.study import Claim, Result, SharedStudy
-from bench.search.trial import Group, Report, Trial
 from bench.store import files
 from bench.store.jobs import Job, digest
 from bench.store.leases import Leases
+
+if TYPE_CHECKING:
+    from bench.search.trial import Group, Report, Trial
 
 LOOK_EVERY = 0.5
 """Seconds between looks at another trial of the same configuration."""
@@ -70,6 +71,8 @@ class Trials:
                 claims.append(claim)
                 if claim.alone:
                     break
+            from bench.search.trial import Trial  # here, not above: it imports PyTorch
+
             trials = [Trial(claim, self.recipe.jobs(claim.params), self._reporter(claim)) for claim in claims]
         except Exception:
             with suppress(StorageError):
@@ -109,6 +112,8 @@ class Trials:
         Raises:
             UsageError: the code changed: all other trials would fail, too.
         """
+        import torch
+
         assert isinstance(task, TrialTask)
         blamed = task.training or task.left
         others = [trial for trial in task.left if trial not in blamed]
@@ -188,6 +193,8 @@ class TrialTask:
                 if not self.training:
                     wait(LOOK_EVERY, stop)
                     return False
+                from bench.search.trial import Group
+
                 self.group = Group(list(self.training), self.context, self.objectives)
             if self.group.advance(stop):
                 self._end_group()

@@ -17,16 +17,16 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load, save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import printable
 from bench.store.files import UnreadableError, reading, set_aside, write_atomic, write_json
 from bench.store.records import sealed
 
-Entry = tuple[dict[str, Tensor], dict[str, Any]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Entry = tuple[dict[str, "Tensor"], dict[str, Any]]
 """Tensors by name, and plain data."""
 
 
@@ -36,6 +36,8 @@ class DamagedError(Exception):
 
 def write(stem: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Write both files. ``sha256`` is added to the record."""
+    from safetensors.torch import save
+
     data = save(dict(tensors))
     write_atomic(stem.with_suffix(".safetensors"), lambda temporary: temporary.write_bytes(data))
     write_json(stem.with_suffix(".json"), sealed({**record, "sha256": hashlib.sha256(data).hexdigest()}))
@@ -48,6 +50,18 @@ def read(stem: Path) -> Entry:
         FileNotFoundError: one of the files is missing.
         DamagedError: a checksum of one of them does not match.
     """
+    from safetensors.torch import load  # here, not above: it imports PyTorch, which takes seconds
+
+    data, record = _checked(stem)
+    return load(data), record
+
+
+def read_record(stem: Path) -> dict[str, Any]:
+    """The plain data of an entry. The tensors are checked, but not loaded. Raises what :func:`read` does."""
+    return _checked(stem)[1]
+
+
+def _checked(stem: Path) -> tuple[bytes, dict[str, Any]]:
     data = stem.with_suffix(".safetensors").read_bytes()
     text = stem.with_suffix(".json").read_bytes()
     try:
@@ -57,7 +71,7 @@ def read(stem: Path) -> Entry:
         intact = False
     if not intact:
         raise DamagedError(f"{stem} is damaged: a checksum does not match")
-    return load(data), record
+    return data, record
 
 
 def cached(folder: Path, compute: Callable[[], Entry]) -> Entry:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import closing, tune
-from bench.scoring import metrics
+from bench.scoring import sizes
 from bench.search import findings
 from reports import build
 
@@ -18,7 +18,7 @@ def test_the_command_counts_the_retrained_runs_that_diverge(
 ) -> None:
     """The winner of a search of few steps diverges when it is trained for longer."""
     monkeypatch.setattr(findings, "write_all", lambda *arguments: [])
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)
+    monkeypatch.setattr(sizes, "KID_SUBSETS", 2)
     monkeypatch.setattr(build, "build", lambda *arguments, **options: None)
     space = fast_path / "space.toml"
     space.write_text('fault = {values = ["nan"]}\n')

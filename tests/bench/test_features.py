@@ -11,7 +11,7 @@ from PIL import Image
 
 from bench import features
 from bench.errors import UsageError
-from bench.scoring import classifier, metrics
+from bench.scoring import classifier, kept, sizes
 from bench.store import cache
 
 
@@ -38,7 +38,7 @@ def test_the_command_writes_weights_and_record(
 def test_the_table_of_what_the_scores_see(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)  # time
+    monkeypatch.setattr(sizes, "KID_SUBSETS", 2)  # time
     assert features.main(["sensitivity", "--dataset", "digits"]) == 0
     head, empty, *table = capsys.readouterr().out.splitlines()
     assert head.startswith("3,600 images of digits, changed, against the 360 test images.")
@@ -96,9 +96,9 @@ def test_the_command_refuses_in_one_line(
 def test_without_out_the_command_writes_into_a_checkout_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: list[str]
 ) -> None:
-    monkeypatch.setattr(classifier, "SHIPPED", tmp_path / "bench" / "scoring" / "weights")
+    monkeypatch.setattr(kept, "SHIPPED", tmp_path / "bench" / "scoring" / "weights")
     with pytest.raises(UsageError, match="--out: name a FILE"):
         features.main(["train", "--dataset", "digits"])
     (tmp_path / "pyproject.toml").touch()
     assert features.main(["train", "--dataset", "digits"]) == 0
-    assert {path.name for path in classifier.SHIPPED.iterdir()} == {"digits.json", "digits.safetensors"}
+    assert {path.name for path in kept.SHIPPED.iterdir()} == {"digits.json", "digits.safetensors"}

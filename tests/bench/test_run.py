@@ -441,6 +441,17 @@ def test_a_wrong_request_as_a_subprocess(cut: dict[str, str], tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+def test_a_model_that_workers_refuse_leaves_nothing(cut: dict[str, str], tmp_path: Path) -> None:
+    """The command itself does without PyTorch, and its workers try the models before anything is computed."""
+    done = bench(
+        cut, tmp_path, "--models", "nsgan", "vanilla", *TINY[2:], "--set", "vanilla.lr=0", "--workers", "1"
+    )
+    said = "error: --set: vanilla cannot be built on digits: lr=0.0 must be above 0\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

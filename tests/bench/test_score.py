@@ -21,7 +21,7 @@ from bench.data import datasets
 from bench.errors import UsageError
 from bench.execution import elsewhere, rivals
 from bench.plan import RunContext
-from bench.scoring import metrics
+from bench.scoring import sizes
 from bench.store import files, records
 from reports import build, groups, page
 
@@ -33,7 +33,7 @@ FAKES = 360
 @pytest.fixture(scope="module", autouse=True)
 def few_samples() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "FAKES_PER_REAL", 1)
+        patch.setattr(sizes, "FAKES_PER_REAL", 1)
         yield
 
 

@@ -48,7 +48,7 @@ from bench.execution import checkpoints, kept, recording, training
 from bench.execution.signals import Interrupt
 from bench.execution.supervisor import supervise
 from bench.plan import RunContext, Spec, plan
-from bench.scoring import metrics
+from bench.scoring import sizes
 from bench.store import files, records
 from bench.store.jobs import Job
 from bench.store.leases import alive
@@ -522,7 +522,7 @@ def test_a_failure_after_one_seed_of_a_stack_was_recorded_leaves_that_record(
 def test_scores_that_cannot_be_computed_are_a_named_failure(
     fast_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "ISC_SPLITS", 361)  # one more than there are test images
+    monkeypatch.setattr(sizes, "ISC_SPLITS", 361)  # one more than there are test images
     kept._evaluators.clear()
     _, (record,) = in_process(RunContext(fast_path, offline=True), 1)
     assert record is not None

@@ -37,7 +37,7 @@ from bench.data import datasets
 from bench.execution.recording import describe_baseline
 from bench.execution.signals import Stop
 from bench.plan import RunContext
-from bench.scoring import metrics
+from bench.scoring import sizes
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.extractors import load_extractor
 from bench.store.jobs import Job
@@ -187,8 +187,8 @@ def without_report() -> None:
 
 def quick_scores(patch: pytest.MonkeyPatch) -> None:
     """Scores in this process are of fewer samples and subsets, which take a tenth of the time."""
-    patch.setattr(metrics, "KID_SUBSETS", 2)
-    patch.setattr(metrics, "n_fakes", lambda n_real: n_real)
+    patch.setattr(sizes, "KID_SUBSETS", 2)
+    patch.setattr(sizes, "n_fakes", lambda n_real: n_real)
 
 
 def without_privileges() -> None:

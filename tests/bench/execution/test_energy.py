@@ -15,7 +15,7 @@ from commands import compute
 from baselines.training.trainer import Trainer
 from bench.execution import environment, training
 from bench.plan import RunContext, Spec, plan
-from bench.scoring import metrics
+from bench.scoring import sizes
 from bench.scoring.evaluator import Evaluator
 from bench.store import records
 from bench.store.jobs import Job
@@ -58,7 +58,7 @@ def test_without_its_library_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 2)
+    monkeypatch.setattr(sizes, "KID_SUBSETS", 2)
     small = {"vanilla": {"g_widths": "8", "d_widths": "8", "batch_size": "32"}}
     spec = Spec(["vanilla"], ["digits"], [0, 1], steps=4, eval_every=4, hyperparameters=small)
     return plan(spec, RunContext(tmp_path, offline=True))

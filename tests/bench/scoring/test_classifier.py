@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.data import datasets
 from bench.data.datasets import Dataset, Images
 from bench.errors import UsageError
-from bench.scoring import classifier, extractors
+from bench.scoring import classifier, extractors, kept
 from bench.scoring.extractors import load_extractor
 from bench.scoring.features import Extractor, Features
 from bench.store import cache
@@ -49,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(("name", "accuracy"), [("digits", 0.985), ("mnist", 0.993)])
 def test_shipped_weights_are_small_whole_and_tell_how_they_were_made(name: str, accuracy: float) -> None:
-    weights = classifier.SHIPPED / f"{name}.safetensors"
+    weights = kept.SHIPPED / f"{name}.safetensors"
     record = json.loads(weights.with_suffix(".json").read_text())
     assert weights.stat().st_size < 1_000_000
     assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -86,9 +86,9 @@ def test_the_weights_are_part_of_the_protocol(
     def described() -> dict[str, Any]:
         return extractors.describe("classifier", digits, train=False, cache=tmp_path)
 
-    tensors, record = cache.read(classifier.SHIPPED / "digits")
+    tensors, record = cache.read(kept.SHIPPED / "digits")
     assert described() == {"sha256": record["sha256"], "feature_dim": 64}
-    monkeypatch.setattr(classifier, "SHIPPED", tmp_path)
+    monkeypatch.setattr(kept, "SHIPPED", tmp_path)
     cache.write(tmp_path / "digits", {**tensors, "head.bias": tensors["head.bias"] + 1}, record)
     assert described()["sha256"] != record["sha256"]
 
@@ -96,7 +96,7 @@ def test_the_weights_are_part_of_the_protocol(
 def test_features_are_what_the_last_layer_sees(shipped: Extractor, digits: Dataset) -> None:
     images = torch.from_numpy(digits.test.images)
     result = shipped(images)
-    tensors, _ = cache.read(classifier.SHIPPED / "digits")
+    tensors, _ = cache.read(kept.SHIPPED / "digits")
     assert result.features.shape == (360, 64)
     assert result.logits.shape == (360, 10)
     assert result.features.dtype == result.logits.dtype == torch.float32
@@ -118,8 +118,8 @@ def parts(result: Features) -> tuple[Tensor, Tensor]:
 def test_a_damaged_shipped_file_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, digits: Dataset
 ) -> None:
-    original = classifier.SHIPPED
-    monkeypatch.setattr(classifier, "SHIPPED", tmp_path)
+    original = kept.SHIPPED
+    monkeypatch.setattr(kept, "SHIPPED", tmp_path)
     with pytest.raises(UsageError, match="install it again"):
         load_extractor("classifier", digits, cache=tmp_path)
     for suffix in (".safetensors", ".json"):

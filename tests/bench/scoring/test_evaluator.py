@@ -15,7 +15,7 @@ from baselines.srgan import srgan
 from baselines.vanilla import vanilla
 from bench.data import datasets
 from bench.data.datasets import Dataset, Images
-from bench.scoring import metrics, references
+from bench.scoring import metrics, references, sizes
 from bench.scoring.conditional import conditional_scores
 from bench.scoring.evaluator import Evaluator
 from bench.scoring.extractors import load_extractor
@@ -148,7 +148,7 @@ def test_more_samples_bring_a_draw_nearer_to_the_truth() -> None:
     truth = metrics.score(real, cloud(40_000), seed=0)["fid"]
     few, many = (
         np.array([metrics.score(real, cloud(n), seed=0)["fid"] for _ in range(12)])
-        for n in (100, metrics.n_fakes(100))
+        for n in (100, sizes.n_fakes(100))
     )
     assert many.std() < few.std() / 1.5
     assert abs(many.mean() - truth) < abs(few.mean() - truth) / 4

@@ -16,10 +16,11 @@ from torch import Tensor
 from torch_fidelity import registry
 
 from bench.data import datasets
-from bench.scoring import metrics
+from bench.scoring import metrics, sizes
 from bench.scoring.extractors import load_extractor
 from bench.scoring.features import Extractor, Features
-from bench.scoring.metrics import ScoreError, mode_coverage, protocol, score
+from bench.scoring.metrics import ScoreError, mode_coverage, score
+from bench.scoring.sizes import protocol
 
 KEYS = {"fid", "isc_mean", "isc_std", "kid_mean", "kid_std", "precision", "recall"}
 
@@ -420,7 +421,7 @@ def test_mode_coverage_is_within_its_bounds(fake: list[int], real: list[int]) ->
 
 @pytest.mark.slow
 def test_mnist_floor_and_noise(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "KID_SUBSETS", 5)  # time
+    monkeypatch.setattr(sizes, "KID_SUBSETS", 5)  # time
     mnist = datasets.load("mnist", data_root=mnist_root, offline=True)
     classifier = load_extractor("classifier", mnist, cache=Path("unused"))
     real = classifier(torch.from_numpy(mnist.test.images[:2000]))
