@@ -35,4 +35,7 @@ def printable(text: object) -> str:
     It is for all that comes from files: records, names of folders, notes. Characters that change the
     direction of writing, and halves of surrogate pairs, are escaped, too.
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    whole = str(text)
+    if whole.isprintable():  # as nearly all are
+        return whole
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in whole)

@@ -7,7 +7,7 @@ verdict and ``comparisons.csv`` read the same p-values.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -73,10 +73,10 @@ def pairwise(group: Group, name: str, score: Score, baseline: str | None = None)
     found = Tests(score, outcomes, 0, {}, {})
     tested = found.tested
     number = math.comb(len(tested), 2)
-    pairs = list(combinations(tested, 2))
     if number > MOST_PAIRS:
-        centres = {best(group, found, name), baseline}
-        pairs = [pair for pair in pairs if centres & {*pair}]
+        pairs = _with(tested, {best(group, found, name), baseline})
+    else:
+        pairs = list(combinations(tested, 2))
     p = [stats.permutation_p(outcomes[a], outcomes[b]) for a, b in pairs]
     corrected = stats.holm(p) if number <= MOST_PAIRS else np.minimum(1.0, np.array(p) * number)
     return Tests(
@@ -86,6 +86,13 @@ def pairwise(group: Group, name: str, score: Score, baseline: str | None = None)
         dict(zip(pairs, p, strict=True)),
         dict(zip(pairs, map(float, corrected), strict=True)),
     )
+
+
+def _with(ids: Sequence[str], centres: Collection[str | None]) -> list[tuple[str, str]]:
+    """The pairs in which one of the ``centres`` is, in order. Of very many, not all pairs are made first."""
+    places = [k for k, run_id in enumerate(ids) if run_id in centres]
+    found = {(min(k, other), max(k, other)) for k in places for other in range(len(ids)) if other != k}
+    return [(ids[a], ids[b]) for a, b in sorted(found)]
 
 
 def best(group: Group, found: Tests, name: str) -> str | None:
@@ -135,7 +142,7 @@ def comparisons(group: Group, baseline: str = "vanilla") -> pd.DataFrame:
 
 def _pairs(found: Tests, reference: str | None) -> Sequence[tuple[str, str]]:
     """The tested pairs, and those with the baseline even if one of them has one seed."""
-    with_baseline = [pair for pair in combinations(found.outcomes, 2) if reference in pair]
+    with_baseline = _with(list(found.outcomes), {reference})
     return list(dict.fromkeys([*with_baseline, *found.p]))
 
 

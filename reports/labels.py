@@ -39,9 +39,10 @@ def labels(runs: pd.DataFrame) -> dict[str, str]:
                 ", ".join(filter(None, [*parts, code[run_id]]))
                 for run_id, parts in zip(ids, _parts(one_each, settings, lengths), strict=True)
             ]
+            often = Counter(texts)
             for run_id, text in zip(ids, texts, strict=True):
                 models[run_id] = str(model)
-                apart[run_id] = text if texts.count(text) == 1 else ", ".join(filter(None, [text, run_id]))
+                apart[run_id] = text if often[text] == 1 else ", ".join(filter(None, [text, run_id]))
         found |= _named(models, apart, _given(group))
         for run_id in dict.fromkeys(group.loc[elsewhere.is_elsewhere(group), "id"]):
             found[run_id] += f" {elsewhere.MARK}"

@@ -59,6 +59,9 @@ class Beside:
 
 NOTHING = Beside({}, {}, {})
 
+MOST = 50
+"""Configurations of a group whose runs the page lists, the best ones."""
+
 
 def render(
     runs: pd.DataFrame,
@@ -157,8 +160,9 @@ def _section(section: Section, pictures: Sequence[Picture], beside: Beside, hide
                 "seeds": tables.seeds(group, row["id"]),
                 "histories": _histories(group, row["id"], beside.histories),
             }
-            for row in group.summary.to_dict("records")
+            for row in group.summary[["id", "label"]].head(MOST).to_dict("records")
         ],
+        "left_out": max(0, len(group.summary) - MOST),
     }
 
 

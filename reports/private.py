@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,12 @@ def _each(hide: Hider, value: Any, *, prose: bool = False) -> Any:
 
 def _named(entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The entries whose key is a name. Nothing of this harness writes a path as a key."""
-    return ((key, value) for key, value in entries.items() if not PATH.search(key))
+    return ((key, value) for key, value in entries.items() if not _is_path(key))
+
+
+@lru_cache(maxsize=4096)
+def _is_path(key: str) -> bool:
+    return PATH.search(key) is not None
 
 
 def _files(hide: Hider, value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import overload
 
 import pandas as pd
 
@@ -11,6 +12,9 @@ from reports.groups import Group
 from reports.tables import tables
 from reports.tables.text import Table
 from reports.target import Reached, Target
+
+MOST_ROWS = 100
+"""Rows of models that a table in a report has."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,30 @@ def section(group: Group, baseline: str, wanted: Target | None = None) -> Sectio
     return Section(
         group,
         compared,
-        tables.scores(group),
-        tables.memorisation(group),
-        tables.training(group),
-        tables.sources(group),
-        tables.pairs(group, compared, baseline=True),
-        tables.pairs(group, compared, baseline=False),
+        shortened(tables.scores(group), "table.csv"),
+        shortened(tables.memorisation(group), "table.csv"),
+        shortened(tables.training(group), "table.csv"),
+        shortened(tables.sources(group), "table.csv"),
+        shortened(tables.pairs(group, compared, baseline=True), "comparisons.csv"),
+        shortened(tables.pairs(group, compared, baseline=False), "comparisons.csv"),
         found,
-        None if found is None else target.table(group, found),
+        None if found is None else shortened(target.table(group, found), "target.csv"),
     )
+
+
+@overload
+def shortened(table: Table, file: str) -> Table: ...
+
+
+@overload
+def shortened(table: Table | None, file: str) -> Table | None: ...
+
+
+def shortened(table: Table | None, file: str) -> Table | None:
+    """A table with its first rows alone where it has very many, and a note that says so; ``file`` has all."""
+    models = [row for row in table.rows if row.kind == "model"] if table else []
+    if table is None or len(models) <= MOST_ROWS:
+        return table
+    kept = [row for row in table.rows if row.kind != "model"] + models[:MOST_ROWS]
+    note = f"The first {MOST_ROWS} of {len(models):,} rows; {file} (--format csv) has all of them."
+    return replace(table, rows=tuple(kept), notes=(note, *table.notes))

@@ -279,6 +279,7 @@ def _newcombe(observed: float, n_a: int, n_b: int, confidence: float) -> Interva
     return Interval(low, high)
 
 
+@lru_cache(maxsize=1024)
 def fewest_seeds(k: int = 1, level: float = 0.05) -> int:
     """Seeds per model below which no result can be significant at ``level`` / ``k``, whatever the scores."""
     return next(n for n in range(2, 200) if smallest_p(n, n) <= level / k)

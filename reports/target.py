@@ -109,18 +109,17 @@ def _first(group: Group, points: pd.DataFrame, score: Score, value: float) -> pd
     labels = dict(zip(group.summary["id"], group.summary["label"], strict=True))
     rows = []
     for run_id in (each for each in group.summary["id"] if each not in group.elsewhere):
-        for run in group.of(run_id).to_dict("records"):
-            at = first.get((run_id, run["seed"])) if run["status"] == "finished" else None
+        for seed, status in group.of(run_id)[["seed", "status"]].itertuples(index=False):
+            at = first.get((run_id, seed)) if status == "finished" else None
             steps, seconds = (at["step"], at["device_s"]) if at else (math.inf, math.inf)
-            rows.append((run_id, labels[run_id], run["seed"], value, steps, seconds))
+            rows.append((run_id, labels[run_id], seed, value, steps, seconds))
     return pd.DataFrame(rows, columns=["id", "label", "seed", "target", "steps", "seconds"])
 
 
 def table(group: Group, found: Reached) -> Table:
     """One row per model: how many seeds reached the target, and after how many steps and seconds."""
     rows = []
-    for run_id in found.runs["id"].unique():
-        mine = found.runs[found.runs["id"] == run_id]
+    for _, mine in found.runs.groupby("id", sort=False):
         count = int(np.isfinite(mine["steps"]).sum())
         cells = (
             Cell(f"{count}/{len(mine)}", count / len(mine)),
