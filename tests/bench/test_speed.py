@@ -30,7 +30,7 @@ from baselines.vanilla import vanilla
 from bench import cli, run, speed, where
 from bench.execution import environment
 from bench.execution.signals import Interrupt
-from bench.measuring import products, textbook, workloads
+from bench.measuring import job, others, products, textbook, workloads
 from bench.measuring.products import Products
 
 IMAGES = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ def test_a_rate_is_units_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     workloads.prepare("test", lambda: done.append(1) or 6.0)  # type: ignore[func-returns-value]
     assert len(done) == 1  # warm
-    assert workloads.time_it("test", 3) == 4.0  # looks at 1, 2 and 3 s: two lots in the three seconds
+    assert workloads.time_it("test", 3)[0] == 4.0  # looks at 1, 2 and 3 s: two lots in the three seconds
     assert len(done) == 3
 
 
@@ -116,10 +116,11 @@ def test_a_rate_is_units_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_textbook_loop_learns_what_the_harness_learns() -> None:
+@pytest.mark.parametrize("written", [textbook.textbook, textbook.lean])
+def test_the_textbook_loop_learns_what_the_harness_learns(written: Callable[..., Any]) -> None:
     """Each update moves its own net; the logs bear the same names and, on average, the same values."""
     torch.manual_seed(0)
-    loop = textbook.textbook(GAN, IMAGES, LABELS, "cpu")
+    loop = written(GAN, IMAGES, LABELS, "cpu")
     logged = [next(loop) for _ in range(60)]
     trainer = Trainer(GAN, IMAGES, LABELS, [0])
     trainer.advance(60)
@@ -164,6 +165,7 @@ def test_the_textbook_loop_projects() -> None:
 
 ROUND = {
     "textbook": 10.0,
+    "lean": 20.0,
     "one": 30.0,
     "one_products": 40.0,
     "placed": 60.0,
@@ -176,10 +178,71 @@ def test_ratios_are_taken_within_a_round() -> None:
     """A machine that slows down for a while slows all kinds down: the ratios stay."""
     rounds = [{name: value * pace for name, value in ROUND.items()} for pace in (1.0, 0.1, 0.5)]
     figures = speed.summary(rounds, flops=1000)
-    assert figures["seed_steps_per_s"] == {"textbook": 5.0, "one": 15.0, "placed": 30.0, "ceiling": 40.0}
-    assert figures["times_textbook"] == {"one": pytest.approx(3), "placed": pytest.approx(6)}
+    assert figures["seed_steps_per_s"] == {
+        "textbook": 5.0,
+        "lean": 10.0,
+        "one": 15.0,
+        "placed": 30.0,
+        "ceiling": 40.0,
+    }
+    assert figures["times_textbook"] == pytest.approx({"lean": 2, "one": 3, "placed": 6})
     assert figures["of_ceiling"] == {"one": pytest.approx(0.75), "placed": pytest.approx(0.75)}
     assert figures["flops_per_s"] == {"products": 40_000.0, "square": 2.5e9}
+
+
+def test_rounds_beside_other_programs_count_in_no_ratio() -> None:
+    quiet = [ROUND | {speed.OTHERS: 0.02}] * 3
+    loud = [ROUND | {"placed": 6.0, speed.OTHERS: 1.4}] * 4
+    found = speed.summary([*loud, *quiet], flops=1000)
+    assert found["times_textbook"]["placed"] == pytest.approx(6)
+    assert (found["rounds"], found["distorted_rounds"], found["others"]) == (7, 4, 1.4)
+    text = speed.table("vanilla", figures(**found))
+    assert "4 of 7 rounds are distorted: other programs used up to 1.4 cores" in text
+    alone = figures(**speed.summary([*loud, *quiet[:2]], flops=1000))
+    assert alone["times_textbook"] == alone["of_ceiling"] == {}
+    text = speed.table("vanilla", alone)
+    assert "no ratio and no advice: measure again when nothing else runs" in text
+    assert "6.00" not in text
+    assert "%" not in text
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the system does not say what its cores do")
+def test_what_others_use_is_what_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert others.busy_s() > 0
+    times = iter([100.0, 107.0])
+    monkeypatch.setattr(others, "busy_s", lambda: next(times))
+    watch = others.Watch()
+    watch.start = time.perf_counter() - 4
+    assert watch.others(own_s=3.0) == pytest.approx(1.0, abs=0.01)
+
+
+JOB = """
+import json, sys, time
+from pathlib import Path
+print("5 runs", flush=True)
+run = Path(sys.argv[sys.argv.index("--out") + 1], "runs", "a", "seed-0")
+run.mkdir(parents=True)
+(run / "progress.json").write_text(json.dumps({"step": 1}))
+time.sleep(0.3)
+(run / "run.json").write_text(json.dumps({"cost": {"train_s": 3.0, "eval_s": 2.0}}))
+"""
+
+
+def test_a_job_is_measured_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "COMMAND", (sys.executable, "-c", JOB))
+    found = job.measure(["--models", "vanilla"])
+    assert 0 < found["first_line_s"] <= found["first_step_s"] < found["last_record_s"] <= found["wall_s"]
+    assert (found["training_s"], found["scoring_s"]) == (3.0, 2.0)
+    assert 0 < found["processor_s"] < found["wall_s"] + 1
+    assert "5 seeds as a job: first line after 0." in job.text(found)
+    monkeypatch.setattr(job, "COMMAND", (sys.executable, "-c", "print('no'); raise SystemExit(2)"))
+    with pytest.raises(SystemExit, match="error: the job failed: no"):
+        job.measure([])
+
+
+def test_any_data_set_has_its_sizes() -> None:
+    assert speed.sizes_of("digits", Path("data")) == workloads.Sizes("digits", (1, 8, 8), 10, 1437, 360)
+    assert workloads.data("cpu", workloads.Sizes("x", (3, 8, 9), 0, 7, 1))[0].shape == (7, 3, 8, 9)
 
 
 def row(stack: int, eager: float, captured: float | None) -> dict[str, Any]:
@@ -204,7 +267,9 @@ def test_stacks_grow_until_it_does_not_pay(rates: Sequence[float | None], sizes:
             return [None if rate is None else row(arguments[2], rate / 3, rate)]
 
     worker = Worker([], Interrupt())
-    assert [found["stack"] for found in speed.sweep(worker, "vanilla", "cuda:0", 1.0)] == sizes
+    assert [
+        found["stack"] for found in speed.sweep(worker, "vanilla", "cuda:0", 1.0, workloads.MNIST)
+    ] == sizes
 
 
 def test_a_stack_that_cannot_be_captured_counts_with_its_eager_rate() -> None:
@@ -216,9 +281,11 @@ def figures(**changed: Any) -> dict[str, Any]:
     return {
         "workers": 2,
         "stack": 1,
+        "dataset": "mnist",
         "textbook_threads": 2,
         "products": 37,
         "flops": 2_400_000_000,
+        "n_fake": 10_000,
         "score_s": 9.0,
         "metrics_s": 4.0,
         "environment": {"cpu": "A CPU × 2", "device": "cpu", "matmul": "highest"},
@@ -229,7 +296,8 @@ def figures(**changed: Any) -> dict[str, Any]:
 def test_the_table_says_rates_ratios_and_advice() -> None:
     text = speed.table("vanilla", figures())
     for expected in (
-        "vanilla on A CPU × 2, cpu, float32 highest",
+        "vanilla on images as in mnist; A CPU × 2, cpu, float32 highest",
+        "lean loop, one thread",
         "harness, 2 workers × 1",
         "6.00",
         "75%",
@@ -319,7 +387,8 @@ def test_the_command_measures_this_machine(
     """One short round in this process."""
     monkeypatch.setattr(speed, "workers", in_this_process)
     monkeypatch.setattr(speed, "ROUNDS", 1)
-    monkeypatch.setattr(workloads, "N_TEST", 200)
+    monkeypatch.setattr(workloads, "MNIST", replace(workloads.MNIST, n_test=200))
+    monkeypatch.setattr(others, "MOST", math.inf)  # tests do not run alone
     file = tmp_path / "speed.json"
     assert speed.main(["--device", "cpu", "--seconds", "1", "--json", str(file)]) == 0
     assert "advice: --workers" in capsys.readouterr().out
@@ -333,7 +402,7 @@ def test_the_command_measures_this_machine(
 
 
 def test_json_may_stand_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(speed, "measure", lambda model, slots, seconds, interrupt: figures())
+    monkeypatch.setattr(speed, "measure", lambda *_: figures())
     assert speed.main(["--models", "vanilla", "dcgan", "--device", "cpu", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == {"vanilla": figures(), "dcgan": figures()}
 
