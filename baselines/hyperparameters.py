@@ -85,8 +85,13 @@ def declared(factory: Callable[..., Gan]) -> dict[str, Hyperparameter]:
     return found
 
 
-def defaults(known: Mapping[str, Hyperparameter], card: Card, *, points: bool = False) -> dict[str, Any]:
+def defaults(factory: Callable[..., Gan], *, points: bool = False) -> dict[str, Any]:
     """The default of each hyperparameter, on images or on points in the plane."""
+    return defaults_of(declared(factory), factory.card, points=points)  # type: ignore[attr-defined]
+
+
+def defaults_of(known: Mapping[str, Hyperparameter], card: Card, *, points: bool) -> dict[str, Any]:
+    """The same of hyperparameters that were read before."""
     values = {name: one.default for name, one in known.items()}
     others = {**ON_POINTS, **card.on_points} if points else {}
     return values | {name: value for name, value in others.items() if name in known}

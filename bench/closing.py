@@ -90,6 +90,7 @@ def _write_configurations(
         "seeds": retraining.n_seeds or DEFAULT_SEEDS,
         "features": list(job.protocol["extractors"]),
         "precision": job.protocol["precision"],
+        **({"threads": job.protocol["threads"]} if "threads" in job.protocol else {}),
     }
     if retraining.eval_every is not None:
         content["eval-every"] = retraining.eval_every
@@ -137,6 +138,7 @@ def _retrained(
         eval_every=retraining.eval_every,
         features=list(job.protocol["extractors"]),
         precision=job.protocol["precision"],
+        threads=job.protocol.get("threads", 1),
         hyperparameters={job.model: values},
     )
     found = [

@@ -80,6 +80,8 @@ class Spec:
     scored_on: str = "test"
     d_acc_tolerance: float = 0.15
     precision: str = "float32"
+    threads: int = 1
+    """Of training, on a CPU. Several round differently, so they are part of the protocol."""
     draws: int = 3
     """Draws of samples that are scored at the last step. A run's scores are their means."""
     select_weights: str = "ema"
@@ -214,7 +216,7 @@ def resolve(model: str, given: Mapping[str, Any], *, points: bool = False) -> di
     """
     from baselines import registry
     from baselines.gan import Choice
-    from baselines.hyperparameters import defaults
+    from baselines.hyperparameters import defaults_of
 
     try:
         known = signature(model).hyperparameters
@@ -223,7 +225,7 @@ def resolve(model: str, given: Mapping[str, Any], *, points: bool = False) -> di
         raise UsageError(f"--models: {error.args[0]}{ours}{registry.hint(model)}") from error
     except TypeError as error:
         raise UsageError(f"--models: {model} cannot be used: {error}") from error
-    values = defaults(known, signature(model).card, points=points)
+    values = defaults_of(known, signature(model).card, points=points)
     for name, value in given.items():
         if name not in known:
             raise UsageError(
@@ -335,6 +337,7 @@ def build_protocol(
         "select": spec.select,
         "weights": spec.select_weights,
         "precision": spec.precision,
+        **({"threads": spec.threads} if spec.threads > 1 else {}),
         "draws": spec.draws,
         "extractors": {
             name: extractors.describe(name, dataset, train=not dry_run, **context.for_extractors("cpu"))

@@ -17,7 +17,7 @@ from bench.store.jobs import Job, digest, slug
 MOST_READ = 50
 """How many records are read, the newest first."""
 
-ASKED = ("scored_on", "select", "precision", "d_acc_tolerance")
+ASKED = ("scored_on", "select", "precision", "threads", "d_acc_tolerance")
 """The fields of a protocol that a flag sets. The others follow from code and data."""
 
 

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         note()
     at = where.names(args, slots)
     print(f"{_runs(len(jobs))}, {reused} reused, {len(todo)} to compute on {at}", flush=True)
-    for line in explain(todo, context.out):
+    for line in (*explain(todo, context.out), *where.idle_cores(args, context, len(todo))):
         print(line, flush=True)
     with Interrupt().installed() as interrupt:
         if todo:
@@ -247,6 +247,7 @@ def _spec(args: Namespace) -> Spec:
         select=args.select,
         d_acc_tolerance=args.d_acc_tolerance,
         precision=args.precision,
+        threads=args.threads,
         draws=args.draws or draws,
         select_weights=args.select_weights,
     )

@@ -205,7 +205,7 @@ def _rescored(folder: Path, record: records.Record, job: Job, context: RunContex
     nets = stored_nets(folder, averaged=averaged)
     if nets is None:
         return Verdict("different", "checkpoint.pt, its final weights, is missing or unreadable")
-    environment.set_up(context.device, job.protocol["precision"])
+    environment.set_up(context.device, job.protocol["precision"], job.protocol.get("threads", 1))
     stack = Stack([job], context)
     evaluator = stack.evaluator(job.protocol["scored_on"])
     try:
@@ -307,6 +307,7 @@ def _request(record: records.Record) -> Spec:
         scored_on=protocol["scored_on"],
         d_acc_tolerance=protocol["d_acc_tolerance"],
         precision=protocol["precision"],
+        threads=protocol.get("threads", 1),
         draws=protocol["draws"],
         select_weights=protocol.get("weights", "ema"),
     )

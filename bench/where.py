@@ -51,6 +51,10 @@ def add_flags(parser: Parser, *, stack: str, retries: tuple[int, str]) -> None:
         "--workers", type=number(int, 0, 1024), metavar="N", help="processes; 0: in this process"
     )
     where.add_argument("--stack", type=number(int, 1), metavar="N", help=stack)
+    where.add_argument(
+        "--threads", type=number(int, 1, 256), default=1, metavar="N",
+        help="of each worker on CPUs, in training; where there are more cores than runs (default 1)",
+    )  # fmt: skip
     where.add_argument("--out", type=path, default=Path("results"), metavar="DIR", help="default results")
     where.add_argument(
         "--data-root", type=path, default=Path("data"), metavar="DIR", help="of data sets (default data)"
@@ -137,7 +141,10 @@ def context_of(args: Namespace, **more: Any) -> tuple[RunContext, list[str]]:
     here = devices(args.device) if args.executor == "local" else [args.device]
     if args.precision == "tf32" and here == ["cpu"]:
         raise UsageError("--precision: 'tf32' is a GPU's, and this runs on a CPU; float32 or bf16")
-    n = args.workers if args.workers is not None else (_cores() if here == ["cpu"] else len(here))
+    if args.threads > 1 and here != ["cpu"] and args.executor == "local":
+        raise UsageError(f"--threads: {args.threads} threads are for training on a CPU, not on {here[0]}")
+    usual = max(1, _cores() // args.threads) if here == ["cpu"] else len(here)
+    n = args.workers if args.workers is not None else usual
     context = RunContext(
         out=args.out.absolute(),
         data_root=args.data_root.absolute(),
@@ -153,6 +160,19 @@ def context_of(args: Namespace, **more: Any) -> tuple[RunContext, list[str]]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def idle_cores(args: Namespace, context: RunContext, n_runs: int) -> list[str]:
+    """A line, where so few runs leave most of many cores idle."""
+    n = _cores() // max(1, n_runs)
+    if args.executor != "local" or context.device != "cpu" or args.threads > 1 or not n_runs or n < MANY:
+        return []
+    why = "several threads round differently, so such runs have tables of their own"
+    return [f"{_cores()} cores for {n_runs} runs: --threads {n} would use them; {why}"]
+
+
+MANY = 3
+"""Cores for each run, from which on more threads are advised."""
 
 
 def add_image_size(group: argparse._ArgumentGroup) -> None:

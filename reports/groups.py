@@ -182,12 +182,16 @@ IDENTITIES = {"version": "code", "code": "version"}
 """Fields that say which code computed the scores: a record has one of them, depending on its schema."""
 
 
+USUAL: Mapping[str, Any] = {"threads": 1}
+"""Values of fields that a protocol names only where they differ."""
+
+
 def _apart(protocol: Mapping[str, Any], rivals: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The fields in which a protocol differs from any of these, with its own values."""
     rivals = list(rivals)
     fields = dict.fromkeys(name for other in rivals for name in other)
     return {
-        name: protocol.get(name, "none")
+        name: protocol.get(name, USUAL.get(name, "none"))
         for name in fields
         if any(other.get(name) != protocol.get(name) for other in rivals)
         and not (name not in protocol and IDENTITIES.get(name) in protocol)

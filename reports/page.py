@@ -202,6 +202,8 @@ def command(group: Group, run_id: str, hide: Hider = SHOW_ALL) -> str:
         words += ["--eval-every", str(every)]
     if (precision := group.protocol.get("precision", "float32")) != "float32":
         words += ["--precision", str(precision)]
+    if (threads := group.protocol.get("threads", 1)) != 1:
+        words += ["--threads", str(threads)]
     if not group.of_points:
         words += ["--features", *(group.extractors or ["classifier"])]
     if group.protocol.get("select") == "best":

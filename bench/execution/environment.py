@@ -22,7 +22,7 @@ import torch
 from baselines.training import settings
 
 
-def set_up(device: str, precision: str = "float32") -> None:
+def set_up(device: str, precision: str = "float32", threads: int = 1) -> None:
     """Prepare a worker process for a run: threads, arithmetic, and peak memory counted from here.
 
     All else that PyTorch keeps for a whole process is as in a fresh one, whatever models did before.
@@ -33,7 +33,7 @@ def set_up(device: str, precision: str = "float32") -> None:
     settings.start_afresh()
     gc.collect()  # a trainer and its CUDA graph refer to each other
     gc.freeze()  # what is there now will stay
-    set_arithmetic(device, precision)
+    set_arithmetic(device, precision, threads)
     if device == "cpu":
         keep_freed_memory()
     else:
@@ -45,11 +45,11 @@ def set_up(device: str, precision: str = "float32") -> None:
     _as_set_up = settings.read()
 
 
-def set_arithmetic(device: str, precision: str = "float32") -> None:
+def set_arithmetic(device: str, precision: str = "float32", threads: int = 1) -> None:
     """Set what rounding depends on.
 
-    One thread on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and convolutions
-    to TF32, else of neither; PyTorch by itself would of convolutions.
+    So many threads on a CPU. With ``precision`` ``tf32`` a GPU rounds the operands of products and
+    convolutions to TF32, else of neither; PyTorch by itself would of convolutions.
 
     Raises:
         ValueError: TF32 on a CPU, which has none.
@@ -58,7 +58,7 @@ def set_arithmetic(device: str, precision: str = "float32") -> None:
     if device == "cpu":
         if rounds:
             raise ValueError("precision tf32 is a GPU's, and this runs on a CPU")
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(matmul_precision())
     else:
         torch.set_float32_matmul_precision("high" if rounds else "highest")

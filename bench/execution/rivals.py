@@ -102,6 +102,7 @@ def _spec(protocol: Mapping[str, Any], asked: str, features: Sequence[str] | Non
         scored_on=protocol.get("scored_on", fallback.scored_on),
         d_acc_tolerance=protocol.get("d_acc_tolerance", fallback.d_acc_tolerance),
         precision=protocol.get("precision", fallback.precision),
+        threads=protocol.get("threads", fallback.threads),
         draws=draws or protocol.get("draws", fallback.draws),
         select_weights=protocol.get("weights", fallback.select_weights),
     )

@@ -354,7 +354,8 @@ def begin_all(jobs: Sequence[Job], context: RunContext) -> list[Stack]:
 
 
 def _begun(jobs: Sequence[Job], context: RunContext) -> Iterator[Stack]:
-    environment.set_up(context.device, jobs[0].protocol["precision"])
+    protocol = jobs[0].protocol
+    environment.set_up(context.device, protocol["precision"], protocol.get("threads", 1))
     for members, states in checkpoints.group_by_checkpoint(jobs, context.out, torch.device(context.device)):
         stack = Stack(members, context)
         stack.check()

@@ -76,6 +76,7 @@ def searches(args: Namespace, context: RunContext) -> list[Search]:
         hyperparameters=settings,
         scored_on="val",
         precision=args.precision,
+        threads=args.threads,
         draws=1,
     )
     templates = {job.model: job for job in plan(spec, context, dry_run=args.dry_run)}

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from baselines import conformance
-from bench import run
+from bench import run, where
 from bench.errors import UsageError
 from bench.plan import RunContext, Spec, _settings, iterations, plan, resolve
 from bench.store.leases import Leases
@@ -241,6 +241,34 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
     assert exact["metrics"] != rounded["metrics"]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
     assert "in bf16" in (tmp_path / "results" / "report" / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_several_threads_are_a_protocol_of_their_own_and_agree_within_rounding(
+    three: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = three
+    words = (*TINY, *NARROW, "--seed-list", "0", "--threads", "2", "--workers", "0", "--draws", "1")
+    done = forked(tmp_path, *words)
+    assert done.wait() == 0, done.err
+    one, two = records(folder / "results")[0], records(tmp_path / "results")[0]
+    assert ("threads" in one["protocol"], two["protocol"]["threads"]) == (False, 2)
+    assert (one["environment"]["threads"], two["environment"]["threads"]) == (1, 2)
+    fids = [record["evals"][0]["metrics"]["classifier"]["fid"] for record in (one, two)]
+    assert fids[0] == pytest.approx(fids[1], rel=1e-3)
+
+
+def test_idle_cores_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(where, "_cores", lambda: 16)
+
+    def said(n_runs: int, *words: str) -> list[str]:
+        args = run.parser().parse(["--models", "vanilla", "--device", "cpu", "--out", str(tmp_path), *words])
+        context, slots = where.context_of(args)
+        assert len(slots) == 16 // args.threads
+        return where.idle_cores(args, context, n_runs)
+
+    assert said(5)[0].startswith("16 cores for 5 runs: --threads 3 would use them")
+    assert said(6) == said(0) == said(5, "--threads", "3") == []
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
         select="best",
         images=False,
         hyperparameters=settings,
-        fields={"protocol.precision": "bf16"},
+        fields={"protocol.precision": "bf16", "protocol.threads": 2},
     )
     [group] = groups.groups(reports.load(tmp_path))
     words = shlex.split(page.command(group, group.summary["id"][0]))
@@ -147,6 +147,7 @@ def test_the_command_gives_the_same_configuration(tmp_path: Path) -> None:
         "--features classifier",
         "--select best",
         "--precision bf16",
+        "--threads 2",
         "--d-acc-tolerance 0.15",
         "vanilla.g_widths=8,16",
         "vanilla.lr=0.001",

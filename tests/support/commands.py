@@ -163,12 +163,12 @@ def known(split: str = "test") -> Path:
     extractors = {"classifier": load_extractor("classifier", dataset, cache=folder)}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in FULL.items():  # whatever a test has changed
-            patch.setattr(metrics, name, value)
+            patch.setattr(sizes, name, value)
         describe_baseline(Evaluator(dataset, split, extractors, folder, torch.device("cpu")))
     return folder
 
 
-FULL = {name: getattr(metrics, name) for name in ("KID_SUBSETS", "n_fakes")}
+FULL = {name: getattr(sizes, name) for name in ("KID_SUBSETS", "n_fakes")}
 
 
 def with_known(folder: Path, *splits: str) -> None:
