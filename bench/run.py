@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from bench import where
@@ -112,12 +113,9 @@ def _add_scoring(p: Parser) -> None:
         help=f"a paper's nets, z, batch, optimizer, steps and features: {', '.join(PROTOCOLS)}",
     )  # fmt: skip
     how.add_argument(
-        "--save-samples",
-        type=number(int, 0, MOST),
-        default=0,
-        metavar="N",
+        "--save-samples", type=number(int, 0, MOST), default=0, metavar="N",
         help="of each run, as samples.npz; finished runs are sampled from their weights",
-    )
+    )  # fmt: skip
     how.add_argument(
         "--draws", type=number(int, 1, 1000), metavar="N",
         help="draws of samples that a run's scores are averaged over, at the last step (default 3, without "
@@ -149,14 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = _labels(args)
     where.say_planning(args.models, args.dataset)
     context, slots = where.context_of(args, save_samples=args.save_samples)
-    trials: Trials | None = [] if where.workers_try(args) else None
-    jobs = plan(_spec(args), context, dry_run=args.dry_run, trials=trials)
+    trials: Trials = []
+    left = trials if where.workers_try(args) else None
+    jobs = plan(_spec(args), context, dry_run=args.dry_run, trials=left)
     if args.dry_run:
         return _print_plan(jobs, context)
-
-    def note() -> None:
-        _note_command(argv, jobs, context, labels)
-
+    note = partial(_note_command, argv, jobs, context, labels)
     if args.fresh:
         _put_away(jobs, context)
     todo, reused = _sort(jobs, context)
@@ -168,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, flush=True)
     with Interrupt().installed() as interrupt:
         if todo:
-            _execute(args, todo, context, slots, interrupt, whole=jobs, trials=trials or (), ready=note)
+            _execute(args, todo, context, slots, interrupt, whole=jobs, trials=trials, ready=note)
     if interrupt.signal is not None:
         left = len(_sort(jobs, context)[0])
         what = f"{_runs(left)} {'is' if left == 1 else 'are'} not finished"
@@ -201,10 +197,10 @@ def _execute(
         source.smaller(run_id, 1)
     with Progress(todo, context.out) if args.workers != 0 else nullcontext() as progress:
         tick = progress.tick if progress else lambda: None
+        most = n_stacks(todo, stack, alone)
         where.execute(
-            args, source, context, slots, interrupt,
-            most=n_stacks(todo, stack, alone), tick=tick, trials=trials, ready=ready,
-        )  # fmt: skip
+            args, source, context, slots, interrupt, most=most, tick=tick, trials=trials, ready=ready
+        )
 
 
 def _spec(args: Namespace) -> Spec:
