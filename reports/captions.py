@@ -155,11 +155,11 @@ def pictures(group: Group, shown: Mapping[str, tuple[int, object]]) -> str:
     return f"{whose}, columns of {', '.join(given)}: classes in order" if given else whose
 
 
-def points(films: Mapping[str, Film]) -> str:
-    """What a figure of points in the plane shows, and of which seeds."""
+def points(films: Mapping[str, Film], when: str = "") -> str:
+    """What a figure of points in the plane shows, of which seeds, and when."""
     numbers = {film.seed for film in films.values()}
     more = ", each model's first" if len(numbers) > 1 else ""
-    return f"Samples of {seeds(sorted(numbers))}{more}, over circles around the modes of the data"
+    return f"Samples of {seeds(sorted(numbers))}{more}{when}, over circles around the modes of the data"
 
 
 def budget(searches: Sequence[Search]) -> str:

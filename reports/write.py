@@ -128,10 +128,10 @@ class _Writer:
                 figures.short_names(shown, how), samples.neighbours(shown), histories
             )
             drawn = figures.figures(shown, len(group.summary), how, histories, quick)
-            for name, caption, figure in drawn:
-                self.figure(group.number, f"{name}-{data}", caption, figure)
             if (film := figures.animation(shown, len(group.summary), how)) is not None:
                 self.film(group.number, f"{film[0]}-{data}.gif", *film[1:])
+            for name, caption, figure in drawn:
+                self.figure(group.number, f"{name}-{data}", caption, figure)
         if not quick:
             self.across(groups, how)
         several = [] if quick else shared

@@ -77,7 +77,7 @@ MODE_KL_KNN = Score("mode_kl_knn", "kNN mode KL", "lower", needs="classes")
 COND_ACCURACY = Score("cond_accuracy", "Cond. acc.", "higher", needs="label")
 FID_INFINITY = Score("fid_infinity", "FID∞", needs="--infinity")
 REVERSE_KL = Score("reverse_kl", "Reverse KL", "lower", needs="points")
-HIGH_QUALITY = Score("high_quality", "High quality (%)", "higher", factor=100, needs="points")
+HIGH_QUALITY = Score("high_quality", "High quality (%)", "higher", factor=100, needs="points", decimals=1)
 PSNR = Score("psnr", "PSNR (dB)", "higher", needs="super-resolution")
 
 SCORES = (

@@ -42,7 +42,7 @@ def animation(group: Group, of: int, styles: Mapping[str, Style]) -> tuple[str, 
     gif = points.animation(films, styles)
     if gif is None:
         return None
-    caption = f"{captions.points(films)} during training, {_on(group, of)}. {captions.training(group)}."
+    caption = f"{captions.points(films, ' during training')}, {_on(group, of)}. {captions.training(group)}."
     return "film", caption, gif
 
 
@@ -65,7 +65,7 @@ def _always(group: Group, on: str, styles: Mapping[str, Style], histories: Histo
     if films := points.first_films(group):
         caption = f"{captions.points(films)}, {on}; scores of that seed. {runs}."
         yield "samples", caption, points.scatter(group, films, styles)
-        caption = f"{captions.points(films)} along training, {on}. {runs}."
+        caption = f"{captions.points(films, ' along training')}, {on}. {runs}."
         yield "samples_along", caption, points.filmstrip(films, styles)
     else:
         grids = samples.first_grids(group)

@@ -102,7 +102,7 @@ def scatter(group: Group, films: Mapping[str, Film], styles: Mapping[str, Style]
     rows = math.ceil(len(films) / columns)
     side = canvas.PAGE / max(3, columns)
     with canvas.style():
-        figure, axes = canvas.figure(side * columns, rows * (side + 0.4), rows, columns)
+        figure, axes = canvas.figure(side * columns, rows * (side + 0.34), rows, columns)
         flat = [ax for row in axes for ax in row]
         for ax, (run_id, film) in zip(flat, films.items(), strict=False):
             _panel(ax, film, film.samples[-1], styles[run_id])
