@@ -37,6 +37,7 @@ OURS = (
     "vae",
     "sngan",
     "sngan_projection",
+    "infogan_mi",
 )
 
 
