@@ -36,6 +36,7 @@ OURS = (
     "vae",
     "sngan",
     "sngan_projection",
+    "infogan_mi",
 )
 
 

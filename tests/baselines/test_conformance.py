@@ -23,6 +23,7 @@ DATA = DataSpec(1, 8, 8, 10)
 SMALL: dict[str, dict[str, Any]] = {
     "srgan": {"n_blocks": 1, "width": 8},
     "vae": {},
+    "infogan_mi": {"n_continuous": 1},
     "sngan": {"width": 4, "n_critic": 1},
     "sngan_projection": {"width": 4, "n_critic": 1},
     "dcgan": {"width": 16},
@@ -34,7 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
 FAMILY = tuple(name for name in registry.OURS if name not in SMALL)
 
 
-SHAPES = {"vae": ((1, 28, 28),), "sngan": ((1, 8, 8), (3, 32, 32)), "sngan_projection": ((1, 28, 28),)}
+SHAPES = {
+    "vae": ((1, 28, 28),),
+    "infogan_mi": ((1, 8, 8),),
+    "sngan": ((1, 8, 8), (3, 32, 32)),
+    "sngan_projection": ((1, 28, 28),),
+}
 """Models on networks that others are tried on, too, or that they share, need not be tried on each shape."""
 
 

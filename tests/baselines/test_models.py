@@ -264,6 +264,7 @@ def test_acgan_classifies_what_it_learns() -> None:
         ("sngan_projection", DataSpec(1, 8, 8), {}, "labels"),
         ("began", DIGITS, {"code_dim": 0}, "code_dim=0"),
         ("began", DataSpec(1, 9, 9), {"net": "infogan"}, "multiples of 4"),
+        ("infogan_mi", DIGITS, {"n_codes": 1}, "n_codes=1"),
         ("pacgan", DIGITS, {"packing": 0}, "packing=0"),
         ("pacgan", DIGITS, {"net": "plane"}, "net=plane is for points in the plane"),
         ("pacgan", DIGITS, {"net": "stacked_half"}, "net=stacked_half is for images of 28x28"),

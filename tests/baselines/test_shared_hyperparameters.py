@@ -43,6 +43,7 @@ IDENTITIES = {
     "vae": "dfadde2f9e94",
     "sngan": "05df79361f78",
     "sngan_projection": "ce0abdf5981b",
+    "infogan_mi": "562adc67ad71",
 }
 FAMILY = ("mmgan", "nsgan", "lsgan", "wgan", "wgan_gp", "dragan", "hinge", "r3gan")
 WITHOUT_NORM = ("wgan_gp", "dragan", "r3gan")
