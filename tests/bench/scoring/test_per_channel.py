@@ -16,7 +16,7 @@ from bench import run
 from bench.data import datasets, stacked
 from bench.data.datasets import Dataset
 from bench.errors import UsageError
-from bench.execution import training
+from bench.execution import kept
 from bench.scoring import evaluator, per_channel
 from bench.scoring.per_channel import Judges, coverage, mode_counts
 from bench.search import objectives
@@ -74,11 +74,11 @@ def test_a_run_is_scored_by_its_modes(
     monkeypatch.setattr(per_channel, "N_SAMPLES", 300)
     monkeypatch.setattr(stacked, "N_STACKS", 1000)
     monkeypatch.setattr(evaluator, "BASELINE_DRAWS", 2)
-    training._dataset.cache_clear()
+    kept.dataset.cache_clear()
     words = "--models vanilla --set vanilla.g_widths=16 vanilla.d_widths=16 --dataset stacked-digits"
     more = f"--offline --steps 4 --eval-every 4 --draws 2 --seeds 1 --workers 0 --device cpu --out {tmp_path}"
     assert run.main([*words.split(), *more.split()]) == 0
-    training._dataset.cache_clear()
+    kept.dataset.cache_clear()
     [folder] = tmp_path.glob("runs/*/seed-0")
     record = read_record(folder)
     assert record is not None
