@@ -148,8 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     where.say_planning(args.models, args.dataset)
     context, slots = where.context_of(args, save_samples=args.save_samples)
     trials: Trials = []
-    left = trials if where.workers_try(args) else None
-    jobs = plan(_spec(args), context, dry_run=args.dry_run, trials=left)
+    untried = trials if where.workers_try(args) else None
+    jobs = plan(_spec(args), context, dry_run=args.dry_run, trials=untried)
     if args.dry_run:
         return _print_plan(jobs, context)
     note = partial(_note_command, argv, jobs, context, labels)
