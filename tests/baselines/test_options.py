@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from baselines import conformance, registry
 from baselines.augment import diffaugment
-from baselines.conformance import SGD
 from baselines.gan import Adam, DataSpec, Decay, Gan, RMSprop, Update, card
 from baselines.hyperparameters import declared
 from baselines.options import with_options
+from baselines.stackable import SGD
 from baselines.training.decay import Schedule, factor
 from baselines.training.lanes import may_differ
 from baselines.training.optim import make_optimizer
