@@ -197,7 +197,7 @@ def _frame(films: Mapping[str, Film], styles: Mapping[str, Style], step: int) ->
         draw.text((x + PANEL / 2, y + HEAD / 2), styles[run_id].label, "black", font, anchor="mm")
         image.paste(_drawn(film, step, styles[run_id]), (x, y + HEAD))
     draw.text((image.width / 2, image.height - HEAD / 2), f"step {step:,}", "black", font, anchor="mm")
-    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX).quantize(16)
+    return image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX).quantize(32)
 
 
 def _drawn(film: Film, step: int, how: Style) -> Image:
