@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.began import Balance, autoencoder, began
-from baselines.conformance import SGD
 from baselines.gan import DataSpec
+from baselines.stackable import SGD
 from baselines.training.streams import Stream
 from baselines.training.trainer import Trainer, build
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from baselines import conformance, registry
 from baselines.augment import diffaugment
-from baselines.conformance import SGD
 from baselines.gan import Adam, DataSpec, Decay, Gan, RMSprop, Update, card
 from baselines.hyperparameters import declared
 from baselines.options import with_options
+from baselines.stackable import SGD
 from baselines.training.decay import Schedule, factor
 from baselines.training.lanes import may_differ
 from baselines.training.optim import make_optimizer
@@ -274,6 +274,11 @@ def test_what_is_averaged_is_what_generate_uses_and_training_updates() -> None:
     trainer = Trainer(other, IMAGES, None, [0])
     trainer.advance(1)
     assert list(trainer.averaged()) == ["decoder"]
+
+
+def test_a_generator_that_reads_images_of_several_others_is_averaged_too() -> None:
+    gan = registry.get("srgan")(DataSpec(3, 8, 8), n_blocks=1, width=4, batch_size=4, ema=0.9)
+    assert list(Trainer(gan, IMAGES, None, [0, 1], per_example=3).averaged()) == ["gen"]
 
 
 def test_every_model_has_the_options() -> None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from baselines import conformance
-from baselines.conformance import SGD
 from baselines.gan import DataSpec
 from baselines.nsgan import nsgan
 from baselines.pacgan import pacgan
+from baselines.stackable import SGD
 from baselines.training.streams import Stream
 from baselines.training.trainer import Trainer, build
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.conformance import SGD
 from baselines.gan import DataSpec
+from baselines.stackable import SGD
 from baselines.training.streams import Stream
 from baselines.training.trainer import Trainer, build
 from baselines.vae import divergence, vae
