@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from baselines.gan import Batch, Gan, Net
+from baselines.gan import Batch, Draw, Gan, Net
 from baselines.training.step import Tensors
-from baselines.training.streams import draw
 
 
 class Average:
@@ -61,14 +60,10 @@ class Spy(Mapping[str, Net]):
         return len(self.nets)
 
 
-def generators(gan: Gan, nets: Mapping[str, Net], batch: Batch, n: int, device: torch.device) -> list[str]:
-    """The networks that ``generate`` uses and that training updates: those to average.
-
-    ``batch``: n examples for a generator that needs their labels or images.
-    """
+def generators(gan: Gan, nets: Mapping[str, Net], batch: Batch, draw: Draw) -> list[str]:
+    """The networks that ``generate`` uses and that training updates: those to average."""
     spy = Spy(nets)
-    noise = draw(gan.noise, (n,), torch.Generator(device).manual_seed(0))
     with torch.inference_mode():
-        gan.generate(spy, batch, noise)
+        gan.generate(spy, batch, draw)
     updated = {update.net for update in gan.updates}
     return [name for name in spy.read if name in updated]

@@ -72,16 +72,8 @@ class Trainer:
         self._stack_tensors(built)
         self.groups: dict[str, list[list[Tensor]]] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        for name in gan.optim:
-            optims = [lane.optim[name] for lane in gans]
-            self.groups[name] = self._groups(name, optims)
-            self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
-        self.schedule = None
-        if gan.decay != "none":
-            on_gpu = self.device.type == "cuda"
-            self.schedule = Schedule(gan.decay, steps, self.optimizers.values(), as_tensors=on_gpu)
+        self.schedule = self._optimize(gans, steps)
         self.average: Average | None = None
-        self.average = self._average(gans, images, labels)
         self.losses = [
             loss_function(update.loss, self.modules, images, labels, stacked=self.stacked, bf16=bf16)
             for update in gans[0].updates
@@ -106,6 +98,9 @@ class Trainer:
         self._step = torch.zeros((), dtype=torch.int64, device=self.device)
         self._chunk = self._stack_chunks([stream.chunk() for stream in self.streams])
         self._position = 0
+        if any(lane.ema for lane in gans):
+            names = self._generators(images, labels)
+            self.average = Average({n: self.params[n] for n in names}, [g.ema for g in gans], self.device)
         self._logs: dict[str, list[np.ndarray]] = defaultdict(list)
         self._graph = self._unrecorded()
 
@@ -309,13 +304,22 @@ class Trainer:
             for name in self.modules
         }
 
-    def _average(self, gans: Sequence[Gan], images: Tensor, labels: Tensor | None) -> Average | None:
-        """The averages of the generators' parameters, if any lane has them."""
-        if not any(gan.ema for gan in gans):
+    def _optimize(self, gans: Sequence[Gan], steps: int | None) -> Schedule | None:
+        """Make the optimizers, and what sets their learning rates, if these fall."""
+        for name in gans[0].optim:
+            optims = [lane.optim[name] for lane in gans]
+            self.groups[name] = self._groups(name, optims)
+            self.optimizers[name] = make_grouped(optims[: len(self.groups[name])], self.groups[name])
+        if gans[0].decay == "none":
             return None
-        few = DataBatch(images, labels, torch.arange(min(2, len(images)), device=self.device))
-        names = generators(gans[0], self.nets(), few, min(2, len(images)), self.device)
-        return Average({name: self.params[name] for name in names}, [gan.ema for gan in gans], self.device)
+        on_gpu = self.device.type == "cuda"
+        return Schedule(gans[0].decay, steps, self.optimizers.values(), as_tensors=on_gpu)
+
+    def _generators(self, images: Tensor, labels: Tensor | None) -> list[str]:
+        """The networks to average; the model samples two images for that."""
+        drawn = {name: self._lane(value[0, 0], 0)[:2] for name, value in self._chunk.items()}
+        batch = DataBatch(images, labels, drawn.pop("index"))
+        return generators(self.gan, self.nets(), batch, drawn)
 
     def _groups(self, name: str, optims: Sequence[Optimizer]) -> list[list[Tensor]]:
         """The parameters of an optimizer: each as a whole, or, if optimizers differ, one group per lane."""

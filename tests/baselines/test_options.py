@@ -276,6 +276,11 @@ def test_what_is_averaged_is_what_generate_uses_and_training_updates() -> None:
     assert list(trainer.averaged()) == ["decoder"]
 
 
+def test_a_generator_that_reads_images_of_several_others_is_averaged_too() -> None:
+    gan = registry.get("srgan")(DataSpec(3, 8, 8), n_blocks=1, width=4, batch_size=4, ema=0.9)
+    assert list(Trainer(gan, IMAGES, None, [0, 1], per_example=3).averaged()) == ["gen"]
+
+
 def test_every_model_has_the_options() -> None:
     for name in registry.OURS:
         assert declared(registry.get(name))["ema"].default == 0.0
