@@ -62,7 +62,7 @@ def _alike(job: Job, out: Path) -> Iterator[tuple[Path, records.Record]]:
 
 def _asked(run: Mapping[str, Any], data: str) -> str:
     """The request, without code, data and weights, which may have changed."""
-    protocol = {key: run["protocol"][key] for key in ASKED} | {
+    protocol = {key: run["protocol"].get(key) for key in ASKED} | {
         "extractors": sorted(run["protocol"]["extractors"]),
         "scores": sorted(run["protocol"].get("scores", ())),
     }
