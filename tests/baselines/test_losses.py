@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines import dragan, hinge, lsgan, mmgan, nsgan, registry, wgan, wgan_gp
-from baselines.conformance import Plain
 from baselines.gan import DataSpec, Loss, Nets
+from baselines.probe import Plain
 
 DIGITS = DataSpec(1, 8, 8, 10)
 

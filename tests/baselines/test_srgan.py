@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines import srgan
-from baselines.conformance import Plain
 from baselines.gan import DataSpec, Gan, Nets
+from baselines.probe import Plain
 from baselines.training.trainer import Trainer, build
 from bench.scoring.superresolution import bicubic
 
