@@ -54,8 +54,11 @@ def of_loss(loss: Callable[..., Any]) -> str:
 
 
 def shown(file: str) -> str:
-    """A path as a message names it: relative to the working folder, if it lies there."""
+    """A path as a message names it: of an installed package from the package on, else relative to the working
+    folder, if it lies there."""
     path = Path(file)
+    if "site-packages" in path.parts:
+        return str(Path(*path.parts[path.parts.index("site-packages") + 1 :]))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 

@@ -245,16 +245,16 @@ def test_precision_is_an_option_of_training_and_part_of_the_identity(
 
 @pytest.mark.slow
 def test_several_threads_are_a_protocol_of_their_own_and_agree_within_rounding(
-    three: tuple[Path, str], tmp_path: Path
+    two: tuple[Path, str], tmp_path: Path
 ) -> None:
-    folder, _ = three
+    folder, _ = two
     words = (*TINY, *NARROW, "--seed-list", "0", "--threads", "2", "--workers", "0", "--draws", "1")
-    done = forked(tmp_path, *words)
+    done = commands.run(tmp_path, *words)
     assert done.wait() == 0, done.err
-    one, two = records(folder / "results")[0], records(tmp_path / "results")[0]
-    assert ("threads" in one["protocol"], two["protocol"]["threads"]) == (False, 2)
-    assert (one["environment"]["threads"], two["environment"]["threads"]) == (1, 2)
-    fids = [record["evals"][0]["metrics"]["classifier"]["fid"] for record in (one, two)]
+    single, double = records(folder / "results")[0], records(tmp_path / "results")[0]
+    assert ("threads" in single["protocol"], double["protocol"]["threads"]) == (False, 2)
+    assert (single["environment"]["threads"], double["environment"]["threads"]) == (1, 2)
+    fids = [record["evals"][0]["metrics"]["classifier"]["fid"] for record in (single, double)]
     assert fids[0] == pytest.approx(fids[1], rel=1e-3)
 
 

@@ -124,7 +124,7 @@ def test_a_film_goes_on_from_an_earlier_step_and_a_damaged_one_is_begun_anew(tmp
 )
 def test_what_needs_images_is_refused_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
-        run.main([*words, *WORDS, "--dry-run", "--out", str(tmp_path)])
+        run.main([*words, *WORDS, "--workers", "0", "--out", str(tmp_path)])
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 

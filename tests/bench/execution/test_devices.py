@@ -88,6 +88,7 @@ def test_stacks_are_shared_out_among_the_gpus(
                     write_failure(job, context.out, "made up", 1)
 
     monkeypatch.setattr(where, "supervise", supervise)
+    monkeypatch.setattr(run, "unstackable", lambda jobs: set())
     args = run.parser().parse(
         [*MODELS, "--device", "cuda:0,2", "--workers", n_workers, "--out", str(tmp_path)]
     )

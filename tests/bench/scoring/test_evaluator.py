@@ -158,10 +158,10 @@ def test_real_data_is_scored_in_several_draws_of_as_many_images(evaluator: Evalu
     draws = evaluator.real_data_baseline()["classifier"]
     assert {len(values) for values in draws.values()} == {5}
     assert len(set(draws["fid"])) == 5
-    chosen = evaluator._real_draw(0)
+    chosen, _ = evaluator._real_draw(evaluator.extractors["classifier"], 0)
     assert len(chosen) == evaluator.n_fake
-    for block in np.split(chosen, 10):
-        assert len(np.unique(block)) == 360, "no image twice in a block of precision and recall"
+    for block in chosen.split(360):
+        assert len(torch.unique(block, dim=0)) == 360, "no image twice in a block of precision and recall"
 
 
 def test_memorisation_is_of_all_training_images(evaluator: Evaluator, digits: Dataset) -> None:

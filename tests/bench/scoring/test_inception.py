@@ -120,7 +120,7 @@ def test_files_that_are_not_its_weights_are_refused_in_one_line(tmp_path: Path, 
 def test_other_numbers_of_channels_are_refused() -> None:
     images = np.zeros((4, 2, 8, 8), dtype=np.uint8)
     with pytest.raises(UsageError, match="1 or 3 channels; those of 'stripes' have 2"):
-        load_inception(replace(stripes(), train=Images(images, None)))
+        load_inception(replace(stripes(), train=Images(images, None), test=Images(images, None)))
 
 
 @contextmanager

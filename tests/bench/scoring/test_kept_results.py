@@ -141,8 +141,7 @@ def test_real_images_are_scored_once_and_the_scores_are_kept_to_the_bit(
     assert digits.test.labels is not None
     neighbours = Neighbours(digits, torch.device("cpu"))
     for k in (0, 4):
-        images = torch.from_numpy(digits.train.images[evaluator._real_draw(k)])
-        features = evaluator.extractors["classifier"](images)
+        images, features = evaluator._real_draw(evaluator.extractors["classifier"], k)
         expected = metrics.score(evaluator.real["classifier"], features, seed=0)
         for judge, classes in {"": features.logits.argmax(1), "_knn": neighbours(images)}.items():
             expected |= metrics.mode_coverage(classes, digits.test.labels, 10, judge)

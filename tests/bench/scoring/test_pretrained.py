@@ -212,7 +212,7 @@ def test_files_that_are_not_its_weights_are_refused_in_one_line(
 def test_other_numbers_of_channels_are_refused(files: Mapping[str, Path]) -> None:
     images = np.zeros((4, 2, 8, 8), dtype=np.uint8)
     with pytest.raises(UsageError, match="1 or 3 channels; those of 'stripes' have 2"):
-        load(CLIP, replace(stripes(), train=Images(images, None)), files[CLIP])
+        load(CLIP, replace(stripes(), train=Images(images, None), test=Images(images, None)), files[CLIP])
 
 
 def test_published_weights_are_kept_and_checked(

@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.execution import supervisor
 from bench.execution.signals import Interrupt
 from bench.execution.worker import work
-from bench.plan import RunContext
+from bench.plan import RunContext, resolve
 from bench.search import trial
 from bench.search.addresses import StorageError
 from bench.search.space import Options, Range, Space
@@ -44,7 +44,8 @@ def make(templates: dict[str, Job], context: RunContext) -> Make:
         model = "faults:faulty" if space is FAULTS else "vanilla"
         fixed = {"at": "3"} if space is FAULTS else {"g_widths": "8", "d_widths": "8", "batch_size": "32"}
         shared = shared_study(context.out, space=space, sampler="grid", total=total, retries=retries)
-        recipe = Recipe(context.out, templates[model], fixed, [1000], ["fid"])
+        template = replace(templates[model], hyperparameters=resolve(model, fixed))
+        recipe = Recipe(context.out, template, fixed, [1000], ["fid"])
         return Trials(shared, recipe, together=together, stale_s=60.0)
 
     return made
