@@ -270,8 +270,13 @@ def test_a_killed_worker_costs_only_its_attempt(fast_path: Path) -> None:
     [(signal.SIGINT, "1"), (signal.SIGTERM, "0")],
     ids=["SIGINT", "SIGTERM"],
 )
-def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, workers: str) -> None:
-    words = (*LONG, "--trials", "2", "--workers", workers, "--retries", "0")
+def test_stopped_it_says_how_to_go_on_and_goes_on(
+    fast_path: Path, number: int, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake = fast_path / "awake"
+    monkeypatch.setenv("FAULTS_MARKER", str(awake))  # until then each step sleeps: twelve seconds a trial
+    words = (*LONG, "--steps", "120", "--eval-every", "120")
+    words += ("--trials", "2", "--workers", workers, "--retries", "0")
     command = start(fast_path, *words, to="first")
     wait_for(lambda: trains(fast_path) and any(map(progress, run_folders(fast_path))))
     command.kill(number)
@@ -279,6 +284,7 @@ def test_stopped_it_says_how_to_go_on_and_goes_on(fast_path: Path, number: int, 
     assert command.err == "interrupted: 2 trials are left; the same command goes on\n"
     assert attempts(fast_path) == {0: ["stopped"]}
     (checkpoint,) = fast_path.glob("results/studies/*/runs/*/seed-*/checkpoint.pt")
+    awake.touch()
     again = start(fast_path, *words, "--workers", "0", to="second")
     assert again.wait() == 0, again.err
     assert attempts(fast_path) == {0: ["stopped", "complete"], 1: ["complete"]}
