@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines import conformance, registry
+from baselines import blame, conformance, registry
 from baselines.gan import Adam, DataSpec, Gan, Update, card
 from baselines.vanilla import d_real, g, vanilla
 
@@ -329,3 +330,8 @@ def test_command_line_parts_what_breaks_from_what_cannot_be_stacked(
     assert "1x8x8: cannot be stacked, so its seeds train one at a time" in out
     assert f"({HERE}" in out
     assert "choose with torch.where" in out
+
+
+def test_a_file_of_an_installed_package_is_named_from_the_package_on() -> None:
+    assert blame.shown("/env/lib/python3.12/site-packages/mypkg/mygan.py") == "mypkg/mygan.py"
+    assert blame.shown(str(Path.cwd() / "mygan.py")) == "mygan.py"
